@@ -1,0 +1,193 @@
+/**
+ * What a job is. A job is one union over its status: a field exists only in the states where it is true. Job values
+ * are never changed in place; a step makes a new one, and the storage keeps it under the next revision.
+ */
+
+/** Anything JSON can say. */
+export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObject;
+/** A JSON object. A missing field reads as `undefined`. */
+export interface JsonObject {
+  [key: string]: JsonValue | undefined;
+}
+
+/** W3C trace headers, the only request headers that a job keeps. */
+export interface Trace {
+  traceparent?: string;
+  tracestate?: string;
+}
+
+/** How a task chooses among the workers that ask or wait. Unknown names mean `default`. */
+export type Strategy = "default" | "round_robin" | "least_connections" | "cheapest" | "best_value";
+
+/** What a worker must have to be given a task. */
+export interface Requirements {
+  gpu_info?: { model?: string; vram_gb?: number };
+  installed_models?: string[];
+}
+
+/** A piece of work as a handler asked for it. Times are milliseconds. */
+export interface TaskSpec {
+  type: string;
+  params: JsonObject;
+  strategy: Strategy;
+  needs?: Requirements;
+  /** From pick-up to result. */
+  timeoutMs: number;
+  /** From queueing to pick-up; absent: as long as it takes. */
+  queueTimeoutMs?: number;
+  /** Highest price a second of the worker. */
+  maxCost?: number;
+  /** Whether a worker that names no price passes `maxCost`. */
+  unknownCostPasses?: boolean;
+  /** Higher goes first. */
+  priority: number;
+}
+
+/** A task of a job that has no result yet. `retryAt` (engine time) is set while it waits for its next attempt. */
+export interface OpenTask {
+  id: string;
+  spec: TaskSpec;
+  /** 0 for the first attempt; a delivery to another worker after a death is not an attempt. */
+  retries: number;
+  /** Engine time of its first queueing: its age in the queue. */
+  since: number;
+  /** Wall time of the last queueing. */
+  dispatchedAt: number;
+  retryAt?: number;
+}
+
+/** One branch of a parallel step: open, or answered with what the worker said. */
+export type Branch = ({ open: true } & OpenTask) | {
+  open: false;
+  id: string;
+  type: string;
+  result: JsonObject;
+};
+
+/** Where an outcome leads: outcome name to state name. */
+export type Transitions = Record<string, string>;
+
+/** How a job can end. */
+export type EndStatus = "finished" | "failed" | "quarantined" | "cancelled";
+
+/** An end that is already decided while the handlers that belong to it still run. */
+export interface Verdict {
+  status: Exclude<EndStatus, "finished">;
+  error?: string;
+}
+
+/** What all jobs have. Moments are wall-clock milliseconds unless said otherwise. */
+export interface JobFacts {
+  id: string;
+  /** Counts the stored versions, from 1. */
+  revision: number;
+  blueprint: string;
+  /** Name of the client that owns it (never its token); a sub-job has its parent's. */
+  client: string;
+  plan: string;
+  clientParams: JsonObject;
+  /** Name of the blueprint's state it is in. */
+  state: string;
+  initialData: JsonObject;
+  stateHistory: JsonObject;
+  createdAt: number;
+  updatedAt: number;
+  /** Handlers run so far, bounded by the setting `maxTransitions`. */
+  steps: number;
+  lastEvent: HistoryType;
+  error?: string;
+  parentId?: string;
+  trace?: Trace;
+  /** Where the end is reported to. `tries` counts failed deliveries; `done` says that it was delivered or given up. */
+  webhook?: { url: string; tries: number; done?: string };
+  /** Defaults of this job's tasks, from the submission's headers. */
+  queueTimeoutMs?: number;
+  resultTimeoutMs?: number;
+  /** The last single task that was dispatched, kept after its end for those who look. */
+  lastTask?: {
+    id: string;
+    spec: TaskSpec;
+    transitions: Transitions;
+    dispatchedAt: number;
+    workerId?: string;
+  };
+  /** Results of the last parallel step by task id, for the aggregator and for those who look. */
+  aggregationResults?: Record<string, JsonObject>;
+  /** On the quarantine list (and not taken off it). */
+  listed?: true;
+  progress?: { taskId: string; value?: number; message?: string; at: number };
+}
+
+/** What is true only in some states. */
+export type Phase =
+  | { status: "pending" }
+  | { status: "running"; verdict?: Verdict }
+  | { status: "awaiting_retry"; retries: number; verdict?: Verdict }
+  | { status: "waiting_for_worker"; task: OpenTask; transitions: Transitions }
+  | { status: "waiting_for_parallel_tasks"; branches: Branch[]; into: string }
+  | {
+    status: "waiting_for_human";
+    question: { integration: string; message: string; askedAt: number };
+    transitions: Transitions;
+    /** SHA-256 of the one-time link's secret; gone once used. */
+    linkHash?: string;
+  }
+  | { status: "waiting_for_sub_job"; childId: string; transitions: Transitions }
+  | { status: EndStatus; endedAt: number; result?: JsonObject };
+
+/** A job in one of its states. */
+export type Job = JobFacts & Phase;
+
+/** Every status a job can have. */
+export type Status = Job["status"];
+
+/** Statuses in which nothing more happens. */
+export const END_STATUSES: readonly EndStatus[] = ["finished", "failed", "quarantined", "cancelled"];
+
+/** Whether a job has ended. */
+export function hasEnded(job: Job): job is JobFacts & Extract<Phase, { endedAt: number }> {
+  return "endedAt" in job;
+}
+
+/** Kinds of entries in a job's history. */
+export type HistoryType =
+  | "job_created"
+  | "state_started"
+  | "state_finished"
+  | "state_failed"
+  | "transition"
+  | "task_dispatched"
+  | "task_redelivered"
+  | "task_retried"
+  | "task_finished"
+  | "task_timed_out"
+  | "parallel_started"
+  | "branch_finished"
+  | "approval_requested"
+  | "approval_received"
+  | "sub_blueprint_started"
+  | "sub_blueprint_finished"
+  | "cancel_requested"
+  | "job_requeued"
+  | "job_finished"
+  | "job_failed"
+  | "job_quarantined"
+  | "job_cancelled"
+  | "webhook_delivered"
+  | "webhook_given_up";
+
+/** One entry of a job's history. `timestamp` is wall-clock milliseconds here; ISO text on the wire. */
+export interface HistoryEvent {
+  event_type: HistoryType;
+  timestamp: number;
+  state: string;
+  previous_state?: string;
+  next_state?: string;
+  task_id?: string;
+  worker_id?: string;
+  attempt_number?: number;
+  duration_ms?: number;
+  error?: string;
+  /** The worker's whole result, when it is small. */
+  result?: JsonObject;
+}

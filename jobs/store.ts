@@ -1,0 +1,228 @@
+/**
+ * What an engine needs from a storage, and nothing more. Three ideas carry it:
+ *
+ * - A step of a job is one `commit`: the job's next revision, the tasks it queues, settles or withdraws, when somebody
+ *   must look at it again, and its history, all or nothing. `commit` resolves when it is as durable as the storage
+ *   promises, so a storage may put many commits into one transaction or one round trip.
+ * - A job has at most one wake-up. "Its handler is due", "an engine is busy with it until" (a lease), "retry at" and
+ *   "report its end at" are all the same: a moment after which some engine claims the job and sees what to do.
+ * - Queued tasks belong to nobody. A worker that asks is given the first one that it fits (`take`), in one atomic step.
+ *
+ * Moments called engine time are milliseconds on a line that all engines of one storage share, that never jumps, and
+ * that stands still while no engine runs (see `time`), so neither restarts nor changes of the date disturb a time-out.
+ *
+ * @module
+ */
+import type { HistoryEvent, Job, Requirements, Status, Strategy } from "./job.ts";
+
+/** A queued or handed-out task. `payload` is the JSON text that the worker gets, made once. */
+export interface TaskRecord {
+  id: string;
+  jobId: string;
+  type: string;
+  /** Higher first. */
+  priority: number;
+  /** Engine time of its first queueing; among equal priorities the oldest goes first, then the first enqueued. */
+  since: number;
+  strategy: Strategy;
+  needs?: Requirements;
+  maxCost?: number;
+  /** A worker that names no price passes `maxCost`. */
+  unknownCostPasses?: boolean;
+  /** Milliseconds from pick-up to result. */
+  timeoutMs: number;
+  /** Engine time by which it must be picked up. */
+  queueBy?: number;
+  payload: string;
+}
+
+/** A task and who has it, if anybody. `takenAt` is engine time. */
+export type Task =
+  & TaskRecord
+  & ({ workerId: string; takenAt: number } | { workerId?: undefined; takenAt?: undefined });
+
+/** A task in a worker's hands. */
+export type HeldTask = TaskRecord & { workerId: string; takenAt: number };
+
+/** When somebody must look at a task: its result is due, or its pick-up. Infinity: never. */
+export function taskDueAt(task: Task): number {
+  return task.takenAt !== undefined ? task.takenAt + task.timeoutMs : task.queueBy ?? Infinity;
+}
+
+/** What makes an insertion refusable. */
+export interface Admission {
+  /** A repeated key of the same client returns the job of the first. `fingerprint` tells another body by the same key. */
+  idempotency?: { key: string; fingerprint: string };
+  /** At most `limit` insertions by this client in `month` ("2026-11"). */
+  quota?: { month: string; limit: number };
+}
+
+/** One job's part of a commit. */
+export interface JobWrite {
+  /** The next version; `job.revision` is the stored one plus 1, or 1 for a new job. Any other stored revision is a conflict. */
+  job: Job;
+  /** Engine time of the next look at it; null: none. Replaces what was booked or leased. */
+  wakeAt: number | null;
+  /** Tasks put into the queue. */
+  enqueue?: TaskRecord[];
+  /** Tasks that must be in this worker's hands, else the commit is a conflict; they are removed. */
+  settle?: { taskId: string; workerId: string }[];
+  /** Tasks removed whether queued, held or unknown. */
+  withdraw?: string[];
+  /** Entries appended to its history. */
+  history?: HistoryEvent[];
+  /** For a new job. */
+  admission?: Admission;
+}
+
+/** What became of a commit. Everything but `done` means that nothing was changed. */
+export type CommitOutcome =
+  | { kind: "done" }
+  | { kind: "conflict" }
+  | { kind: "duplicate"; jobId: string; fingerprint: string }
+  | { kind: "over-quota" };
+
+/** What a worker says about itself when it asks for a task: only what matching needs. */
+export interface TaskAsk {
+  workerId: string;
+  types: readonly string[];
+  gpu?: { model: string; vram_gb: number };
+  models: readonly string[];
+  /** Price a second; absent: unknown. */
+  cost?: number;
+}
+
+/** Whether a worker may have a task by type, requirements and cost. */
+export function fits(task: TaskRecord, ask: TaskAsk): boolean {
+  if (!ask.types.includes(task.type)) return false;
+  if (task.maxCost !== undefined) {
+    if (ask.cost === undefined ? !task.unknownCostPasses : ask.cost > task.maxCost) return false;
+  }
+  const { gpu_info: gpu, installed_models: models } = task.needs ?? {};
+  if (gpu !== undefined) {
+    if (ask.gpu === undefined) return false;
+    if (gpu.model !== undefined && !ask.gpu.model.includes(gpu.model)) return false;
+    if (gpu.vram_gb !== undefined && ask.gpu.vram_gb < gpu.vram_gb) return false;
+  }
+  return models === undefined || models.every((name) => ask.models.includes(name));
+}
+
+/** A worker as it is remembered. `expiresAt` is engine time; `info` is what it said, cleaned (JSON). */
+export interface WorkerRecord {
+  id: string;
+  expiresAt: number;
+  /** Wall time of its last word. */
+  seenAt: number;
+  registeredAt: number;
+  /** JSON text of `WorkerInfo` (workers.ts); opaque here. */
+  info: string;
+}
+
+/** Which jobs a list shows. Absent fields do not narrow. */
+export interface JobQuery {
+  client?: string;
+  status?: Status;
+  blueprint?: string;
+  /** Only those on the quarantine list. */
+  listed?: true;
+  /** Text that the id, blueprint, state or error contains. */
+  search?: string;
+  limit: number;
+  offset: number;
+}
+
+/** Depth of one task type's queue. `oldestSince` is engine time. */
+export interface QueueDepth {
+  type: string;
+  queued: number;
+  held: number;
+  oldestSince?: number;
+}
+
+/** A day's finished tasks of one worker, for its reputation. `day` counts days since 1970 (UTC). */
+export interface Tally {
+  workerId: string;
+  day: number;
+  succeeded: number;
+  failed: number;
+}
+
+/** What another engine of the same storage has done. Lost notices only cost time: engines also look by themselves. */
+export type Notice =
+  | { kind: "job"; id: string; client: string }
+  | { kind: "queued"; type: string }
+  | { kind: "withdrawn"; taskId: string; jobId: string; workerId: string };
+
+/**
+ * A storage. All methods may be called at once; each is atomic. A rejected promise means that the storage is not
+ * working at the moment (disk full, server away) and that the change was not made or may not have been made.
+ */
+export interface Storage extends AsyncDisposable {
+  /** For people: `memory`, `sqlite:jobs.sqlite`; never with a password. */
+  readonly label: string;
+  /** Whether several engines may use it at once. */
+  readonly shared: boolean;
+
+  /**
+   * Tells the engine's idea of engine time and returns the shared one: the latest that any engine ever told, so the
+   * line goes on after a restart where it stood. Start with 0. Engines call it about once a second.
+   */
+  time(mine: number): Promise<number>;
+
+  /** Applies all of the writes or none. */
+  commit(writes: readonly JobWrite[]): Promise<CommitOutcome>;
+
+  /** A job and its open tasks. The values are the caller's own to keep and change. */
+  read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined>;
+
+  /** Jobs whose wake-up is not later than `now`, the most overdue first; their wake-up becomes `leaseUntil`. */
+  claim(now: number, leaseUntil: number, limit: number): Promise<Job[]>;
+
+  /** Moves the wake-up of a job that still has this revision; false if it has another. */
+  lease(jobId: string, revision: number, until: number): Promise<boolean>;
+
+  /** Gives the asking worker the first queued task that it `fits` (priority, age, order of queueing). */
+  take(ask: TaskAsk, now: number): Promise<HeldTask | undefined>;
+
+  /** Puts a task that this worker holds back to its place in the queue, under the same id: it was never delivered. */
+  giveBack(taskId: string, workerId: string): Promise<void>;
+
+  /** Tasks whose `taskDueAt` is not later than `now`. Stays true until somebody settles, withdraws or retakes them. */
+  dueTasks(now: number, limit: number): Promise<Task[]>;
+
+  /** Tasks in a worker's hands. */
+  heldBy(workerId: string): Promise<HeldTask[]>;
+
+  /** Adds or replaces a worker. */
+  putWorker(record: WorkerRecord): Promise<void>;
+  /** All workers, expired ones too. */
+  workers(): Promise<WorkerRecord[]>;
+  /** Forgets a worker whose record still expires at `expiresAt`. */
+  dropWorker(id: string, expiresAt: number): Promise<boolean>;
+
+  /** Jobs, newest first. */
+  list(query: JobQuery): Promise<Job[]>;
+  /** How many jobs have which status, of one client or of all. */
+  counts(client?: string): Promise<Partial<Record<Status, number>>>;
+  /** Task types that have queued or held tasks. */
+  queues(): Promise<QueueDepth[]>;
+  /** A job's history, oldest first. */
+  history(jobId: string): Promise<HistoryEvent[]>;
+  /** Insertions counted for a client in a month. */
+  usage(client: string, month: string): Promise<number>;
+
+  /** Adds finished tasks to the workers' counts. */
+  addTallies(tallies: readonly Tally[]): Promise<void>;
+  /** Counts since a day, summed by worker (`day` is the first day asked for). */
+  tallies(sinceDay: number): Promise<Tally[]>;
+
+  /** Small named values (last ticks of schedules, data stores of blueprints): JSON texts. */
+  get(key: string): Promise<string | undefined>;
+  set(key: string, value: string): Promise<void>;
+
+  /** Removes jobs that ended before (wall time), with their history; returns how many. */
+  prune(endedBefore: number, limit: number): Promise<number>;
+
+  /** Hears of other engines' changes. Storages that are not shared never call it. Returns the way to stop. */
+  subscribe(listener: (notice: Notice) => void): () => void;
+}
