@@ -1,0 +1,3101 @@
+#!/usr/bin/env -S deno run -A
+/**
+ * Starts, watches and stops the services of an infrastructure folder.
+ *
+ *     orchestrator                        start every service, with a dashboard on a terminal
+ *     orchestrator --services db,web      start some; what they depend on is added
+ *     orchestrator --service web          become one service, in the foreground
+ *     orchestrator --list                 show the services
+ *     orchestrator --help                 show everything else
+ *
+ * Information moves one way: definitions -> plan -> processes -> events -> views. Sections, each using only what
+ * stands above it:
+ *
+ *  1. Vocabulary    the states of a service, what happens to it, what is told about it
+ *  2. Settings      folders, environment, ports and commands of one start
+ *  3. Plan          which services, in which order
+ *  4. Life          `step`: what follows when something happens to one service; `decide`: whose turn it is
+ *  5. Children      processes, their groups, pipes, guard and probes
+ *  6. Supervisor    the one mutable map: performs what sections 3 and 4 say
+ *  7. Views         values in, text out
+ *  8. Output        the one writer: a stream of lines, or a terminal with a panel
+ *  9. Foreground    this process becomes the service
+ * 10. Orchestrator  a supervisor with views and signals: what a run is
+ * 11. Commands      the command line
+ * 12. Main          the exit status
+ *
+ * @module
+ */
+
+// @ts-types="./std.d.ts"
+import { parseArgs } from "@std/cli/parse-args";
+// @ts-types="./std.d.ts"
+import * as colors from "@std/fmt/colors";
+import { DotenvError, readDotenv, withDotenv } from "./dotenv.ts";
+import {
+  closest,
+  findServicesFile,
+  type Health,
+  type Probe,
+  readServicesFile,
+  type Service,
+  SERVICES,
+  UserError,
+} from "./services.ts";
+
+export { UserError };
+
+/** The version that `--version` tells. */
+export const VERSION = "1.0.0";
+
+// ------------------------------------------------------------------------------------------------------------------
+// 1. Vocabulary
+// Moments are milliseconds of the steady clock unless a name says otherwise; spans end in `Ms`.
+
+/** How a process ended. */
+export type Exit = { kind: "exited"; code: number } | { kind: "killed"; signal: string };
+
+/** What becomes of a service once nothing of it runs any more. */
+export type Outcome =
+  | { kind: "stopped" }
+  | { kind: "again" }
+  | { kind: "ended"; exit: Exit }
+  | { kind: "unfit"; reason: string };
+
+/** What is known of a service in every state. */
+export interface Past {
+  /** Moments of the failures that count against `maxRetries`. */
+  failures: readonly number[];
+  /** How often it was started after its first start. */
+  restarts: number;
+  lastExit: Exit | null;
+}
+
+/** The life of one service. A field exists only in the states in which it is true. */
+export type Life =
+  & Past
+  & (
+    | { kind: "pending"; awaits: readonly string[] }
+    // No PID while it is being prepared, nor for an external service.
+    | { kind: "starting"; pid: number | null; since: number; readyBy: number }
+    | { kind: "running"; pid: number | null; since: number }
+    | { kind: "stopping"; pid: number; since: number; killAt: number; then: Outcome }
+    | { kind: "restarting"; attempt: number; retryAt: number; reason: string }
+    | { kind: "stopped" }
+    | { kind: "crashed"; exit: Exit; ranMs: number; reason: string }
+    | { kind: "failed"; exit: Exit | null; ranMs: number; reason: string }
+  );
+
+/** Something that happens to one service. */
+export type Happening =
+  | { kind: "awaited"; names: readonly string[] }
+  | { kind: "start" }
+  | { kind: "spawned"; pid: number }
+  | { kind: "refused"; reason: string }
+  | { kind: "ready" }
+  | { kind: "unwell"; reason: string }
+  // The first process ended and its pipes are read; `lingering`: others of its group still run.
+  | { kind: "exited"; exit: Exit; lingering: boolean }
+  | { kind: "emptied" }
+  | { kind: "stop" }
+  | { kind: "restart" }
+  | { kind: "kill" }
+  | { kind: "wake" };
+
+/** What a step wants done. */
+export type Effect = { kind: "spawn" } | { kind: "signal"; signal: Deno.Signal };
+
+/** What one service looks like at one moment. */
+export interface Row {
+  name: string;
+  title: string;
+  kind: Service["kind"];
+  port: number | null;
+  maxRetries: number;
+  life: Life;
+  /** The last lines it printed, oldest first; as many as the snapshot was asked for. */
+  recent: readonly string[];
+}
+
+/** All services at one moment. */
+export interface Snapshot {
+  /** Of the steady clock, as the moments in `life`. */
+  at: number;
+  /** Whether everything is being stopped. */
+  closing: boolean;
+  rows: readonly Row[];
+}
+
+/** A service came into another state: `row` is how it is now, `at` a moment of the steady clock. */
+export interface StateEvent {
+  kind: "state";
+  time: number;
+  at: number;
+  row: Row;
+  from: Life;
+}
+
+/** What a run tells, in the order in which it happens. `time` is wall-clock milliseconds. */
+export type Event =
+  | StateEvent
+  /** Whole lines of one pipe, each with its newline. */
+  | { kind: "output"; time: number; service: string; stream: Stream; lines: Uint8Array }
+  | { kind: "notice"; time: number; level: Level; text: string };
+
+export type Stream = "out" | "err";
+export type Level = "debug" | "info" | "warn" | "error";
+
+/** Whether a state has no process of ours. */
+export function atRest(life: Life): boolean {
+  return life.kind !== "starting" && life.kind !== "running" && life.kind !== "stopping";
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 2. Settings
+// What one start needs, read from the disk and the environment; every fault is a `UserError`.
+
+/** An environment as a child gets it. */
+export type Environment = Readonly<Record<string, string>>;
+
+/** Where a run finds its things. */
+export interface Home {
+  infrastructure: string;
+  envFile: string;
+  /** Whether `envFile` was asked for by name, so that its absence is a fault. */
+  envFileNamed: boolean;
+}
+
+function exists(path: string, kind: "isFile" | "isDirectory"): boolean {
+  try {
+    return Deno.statSync(path)[kind];
+  } catch (error) {
+    // Whatever can't be looked at is not there for us: the start that needs it says so.
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.FilesystemLoop) {
+      return false;
+    }
+    throw error;
+  }
+}
+
+function dirname(path: string): string {
+  return path.slice(0, path.lastIndexOf("/")) || "/";
+}
+
+/** `path` seen from `folder`, without `.` and `..` parts. */
+export function resolvePath(folder: string, path: string): string {
+  const parts: string[] = [];
+  for (const part of (path.startsWith("/") ? path : `${folder}/${path}`).split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== "" && part !== ".") parts.push(part);
+  }
+  return "/" + parts.join("/");
+}
+
+/** The infrastructure folder beside this script or binary, or the binary's own folder when it holds `services/`. */
+export function findInfrastructure(): string {
+  const own = Deno.build.standalone ? Deno.execPath() : new URL(import.meta.url).pathname;
+  const folder = dirname(Deno.realPathSync(decodeURIComponent(own)));
+  const beside = `${folder}/infrastructure`;
+  const inside = exists(`${folder}/services`, "isDirectory") || findServicesFile(folder) !== null;
+  return !exists(beside, "isDirectory") && inside ? folder : beside;
+}
+
+/**
+ * The folders and files of a run.
+ *
+ * @throws {UserError} when the infrastructure folder or an `.env` file named by the user is not there
+ */
+export function findHome(options: { infrastructure?: string; envFile?: string } = {}): Home {
+  const infrastructure = resolvePath(Deno.cwd(), options.infrastructure ?? findInfrastructure());
+  if (!exists(infrastructure, "isDirectory")) {
+    throw new UserError(
+      `There is no folder ${infrastructure}; place the orchestrator beside infrastructure/ or name the folder with ` +
+        `--infrastructure DIR.`,
+    );
+  }
+  const envFile = resolvePath(Deno.cwd(), options.envFile ?? `${infrastructure}/.env`);
+  return { infrastructure, envFile, envFileNamed: options.envFile !== undefined };
+}
+
+/**
+ * The process environment with the `.env` file over it, and what was odd about the file, in sentences without values.
+ *
+ * @throws {UserError} when the file can't be read, or is missing although it was named
+ */
+export function readEnvironment(home: Home): { environment: Environment; warnings: string[] } {
+  const own = Deno.env.toObject();
+  try {
+    const dotenv = readDotenv(home.envFile, own);
+    const warnings = dotenv.skipped.map((line) =>
+      `${home.envFile}:${line} is not NAME=value and is skipped.`
+    );
+    return { environment: withDotenv(own, dotenv), warnings };
+  } catch (error) {
+    if (error instanceof DotenvError) throw new UserError(error.message);
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (home.envFileNamed) {
+      throw new UserError(`There is no file ${home.envFile}; check what --env-file names.`);
+    }
+    const hint = "copy .env.example there to set one up";
+    return { environment: own, warnings: [`There is no ${home.envFile}; the defaults apply (${hint}).`] };
+  }
+}
+
+/**
+ * The port a service listens on, or `null` for none.
+ *
+ * @throws {UserError} naming the variable when it holds anything but 1 to 65535
+ */
+export function portOf(service: Service, environment: Environment): number | null {
+  const text = service.portEnv === null ? undefined : environment[service.portEnv];
+  if (text === undefined || text === "") return service.port;
+  const port = /^[0-9]{1,5}$/.test(text.trim()) ? Number(text) : 0;
+  if (port >= 1 && port <= 65_535) return port;
+  throw new UserError(
+    `Cannot use ${service.portEnv}, the port of "${service.name}": its value is not a whole number from 1 to 65535.`,
+  );
+}
+
+/** `${NAME}` in `text` replaced by that variable, or by nothing when it is not set. */
+export function expand(text: string, environment: Environment): string {
+  return text.replaceAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_, name: string) => environment[name] ?? "");
+}
+
+/**
+ * What a child of `service` gets: `environment`, its own port variable, its own settings, and where Python looks.
+ * `PORT` is known to `${PORT}` only.
+ *
+ * @throws {UserError} when a variable of `envRequired` is not set or the port is none
+ */
+export function serviceEnvironment(service: Service, environment: Environment, home: Home): Environment {
+  const port = portOf(service, environment);
+  const known = port === null ? environment : { ...environment, PORT: String(port) };
+  const own = Object.entries(service.environment).map(([name, value]) => [name, expand(value, known)]);
+  const path = environment.PYTHONPATH
+    ? `${home.infrastructure}:${environment.PYTHONPATH}`
+    : home.infrastructure;
+  const result: Record<string, string> = { ...environment, PYTHONPATH: path, PYTHONUNBUFFERED: "1" };
+  if (service.portEnv !== null && port !== null) result[service.portEnv] = String(port);
+  for (const [name, value] of own) result[name] = value;
+  const missing = service.envRequired.filter((name) => !result[name]);
+  if (missing.length > 0) {
+    throw new UserError(
+      `Cannot start "${service.name}": it needs ${missing.join(", ")}; set ${
+        missing.length > 1 ? "them" : "it"
+      } in ${home.envFile}.`,
+    );
+  }
+  return result;
+}
+
+/** The file a program name stands for on the environment's PATH, or `null`. */
+export function findProgram(name: string, environment: Environment): string | null {
+  for (const folder of (environment.PATH ?? "/usr/local/bin:/usr/bin:/bin").split(":")) {
+    const path = resolvePath(Deno.cwd(), `${folder || "."}/${name}`);
+    if (exists(path, "isFile")) return path;
+  }
+  return null;
+}
+
+/** The Python that runs the services: the folder's venv, the active one, or the system's; `null` when there is none. */
+export function findPython(infrastructure: string, environment: Environment): string | null {
+  const venvs = [`${infrastructure}/venv`, `${infrastructure}/.venv`, environment.VIRTUAL_ENV];
+  for (const venv of venvs) {
+    if (venv && exists(`${venv}/bin/python`, "isFile")) return `${venv}/bin/python`;
+  }
+  return findProgram("python3", environment) ?? findProgram("python", environment);
+}
+
+/** What to run, where, and with what around it. */
+export interface Launch {
+  program: string;
+  args: readonly string[];
+  cwd: string;
+  environment: Environment;
+  port: number | null;
+}
+
+/** The working folder and, for Python, the script a service starts, as paths from the infrastructure folder. */
+export function entryPoint(service: Service): string {
+  if (typeof service.command === "string") return service.command;
+  const script = service.command[0] === "python" && !service.command[1]?.startsWith("-")
+    ? service.command[1]
+    : undefined;
+  if (script === undefined) return service.command.join(" ");
+  return service.workingDir === "." ? script : `${service.workingDir}/${script}`;
+}
+
+/**
+ * Everything one start of `service` needs.
+ *
+ * @throws {UserError} when the folder, the script, the program or a setting is missing
+ */
+export function prepareLaunch(service: Service, environment: Environment, home: Home): Launch {
+  const cannot = (why: string) => new UserError(`Cannot start "${service.name}": ${why}.`);
+  const cwd = resolvePath(home.infrastructure, expand(service.workingDir, environment));
+  if (!exists(cwd, "isDirectory")) throw cannot(`its working folder ${cwd} does not exist`);
+  const launch = {
+    cwd,
+    environment: serviceEnvironment(service, environment, home),
+    port: portOf(service, environment),
+  };
+  if (typeof service.command === "string") {
+    return { ...launch, program: "/bin/sh", args: ["-c", service.command] };
+  }
+  const [name, ...args] = service.command.map((word) => expand(word, launch.environment));
+  if (name !== "python") {
+    const program = name.includes("/") ? resolvePath(cwd, name) : findProgram(name, launch.environment);
+    if (program === null || !exists(program, "isFile")) {
+      throw cannot(
+        `there is no program ${name}${name.includes("/") ? "" : " on PATH"}; install it or mend its command`,
+      );
+    }
+    return { ...launch, program, args };
+  }
+  const script = args[0];
+  if (script !== undefined && !script.startsWith("-") && !exists(resolvePath(cwd, script), "isFile")) {
+    throw cannot(`its entry point ${resolvePath(cwd, script)} does not exist`);
+  }
+  const python = findPython(home.infrastructure, launch.environment);
+  if (python === null) {
+    throw cannot(
+      `there is no Python; install python3, then make a venv with: python3 -m venv ${home.infrastructure}/venv`,
+    );
+  }
+  return { ...launch, program: python, args };
+}
+
+/**
+ * The services of a run: the named file's, the folder's, or the built-in ones.
+ *
+ * @throws {UserError} with every mistake in the file
+ */
+export async function loadServices(home: Home, config?: string): Promise<readonly Service[]> {
+  const path = config === undefined ? findServicesFile(home.infrastructure) : resolvePath(Deno.cwd(), config);
+  return path === null ? SERVICES : await readServicesFile(path);
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 3. Plan
+// Which services a run has, dependencies first. Nothing is started here.
+
+/** What a run will do. */
+export interface Plan {
+  /** In starting order: dependencies first, otherwise as defined. */
+  services: readonly Service[];
+  /** Services nobody named, each with one that needs it. */
+  added: readonly { name: string; neededBy: string }[];
+}
+
+/**
+ * Orders the asked services and adds what they depend on.
+ *
+ * @param asked names; empty means every service with `autostart`
+ * @throws {UserError} for a name or dependency that does not exist (with the closest one), and for a cycle
+ */
+export function planStart(services: readonly Service[], asked: readonly string[]): Plan {
+  const byName = new Map(services.map((service) => [service.name, service]));
+  const roots = asked.length > 0
+    ? asked
+    : services.filter((service) => service.autostart).map(({ name }) => name);
+  const names = [...byName.keys()];
+  for (const name of asked) if (!byName.has(name)) throw unknownName(name, names);
+  const wanted = new Set(roots);
+  const added: { name: string; neededBy: string }[] = [];
+  for (const name of wanted) { // a Set hands out what is added while it is walked
+    for (const needed of byName.get(name)!.dependencies) {
+      if (!byName.has(needed)) {
+        const guess = closest(needed, names);
+        throw new UserError(
+          `Cannot plan a start: "${name}" depends on "${needed}", which is not defined` +
+            `${guess === null ? "" : `; did you mean "${guess}"`}.`,
+        );
+      }
+      if (!wanted.has(needed)) added.push({ name: needed, neededBy: name });
+      wanted.add(needed);
+    }
+  }
+  const order: Service[] = [];
+  const mark = new Map<string, "open" | "done">();
+  for (const root of services.filter(({ name }) => wanted.has(name))) {
+    // An explicit stack: a chain of ten thousand services must not overflow the engine's.
+    const path: { service: Service; next: number }[] = [];
+    const enter = (service: Service) => {
+      mark.set(service.name, "open");
+      path.push({ service, next: 0 });
+    };
+    if (!mark.has(root.name)) enter(root);
+    while (path.length > 0) {
+      const top = path[path.length - 1];
+      const needed = top.service.dependencies[top.next++];
+      if (needed === undefined) {
+        mark.set(top.service.name, "done");
+        order.push(top.service);
+        path.pop();
+      } else if (mark.get(needed) === "open") {
+        const open = path.map(({ service }) => service.name);
+        const cycle = [...open.slice(open.indexOf(needed)), needed].join(" -> ");
+        throw new UserError(
+          `Cannot plan a start: the dependencies ${cycle} form a cycle; remove one of them.`,
+        );
+      } else if (!mark.has(needed)) {
+        enter(byName.get(needed)!);
+      }
+    }
+  }
+  return { services: order, added };
+}
+
+/** The fault of naming a service that does not exist. */
+export function unknownName(name: string, names: readonly string[]): UserError {
+  const guess = closest(name, names);
+  const hint = guess === null ? "" : ` did you mean "${guess}"?`;
+  return new UserError(`There is no service "${name}";${hint} The services are ${names.join(", ")}.`);
+}
+
+/** The services that need `name` directly. */
+export function dependentsOf(services: readonly Service[], name: string): Service[] {
+  return services.filter((service) => service.dependencies.includes(name));
+}
+
+/** `names` and all that need them, however far. */
+export function withDependents(services: readonly Service[], names: readonly string[]): Set<string> {
+  const all = new Set(names);
+  for (const name of all) for (const dependent of dependentsOf(services, name)) all.add(dependent.name);
+  return all;
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 4. Life
+// Pure: `step` says what follows when something happens to one service, `decide` whose turn it is. No clock, no I/O.
+
+/** How long a service without port and health check must live to count as ready. */
+const SETTLED_MS = 1_000;
+/** How long after its start the dependents of such a service are started: nothing tells when it can be used. */
+const PAUSE_MS = 3_000;
+
+/** What follows from a happening. */
+export interface Step {
+  life: Life;
+  effects: readonly Effect[];
+}
+
+/** The life of a service that nothing has happened to yet. */
+export const UNBORN: Life = { kind: "pending", awaits: [], failures: [], restarts: 0, lastExit: null };
+
+/** Whether nothing but the passing of time can tell that it is ready. */
+function isPlain(service: Service): boolean {
+  return service.kind === "service" && service.port === null && service.portEnv === null &&
+    service.health === null;
+}
+
+/** The pause before the `attempt`-th retry: doubled each time up to the limit, then 10 % up or down by `chance` (0-1). */
+export function backoffMs(service: Service, attempt: number, chance: number): number {
+  const full = service.retryDelayMs * 2 ** Math.min(attempt - 1, 40);
+  const jittered = Math.min(full, service.retryDelayMaxMs) * (0.9 + 0.2 * chance);
+  return Math.min(jittered, service.retryDelayMaxMs);
+}
+
+/** An exit in words. */
+export function describeExit(exit: Exit): string {
+  if (exit.kind === "exited") return `exited with status ${exit.code}`;
+  const why: Record<string, string> = {
+    SIGKILL: ", perhaps out of memory",
+    SIGSEGV: ", an invalid memory access",
+    SIGABRT: ", it aborted itself",
+    SIGBUS: ", a bad memory access",
+    SIGILL: ", an illegal instruction",
+    SIGTERM: ", sent by someone else",
+    SIGINT: ", sent by someone else",
+    SIGHUP: ", sent by someone else",
+  };
+  return `killed by ${exit.signal}${why[exit.signal] ?? ""}`;
+}
+
+function isSuccess(exit: Exit): boolean {
+  return exit.kind === "exited" && exit.code === 0;
+}
+
+/** The next moment at which time alone may change something, or `null`. */
+export function nextWake(life: Life, service: Service): number | null {
+  switch (life.kind) {
+    case "starting":
+      return isPlain(service) && life.pid !== null ? life.since + SETTLED_MS : life.readyBy;
+    case "running":
+      return isPlain(service) ? life.since + PAUSE_MS : null;
+    case "stopping":
+      return life.killAt;
+    case "restarting":
+      return life.retryAt;
+    case "pending":
+    case "stopped":
+    case "crashed":
+    case "failed":
+      return null;
+  }
+}
+
+/** Whether what depends on this service may start. */
+export function satisfies(life: Life, service: Service, now: number): boolean {
+  if (service.kind === "task") {
+    return life.kind === "stopped" && life.lastExit !== null && isSuccess(life.lastExit);
+  }
+  return life.kind === "running" && (!isPlain(service) || now >= life.since + PAUSE_MS);
+}
+
+/**
+ * What follows when something happens to a service. What does not fit its state changes nothing: happenings may
+ * arrive late.
+ *
+ * @param chance a number from 0 to 1 for the jitter of a retry
+ */
+export function step(life: Life, happening: Happening, now: number, service: Service, chance: number): Step {
+  const stay: Step = { life, effects: [] };
+  const { failures, restarts, lastExit } = life;
+  const past: Past = { failures, restarts, lastExit };
+  const become = (next: Life, ...effects: Effect[]): Step => ({ life: next, effects });
+  const running = life.kind === "starting" || life.kind === "running" ? life : null;
+
+  function stopping(then: Outcome, signal: Deno.Signal): Step {
+    if (running === null || running.pid === null) return become(conclude(then, running?.since ?? now));
+    const { pid, since } = running;
+    const killAt = now + service.timeoutStopMs;
+    return become({ ...past, kind: "stopping", pid, since, killAt, then }, { kind: "signal", signal });
+  }
+
+  function conclude(then: Outcome, since: number): Life {
+    switch (then.kind) {
+      case "stopped":
+        return { ...past, kind: "stopped" };
+      case "again":
+        return { ...past, kind: "pending", awaits: [], failures: [], restarts: past.restarts + 1 };
+      case "ended": {
+        const after = { ...past, lastExit: then.exit };
+        if (!isSuccess(then.exit)) {
+          return afterFailure(after, describeExit(then.exit), then.exit, now - since);
+        }
+        if (service.restartPolicy !== "always" || service.kind === "task") {
+          return { ...after, kind: "stopped" };
+        }
+        const retryAt = now + backoffMs(service, 1, chance);
+        return { ...after, kind: "restarting", attempt: 0, retryAt, reason: describeExit(then.exit) };
+      }
+      case "unfit":
+        return afterFailure(past, then.reason, null, now - since);
+    }
+  }
+
+  function afterFailure(before: Past, reason: string, exit: Exit | null, ranMs: number): Life {
+    if (service.restartPolicy === "never") {
+      if (exit !== null && service.critical) return { ...before, kind: "crashed", exit, ranMs, reason };
+      return { ...before, kind: "failed", exit, ranMs, reason };
+    }
+    const recent = ranMs > service.retryWindowMs
+      ? []
+      : before.failures.filter((moment) => moment > now - service.retryWindowMs);
+    const counted = [...recent, now];
+    if (counted.length > service.maxRetries) {
+      const tries = `gave up after ${service.maxRetries} ${service.maxRetries === 1 ? "retry" : "retries"}`;
+      return { ...before, failures: counted, kind: "failed", exit, ranMs, reason: `${reason}; ${tries}` };
+    }
+    const retryAt = now + backoffMs(service, counted.length, chance);
+    return { ...before, failures: counted, kind: "restarting", attempt: counted.length, retryAt, reason };
+  }
+
+  switch (happening.kind) {
+    case "awaited":
+      return life.kind === "pending" ? become({ ...life, awaits: happening.names }) : stay;
+    case "start": {
+      if (life.kind !== "pending") return stay;
+      const readyBy = now + service.timeoutStartMs;
+      const spawn: Effect[] = service.kind === "external" ? [] : [{ kind: "spawn" }];
+      return become({ ...past, kind: "starting", pid: null, since: now, readyBy }, ...spawn);
+    }
+    case "spawned":
+      if (life.kind !== "starting") return stay;
+      // A task has no start to wait for: its end is what counts.
+      return service.kind === "task"
+        ? become({ ...past, kind: "running", pid: happening.pid, since: now })
+        : become({ ...life, pid: happening.pid, since: now });
+    case "refused":
+      return life.kind === "starting"
+        ? become(conclude({ kind: "unfit", reason: happening.reason }, now))
+        : stay;
+    case "ready":
+      return life.kind === "starting"
+        ? become({ ...past, kind: "running", pid: life.pid, since: life.since })
+        : stay;
+    case "unwell":
+      return life.kind === "running"
+        ? stopping({ kind: "unfit", reason: happening.reason }, service.stopSignal)
+        : stay;
+    case "exited": {
+      const ended: Outcome = { kind: "ended", exit: happening.exit };
+      if (life.kind === "stopping") {
+        const known: Life = { ...life, lastExit: happening.exit };
+        return happening.lingering ? become(known) : step(known, { kind: "emptied" }, now, service, chance);
+      }
+      if (running === null) return stay;
+      return happening.lingering ? stopping(ended, "SIGTERM") : become(conclude(ended, running.since));
+    }
+    case "emptied":
+      return life.kind === "stopping" ? become(conclude(life.then, life.since)) : stay;
+    case "stop":
+      switch (life.kind) {
+        case "pending":
+        case "restarting":
+          return become({ ...past, kind: "stopped" });
+        case "starting":
+        case "running":
+          return stopping({ kind: "stopped" }, service.stopSignal);
+        case "stopping":
+          return become({ ...life, then: { kind: "stopped" } });
+        case "stopped":
+        case "crashed":
+        case "failed":
+          return stay;
+      }
+      break;
+    case "restart":
+      if (running !== null) return stopping({ kind: "again" }, service.stopSignal);
+      if (life.kind === "stopping") return become({ ...life, then: { kind: "again" } });
+      return become({ ...past, kind: "pending", awaits: [], failures: [] });
+    case "kill":
+      if (running?.pid != null) return stopping({ kind: "stopped" }, "SIGKILL");
+      if (life.kind === "stopping") {
+        return become({ ...life, then: { kind: "stopped" } }, { kind: "signal", signal: "SIGKILL" });
+      }
+      return running === null ? stay : become({ ...past, kind: "stopped" });
+    case "wake":
+      switch (life.kind) {
+        case "starting": {
+          if (life.pid !== null && isPlain(service) && now >= life.since + SETTLED_MS) {
+            return become({ ...past, kind: "running", pid: life.pid, since: life.since });
+          }
+          if (now < life.readyBy) return stay;
+          const reason = `was not ready within ${formatSpan(service.timeoutStartMs)}`;
+          return stopping({ kind: "unfit", reason }, service.stopSignal);
+        }
+        case "stopping":
+          if (now < life.killAt) return stay;
+          return become({ ...life, killAt: Infinity }, { kind: "signal", signal: "SIGKILL" });
+        case "restarting":
+          if (now < life.retryAt) return stay;
+          return become({ ...past, kind: "pending", awaits: [], restarts: past.restarts + 1 });
+        case "pending":
+        case "running":
+        case "stopped":
+        case "crashed":
+        case "failed":
+          return stay;
+      }
+  }
+}
+
+/** What someone wants of a service: to be kept running, to be at rest, or to be at rest once and then kept running. */
+export type Wish = "up" | "down" | "again";
+
+/** One service as `decide` sees it. */
+export interface Charge {
+  service: Service;
+  life: Life;
+  wish: Wish;
+}
+
+/**
+ * Whose turn it is: a pending service is started when all it depends on is ready, a running one is stopped when all
+ * that depends on it and shall stop too is at rest.
+ *
+ * @returns what should happen next, to be asked for again after each change; empty when nothing is due
+ */
+export function decide(
+  charges: ReadonlyMap<string, Charge>,
+  dependents: ReadonlyMap<string, readonly string[]>,
+  now: number,
+): { name: string; happening: Happening }[] {
+  const due: { name: string; happening: Happening }[] = [];
+  for (const [name, { service, life, wish }] of charges) {
+    if (wish === "up") {
+      if (life.kind !== "pending") continue;
+      const unmet = service.dependencies.filter((needed) => {
+        const charge = charges.get(needed);
+        return charge === undefined || charge.wish === "again" ||
+          !satisfies(charge.life, charge.service, now);
+      });
+      if (unmet.length === 0) due.push({ name, happening: { kind: "start" } });
+      else if (unmet.join() !== life.awaits.join()) {
+        due.push({ name, happening: { kind: "awaited", names: unmet } });
+      }
+    } else if (life.kind === "stopping") {
+      const fits = life.then.kind === (wish === "again" ? "again" : "stopped");
+      if (!fits) due.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
+    } else if (atRest(life)) {
+      if (wish === "again") due.push({ name, happening: { kind: "restart" } });
+      else if (life.kind === "pending" || life.kind === "restarting") {
+        due.push({ name, happening: { kind: "stop" } });
+      }
+    } else {
+      const held = (dependents.get(name) ?? []).some((other) => {
+        const charge = charges.get(other);
+        return charge !== undefined && charge.wish !== "up" && !atRest(charge.life);
+      });
+      if (!held) due.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
+    }
+  }
+  return due;
+}
+
+/** Whether nothing runs and nothing ever will unless someone asks for it. */
+export function isFinished(charges: ReadonlyMap<string, Charge>): boolean {
+  for (const { service, life, wish } of charges.values()) {
+    if (life.kind === "restarting" || wish === "again") return false;
+    // External services have no process; alone they keep nothing alive.
+    if (!atRest(life) && !(service.kind === "external" && life.kind === "running")) return false;
+  }
+  // What is pending now waits for something at rest, or its turn would have come already.
+  return true;
+}
+
+/** A span in words: `450 ms`, `7 s`, `2 min 5 s`, `3 h 4 min`. */
+export function formatSpan(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  const seconds = ms < 10_000 ? Math.round(ms / 100) / 10 : Math.round(ms / 1_000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  const [large, small] = minutes < 60
+    ? [`${minutes} min`, `${Math.floor(seconds % 60)} s`]
+    : [`${Math.floor(minutes / 60)} h`, `${minutes % 60} min`];
+  return small.startsWith("0 ") ? large : `${large} ${small}`;
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 5. Children
+// The operating system lives here. Every child has an owner that reads its pipes to the end and awaits its exit.
+
+/** The steady clock. */
+const now = () => performance.now();
+
+/** Resolves after `ms`, or at once when the signal fires. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", done);
+  });
+}
+
+const NEWLINE = 10;
+const RETURN = 13;
+/** Past this a line without an end is passed on in pieces, so that memory stays bounded. */
+const LINE_LIMIT = 64 * 1024 * 1024;
+
+/** Ends lines as Python's text pipes do: `\n`, `\r\n` and a lone `\r` (a progress bar's) each end one. */
+function unifyLineEnds(bytes: Uint8Array): Uint8Array {
+  if (bytes.indexOf(RETURN) === -1) return bytes;
+  const result = new Uint8Array(bytes.length);
+  let length = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    if (bytes[at] !== RETURN) result[length++] = bytes[at];
+    else if (bytes[at + 1] !== NEWLINE) result[length++] = NEWLINE;
+  }
+  return result.subarray(0, length);
+}
+
+/**
+ * Cuts a flow of bytes into blocks of whole lines. A block is the receiver's to keep; the last line gets a newline
+ * when it has none.
+ */
+export class LineCutter {
+  #pieces: Uint8Array[] = [];
+  #held = 0;
+  #afterReturn = false;
+
+  /** The whole lines that `bytes` completes, or `null` when it completes none. */
+  push(bytes: Uint8Array): Uint8Array | null {
+    // The other half of a line end whose return came with the bytes before.
+    const from = this.#afterReturn && bytes[0] === NEWLINE ? 1 : 0;
+    this.#afterReturn = bytes[bytes.length - 1] === RETURN;
+    const unified = unifyLineEnds(bytes.subarray(from));
+    const cut = unified.lastIndexOf(NEWLINE) + 1;
+    const block = cut > 0 ? this.#join(unified.subarray(0, cut)) : null;
+    if (cut < unified.length) {
+      this.#pieces.push(unified.slice(cut));
+      this.#held += unified.length - cut;
+    }
+    return this.#held < LINE_LIMIT ? block : this.flush();
+  }
+
+  /** What is left when the flow ends, or `null`. */
+  flush(): Uint8Array | null {
+    return this.#held === 0 ? null : this.#join(Uint8Array.of(NEWLINE));
+  }
+
+  #join(last: Uint8Array): Uint8Array {
+    const whole = new Uint8Array(this.#held + last.length);
+    let at = 0;
+    for (const piece of this.#pieces) {
+      whole.set(piece, at);
+      at += piece.length;
+    }
+    whole.set(last, at);
+    this.#pieces = [];
+    this.#held = 0;
+    return whole;
+  }
+}
+
+const decoder = new TextDecoder(); // bytes that are not UTF-8 become U+FFFD
+const encoder = new TextEncoder();
+
+function countLines(lines: Uint8Array): number {
+  let count = 0;
+  for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) count++;
+  return count;
+}
+
+/** The last lines of a service: at least `KEPT_LINES` of them when there were as many, in at most `KEPT_BYTES`. */
+export class Tail {
+  static readonly KEPT_LINES = 1_000;
+  static readonly KEPT_BYTES = 4 * 1024 * 1024;
+  #blocks: { lines: Uint8Array; count: number }[] = [];
+  #count = 0;
+  #bytes = 0;
+
+  /** Keeps a block of whole lines. */
+  push(lines: Uint8Array): void {
+    const kept = lines.length > Tail.KEPT_BYTES ? lines.slice(-Tail.KEPT_BYTES) : lines;
+    const count = countLines(kept);
+    this.#blocks.push({ lines: kept, count });
+    this.#count += count;
+    this.#bytes += kept.length;
+    let spare = 0;
+    for (const block of this.#blocks) {
+      const enough = this.#count - block.count >= Tail.KEPT_LINES;
+      if (!enough && (this.#bytes <= Tail.KEPT_BYTES || spare === this.#blocks.length - 1)) break;
+      this.#count -= block.count;
+      this.#bytes -= block.lines.length;
+      spare++;
+    }
+    if (spare > 0) this.#blocks.splice(0, spare);
+    // Small blocks of a quiet service are joined: a thousand lines need no thousand arrays.
+    const before = this.#blocks.at(-2);
+    if (before !== undefined && before.lines.length + kept.length < 4_096) {
+      const joined = new Uint8Array(before.lines.length + kept.length);
+      joined.set(before.lines);
+      joined.set(kept, before.lines.length);
+      this.#blocks.splice(-2, 2, { lines: joined, count: before.count + count });
+    }
+  }
+
+  /** The last `count` lines, oldest first, without their newlines. */
+  last(count: number): string[] {
+    const found: string[] = [];
+    for (let index = this.#blocks.length - 1; index >= 0 && found.length < count; index--) {
+      const { lines } = this.#blocks[index];
+      let end = lines.length - 1; // of the line, where its newline stands
+      while (end >= 0 && found.length < count) {
+        const start = end === 0 ? -1 : lines.lastIndexOf(NEWLINE, end - 1);
+        found.push(decoder.decode(lines.subarray(start + 1, end)));
+        end = start;
+      }
+    }
+    return found.reverse();
+  }
+}
+
+/** The processes of a group that still run. Zombies that nobody has collected yet do not count. */
+function groupRuns(group: number): boolean {
+  try {
+    Deno.kill(-group, 0 as unknown as Deno.Signal); // 0 asks without sending; the type knows names only
+  } catch {
+    return false; // no such group, or none that we may signal
+  }
+  if (Deno.build.os !== "linux") return true;
+  for (const entry of Deno.readDirSync("/proc")) {
+    if (!/^[0-9]+$/.test(entry.name)) continue;
+    try {
+      const stat = Deno.readTextFileSync(`/proc/${entry.name}/stat`);
+      const [state, , itsGroup] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      if (Number(itsGroup) === group && state !== "Z" && state !== "X") return true;
+    } catch {
+      // It ended while we looked.
+    }
+  }
+  return false;
+}
+
+/** Sends a signal to a whole group; one that is gone is fine. */
+function signalGroup(group: number, signal: Deno.Signal): void {
+  try {
+    Deno.kill(-group, signal);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound) && !(error instanceof TypeError)) throw error;
+  }
+}
+
+/** Whether nothing listens on a port, on any address. */
+export function isPortFree(port: number): boolean {
+  for (const hostname of ["0.0.0.0", "::"]) {
+    try {
+      Deno.listen({ hostname, port }).close();
+    } catch (error) {
+      if (error instanceof Deno.errors.AddrInUse) return false;
+      // No such address family here, or no right to the port: the service will tell.
+    }
+  }
+  return true;
+}
+
+/** What the owner of a child is told. */
+export interface ChildListener {
+  /** Whole lines; the array is the listener's to keep. */
+  lines(stream: Stream, lines: Uint8Array): void;
+  /** Asked before each read: a promise makes the pipe wait. */
+  room(): Promise<void> | null;
+  /** The process ended and all it wrote has been told. `lingering`: others of its group still run. */
+  exited(exit: Exit, lingering: boolean): void;
+  /** After a lingering exit: nothing of the group runs any more. */
+  emptied(): void;
+}
+
+/** How long a pipe that someone else holds open may stay silent after the process ended. */
+const SILENT_MS = 100;
+
+/**
+ * Starts a process as the leader of its own session and group, and tells what becomes of it.
+ *
+ * @throws {UserError} when the system refuses to start it
+ */
+export function startChild(launch: Launch, listener: ChildListener): number {
+  const child = spawn(launch);
+  const cutters = { out: new LineCutter(), err: new LineCutter() };
+  const readers = {
+    out: child.stdout.getReader({ mode: "byob" }),
+    err: child.stderr.getReader({ mode: "byob" }),
+  };
+  let activity = 0;
+  let waiting = 0;
+
+  async function pump(stream: Stream): Promise<void> {
+    // Small at first: most services are quiet, and there may be hundreds.
+    let buffer = new Uint8Array(2_048);
+    for (;;) {
+      const room = listener.room();
+      if (room !== null) {
+        waiting++;
+        await room;
+        waiting--;
+      }
+      const { value, done } = await readers[stream].read(buffer);
+      activity++;
+      if (done) break;
+      const lines = cutters[stream].push(value);
+      if (lines !== null) listener.lines(stream, lines);
+      const wider = value.byteLength === value.buffer.byteLength && value.byteLength < 65_536;
+      buffer = wider ? new Uint8Array(value.byteLength * 4) : new Uint8Array(value.buffer);
+    }
+    flush(stream);
+  }
+  function flush(stream: Stream): void {
+    const rest = cutters[stream].flush();
+    if (rest !== null) listener.lines(stream, rest);
+  }
+  const ends = Promise.all([pump("out"), pump("err")]).then(() => true);
+
+  async function watch(): Promise<void> {
+    const status = await child.status;
+    const exit: Exit = status.signal === null
+      ? { kind: "exited", code: status.code }
+      : { kind: "killed", signal: status.signal };
+    // A grandchild may keep a pipe open for ever: what counts is that nothing comes any more.
+    let open = true;
+    for (let seen = -1; open && (seen !== activity || waiting > 0);) {
+      seen = activity;
+      const pause = new AbortController();
+      open = !await Promise.race([ends, sleep(SILENT_MS, pause.signal).then(() => false)]);
+      pause.abort();
+    }
+    if (open) { for (const stream of ["out", "err"] as const) flush(stream); }
+    const lingering = groupRuns(child.pid);
+    listener.exited(exit, lingering);
+    if (lingering) {
+      for (let pauseMs = 10; groupRuns(child.pid); pauseMs = Math.min(pauseMs * 2, 200)) await sleep(pauseMs);
+      listener.emptied();
+    }
+    // Whoever holds the pipe now has left the group on purpose: we stop listening.
+    if (open) await Promise.all([readers.out.cancel(), readers.err.cancel()]);
+    await ends;
+  }
+  watch();
+  return child.pid;
+}
+
+function spawn(launch: Launch): Deno.ChildProcess {
+  const { program, args, cwd, environment } = launch;
+  try {
+    return new Deno.Command(program, {
+      args: [...args],
+      cwd,
+      env: { ...environment },
+      clearEnv: true,
+      detached: true, // its own session: Ctrl+C reaches the orchestrator alone
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    // Linux takes no single KEY=value of 128 KiB or more.
+    const long = Object.entries(environment).find(([name, value]) =>
+      encoder.encode(name + value).length > 131_000
+    );
+    if (/os error 7/.test(error.message)) {
+      throw new UserError(
+        long === undefined
+          ? `Cannot start ${program}: its environment and arguments are too long for the system.`
+          : `Cannot start ${program}: the variable ${
+            long[0]
+          } is longer than the 128 KiB that the system takes.`,
+      );
+    }
+    throw new UserError(`Cannot start ${program}: ${error.message.split("\n")[0]}`);
+  }
+}
+
+// If the orchestrator dies without a word, the pipe closes and this shell stops what is left: the groups it was told
+// of and, on Linux, whatever else was started with this run's mark but not told of yet. It also gives a terminal back.
+const GUARD_SCRIPT = String.raw`
+trap '' HUP INT TERM QUIT
+groups=' '
+while read -r verb id; do
+  case $verb in
+    add) groups="$groups$id " ;;
+    drop) groups="${"$"}{groups%% $id *} ${"$"}{groups#* $id }" ;;
+    bye) exit 0 ;;
+  esac
+done
+if [ -t 1 ]; then stty sane <&1; printf '\0337\033[r\0338\033[?25h\n'; fi 2>/dev/null
+marked() { [ -r /proc/self/environ ] && grep -lszxF "ORCHESTRATOR_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
+send() { for id in $groups; do kill "-$1" "-$id"; done 2>/dev/null; for id in $strays; do kill "-$1" "$id"; done 2>/dev/null; }
+left() {
+  for id in $groups; do kill -0 "-$id" 2>/dev/null && return 0; done
+  for id in $strays; do kill -0 "$id" 2>/dev/null && return 0; done
+  return 1
+}
+strays=$(marked "$1")
+send TERM
+tries=0
+while left && [ "$tries" -lt "$2" ]; do sleep 0.1 2>/dev/null || sleep 1; tries=$((tries + 1)); done
+strays=$(marked "$1")
+send KILL
+`;
+
+/** The shell that stops everything when the orchestrator no longer can. */
+export class Guard {
+  readonly #run: string;
+  readonly #graceMs: number;
+  readonly #groups = new Set<number>();
+  #shell: Deno.ChildProcess | null = null;
+  #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
+
+  /** @param run the mark that this run's children carry in `ORCHESTRATOR_RUN` */
+  constructor(run: string, graceMs: number) {
+    this.#run = run;
+    this.#graceMs = graceMs;
+  }
+
+  /** Takes charge of a group. Starts the shell at the first one. */
+  add(group: number): void {
+    this.#groups.add(group);
+    this.#tell(`add ${group}`);
+  }
+
+  /** Lets go of a group that is empty. */
+  drop(group: number): void {
+    this.#groups.delete(group);
+    this.#tell(`drop ${group}`);
+  }
+
+  /** Starts the shell, so that it is there before the first child. */
+  open(): void {
+    if (this.#shell !== null || Deno.build.os === "windows") return;
+    const shell = new Deno.Command("/bin/sh", {
+      args: ["-c", GUARD_SCRIPT, "orchestrator-guard", this.#run, String(Math.ceil(this.#graceMs / 100))],
+      cwd: "/",
+      detached: true,
+      stdin: "piped",
+      stdout: Deno.stdout.isTerminal() ? "inherit" : "null",
+      stderr: "null",
+    }).spawn();
+    this.#shell = shell;
+    this.#writer = shell.stdin.getWriter();
+    const openedAt = now();
+    shell.status.then(() => {
+      if (this.#shell !== shell) return;
+      // Someone killed the guard: another takes over, unless they die as fast as they come.
+      this.#shell = null;
+      this.#writer = null;
+      if (now() - openedAt < 1_000) return;
+      this.open();
+      for (const group of this.#groups) this.#tell(`add ${group}`);
+    });
+  }
+
+  /** Ends the shell; nothing is stopped by it. */
+  async close(): Promise<void> {
+    const shell = this.#shell;
+    const writer = this.#writer;
+    this.#shell = null;
+    this.#writer = null;
+    if (shell === null || writer === null) return;
+    await writer.write(encoder.encode("bye\n")).catch(() => {}); // it may be gone already
+    await writer.close().catch(() => {});
+    await shell.status;
+  }
+
+  #tell(line: string): void {
+    this.#writer?.write(encoder.encode(`${line}\n`)).catch(() => {}); // a dead guard is replaced, see open
+  }
+}
+
+/** What a probe needs of the service it looks at. */
+export interface ProbeTarget {
+  environment: Environment;
+  cwd: string;
+  infrastructure: string;
+}
+
+/** Connects to a port of this machine; throws what the system says. */
+async function connect(port: number, signal: AbortSignal): Promise<void> {
+  for (const hostname of ["127.0.0.1", "::1"]) {
+    try {
+      const pending = Deno.connect({ hostname, port });
+      const late = new Promise<null>((resolve) => signal.addEventListener("abort", () => resolve(null)));
+      const connection = await Promise.race([pending, late]);
+      if (connection === null) {
+        pending.then((answer) => answer.close(), () => {}); // nobody waits for it any more
+        throw new Deno.errors.TimedOut("no answer in time");
+      }
+      return connection.close();
+    } catch (error) {
+      if (hostname === "::1" || signal.aborted) throw error;
+    }
+  }
+}
+
+/**
+ * Looks once whether a service is well.
+ *
+ * @returns `null` when it is, or the reason why not; never throws for what the service does
+ */
+export async function look(
+  probe: Exclude<Probe, { kind: "log" }>,
+  target: ProbeTarget,
+  timeoutMs: number,
+  stop: AbortSignal,
+): Promise<string | null> {
+  const limit = new AbortController();
+  const late = setTimeout(() => limit.abort(), timeoutMs);
+  const end = () => limit.abort();
+  stop.addEventListener("abort", end);
+  try {
+    switch (probe.kind) {
+      case "tcp":
+        await connect(Number(expand(probe.port, target.environment)), limit.signal);
+        return null;
+      case "http": {
+        const url = expand(probe.url, target.environment);
+        const answer = await fetch(url, { signal: limit.signal, headers: { connection: "close" } });
+        const wanted = probe.body === null ? null : new RegExp(probe.body);
+        const body = wanted === null ? await answer.body?.cancel() : await answer.text();
+        if (!answer.ok) return `answered ${answer.status}`;
+        return wanted === null || wanted.test(body ?? "") ? null : "answered without the expected text";
+      }
+      case "command": {
+        const words = typeof probe.command === "string" ? ["/bin/sh", "-c", probe.command] : probe.command;
+        const [name, ...args] = words.map((word) => expand(word, target.environment));
+        const python = name === "python" ? findPython(target.infrastructure, target.environment) : null;
+        const child = new Deno.Command(python ?? name, {
+          args,
+          cwd: target.cwd,
+          env: { ...target.environment },
+          clearEnv: true,
+          detached: true,
+          stdin: "null",
+          stdout: "null",
+          stderr: "null",
+        }).spawn();
+        limit.signal.addEventListener("abort", () => signalGroup(child.pid, "SIGKILL"));
+        const status = await child.status;
+        return status.success ? null : `its check ended with status ${status.code}`;
+      }
+    }
+  } catch (error) {
+    if (limit.signal.aborted) return `no answer within ${formatSpan(timeoutMs)}`;
+    return error instanceof Error ? error.message.split("\n")[0].replace(/ \(os error.*/, "") : String(error);
+  } finally {
+    clearTimeout(late);
+    stop.removeEventListener("abort", end);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 6. Supervisor
+// The only mutable map. It asks sections 3 and 4 what follows and performs it; views hear of it as events.
+
+/** Who wants to hear what happens. */
+export interface Listener {
+  event(event: Event): void;
+  /** A promise makes every pipe wait until it resolves: how a slow reader keeps memory bounded. */
+  room?(): Promise<void> | null;
+}
+
+/** How a run ended. */
+export interface Verdict {
+  /** 0 after a stop that was asked for or when all ended well, 1 otherwise. */
+  status: 0 | 1;
+  /** The service whose failure ended the run. */
+  culprit: Row | null;
+  /** What is left although all should be gone, in sentences. */
+  leftovers: readonly string[];
+}
+
+interface Entry extends Charge {
+  tail: Tail;
+  /** What its present or last process was started with. */
+  launch: Launch | null;
+  timer: ReturnType<typeof setTimeout> | undefined;
+  /** Ends the probes of the present state. */
+  watch: AbortController | null;
+  /** Set while readiness is told by a line of output. */
+  awaitsLine: RegExp | null;
+}
+
+/** How long starting may hold back the answer to a signal or a line of output. */
+const TURN_MS = 15;
+
+/** Keeps services as their definitions and the wishes of its user say. */
+export class Supervisor {
+  readonly home: Home;
+  readonly #entries = new Map<string, Entry>();
+  readonly #dependents = new Map<string, string[]>();
+  readonly #listeners = new Set<Listener>();
+  readonly #run = crypto.randomUUID();
+  readonly #guard: Guard;
+  readonly #finished = Promise.withResolvers<Verdict>();
+  #culprit: Row | null = null;
+  #phase: "running" | "closing" | "over" = "running";
+  #settling: ReturnType<typeof setTimeout> | "now" | null = null;
+
+  /** @param services in starting order, as `planStart` returns them */
+  constructor(services: readonly Service[], home: Home) {
+    this.home = home;
+    for (const service of services) this.#add(service, "up");
+    const longest = Math.max(0, ...services.map(({ timeoutStopMs }) => timeoutStopMs));
+    this.#guard = new Guard(this.#run, Math.min(longest, 10_000));
+  }
+
+  /** How the run ended, once it has. */
+  get finished(): Promise<Verdict> {
+    return this.#finished.promise;
+  }
+
+  /** Whether everything is being stopped, or is. */
+  get closing(): boolean {
+    return this.#phase !== "running";
+  }
+
+  /** The mark that the children of this run carry. */
+  get run(): string {
+    return this.#run;
+  }
+
+  /** The services, in starting order. */
+  get services(): Service[] {
+    return [...this.#entries.values()].map(({ service }) => service);
+  }
+
+  /** Begins to start services. */
+  start(): void {
+    this.#guard.open();
+    this.#settle();
+  }
+
+  /** Adds a listener; the result removes it. */
+  listen(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** All services now. @param recent how many of each one's last lines */
+  snapshot(recent = 0): Snapshot {
+    return {
+      at: now(),
+      closing: this.closing,
+      rows: [...this.#entries.values()].map((entry) => this.#row(entry, recent)),
+    };
+  }
+
+  /** The last lines of a service, oldest first. */
+  tail(name: string, count: number): string[] {
+    return this.#entries.get(name)?.tail.last(count) ?? [];
+  }
+
+  /**
+   * Says what is wanted of services: `up` starts them and what they need, `down` stops them and what needs them,
+   * `again` restarts just these.
+   *
+   * @throws {UserError} for a name that is not part of this run
+   */
+  wish(names: readonly string[], wish: Wish): void {
+    for (const name of names) {
+      if (!this.#entries.has(name)) throw unknownName(name, [...this.#entries.keys()]);
+    }
+    if (this.#phase !== "running") {
+      throw new UserError("Everything is being stopped; start the orchestrator again.");
+    }
+    const chosen = wish === "down"
+      ? withDependents(this.services, names)
+      : wish === "up"
+      ? new Set(planStart(this.services, names).services.map(({ name }) => name))
+      : new Set(names);
+    for (const name of chosen) {
+      const entry = this.#entries.get(name)!;
+      const ended = entry.life.kind === "stopped" || entry.life.kind === "crashed" ||
+        entry.life.kind === "failed" ||
+        (entry.life.kind === "stopping" && entry.life.then.kind === "stopped");
+      const done = entry.service.kind === "task" && satisfies(entry.life, entry.service, now());
+      entry.wish = wish === "up" && ended && (!done || names.includes(name)) ? "again" : wish;
+    }
+    this.#settle();
+  }
+
+  /**
+   * Takes over new definitions: what is gone is stopped, what is new is started, what changed is restarted.
+   *
+   * @param services in starting order
+   * @param changed names whose processes have to be started anew
+   */
+  replace(services: readonly Service[], changed: ReadonlySet<string>): void {
+    const names = new Set(services.map(({ name }) => name));
+    const gone = [...this.#entries.keys()].filter((name) => !names.has(name));
+    const old = new Map(this.#entries);
+    this.#entries.clear();
+    this.#dependents.clear();
+    for (const service of services) {
+      const entry = old.get(service.name);
+      if (entry === undefined) {
+        this.#add(service, "up");
+        continue;
+      }
+      entry.service = service;
+      if (changed.has(service.name) && entry.wish === "up") entry.wish = "again";
+      this.#keep(entry);
+    }
+    for (const name of gone) {
+      const entry = old.get(name)!;
+      entry.wish = "down";
+      this.#keep(entry); // it leaves when it is at rest, see #settle
+    }
+    this.#leaving = new Set(gone);
+    this.#settle();
+  }
+  #leaving: ReadonlySet<string> = new Set();
+
+  /** Stops everything in order and ends the run. Asking again changes nothing. */
+  close(): Promise<Verdict> {
+    if (this.#phase === "running") {
+      this.#phase = "closing";
+      for (const entry of this.#entries.values()) entry.wish = "down";
+      this.#settle();
+    }
+    return this.finished;
+  }
+
+  /** Kills everything that runs, now. */
+  kill(): Promise<Verdict> {
+    const finished = this.close();
+    for (const name of this.#entries.keys()) this.#send(name, { kind: "kill" });
+    return finished;
+  }
+
+  /** Tells every listener something in words. */
+  notice(level: Level, text: string): void {
+    this.#tell({ kind: "notice", time: Date.now(), level, text });
+  }
+
+  #add(service: Service, wish: Wish): void {
+    const life = UNBORN;
+    const tail = new Tail();
+    this.#keep({ service, life, wish, tail, launch: null, timer: undefined, watch: null, awaitsLine: null });
+  }
+
+  #keep(entry: Entry): void {
+    this.#entries.set(entry.service.name, entry);
+    for (const needed of entry.service.dependencies) {
+      this.#dependents.set(needed, [...this.#dependents.get(needed) ?? [], entry.service.name]);
+    }
+  }
+
+  #row({ service, life, launch, tail }: Entry, recent: number): Row {
+    const { name, title, kind, maxRetries } = service;
+    const port = launch?.port ?? service.port;
+    return { name, title, kind, port, maxRetries, life, recent: recent === 0 ? [] : tail.last(recent) };
+  }
+
+  #tell(event: Event): void {
+    for (const listener of this.#listeners) listener.event(event);
+  }
+
+  /** Something happened to a service from outside of `#settle`. */
+  #send(name: string, happening: Happening): void {
+    this.#apply(name, happening);
+    this.#settle();
+  }
+
+  #apply(name: string, happening: Happening): void {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) return;
+    const from = entry.life;
+    const { life, effects } = step(from, happening, now(), entry.service, Math.random());
+    if (happening.kind === "restart" && atRest(from)) entry.wish = "up";
+    if (life === from && effects.length === 0) return;
+    entry.life = life;
+    clearTimeout(entry.timer);
+    const wakeAt = nextWake(life, entry.service);
+    if (wakeAt !== null && wakeAt !== Infinity) {
+      const inMs = Math.min(Math.max(0, Math.ceil(wakeAt - now())), 2 ** 31 - 1);
+      entry.timer = setTimeout(() => this.#send(name, { kind: "wake" }), inMs);
+    }
+    if (life.kind !== from.kind) this.#turned(entry, from);
+    for (const effect of effects) {
+      if (effect.kind === "spawn") this.#spawn(entry);
+      else if (life.kind === "stopping") signalGroup(life.pid, effect.signal);
+    }
+  }
+
+  /** A service came into another state: what watches it changes, and the others may have to be told. */
+  #turned(entry: Entry, from: Life): void {
+    const { service, life } = entry;
+    entry.watch?.abort();
+    entry.watch = null;
+    entry.awaitsLine = null;
+    this.#tell({ kind: "state", time: Date.now(), at: now(), row: this.#row(entry, 0), from });
+    if (life.kind === "starting" && service.kind === "external") this.#watch(entry);
+    if (life.kind === "running") {
+      if (service.health !== null && service.kind === "service") this.#watch(entry);
+      if (life.restarts > 0) {
+        for (const name of this.#dependents.get(service.name) ?? []) {
+          const other = this.#entries.get(name)!;
+          if (other.service.restartWithDependencies && !atRest(other.life) && other.wish === "up") {
+            other.wish = "again";
+          }
+        }
+      }
+    }
+    if (
+      (life.kind === "crashed" || life.kind === "failed") && service.critical && this.#phase === "running"
+    ) {
+      this.#culprit = this.#row(entry, 0);
+      this.close();
+    }
+  }
+
+  #spawn(entry: Entry): void {
+    const { service } = entry;
+    const { name } = service;
+    const refuse = (reason: string) => this.#apply(name, { kind: "refused", reason });
+    try {
+      const { environment } = readEnvironment(this.home);
+      const launch = prepareLaunch(service, environment, this.home);
+      entry.launch = launch;
+      if (launch.port !== null && !isPortFree(launch.port)) {
+        const port = launch.port;
+        describeHolder(port).then((holder) =>
+          this.#send(name, {
+            kind: "refused",
+            reason: `port ${port} is taken${holder}; stop that or give "${name}" another port`,
+          })
+        );
+        return;
+      }
+      const marked = { ...launch, environment: { ...launch.environment, ORCHESTRATOR_RUN: this.#run } };
+      const pid = startChild(marked, {
+        lines: (stream, lines) => this.#output(entry, stream, lines),
+        room: () => this.#room(),
+        exited: (exit, lingering) => {
+          if (!lingering) this.#guard.drop(pid);
+          this.#send(name, { kind: "exited", exit, lingering });
+        },
+        emptied: () => {
+          this.#guard.drop(pid);
+          this.#send(name, { kind: "emptied" });
+        },
+      });
+      this.#guard.add(pid);
+      this.#apply(name, { kind: "spawned", pid });
+      if (entry.life.kind === "starting") this.#watch(entry);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      refuse(error.message);
+    }
+  }
+
+  #output(entry: Entry, stream: Stream, lines: Uint8Array): void {
+    entry.tail.push(lines);
+    this.#tell({ kind: "output", time: Date.now(), service: entry.service.name, stream, lines });
+    if (
+      entry.awaitsLine !== null &&
+      decoder.decode(lines).split("\n").some((line) => entry.awaitsLine!.test(line))
+    ) {
+      this.#send(entry.service.name, { kind: "ready" });
+    }
+  }
+
+  #room(): Promise<void> | null {
+    let all: Promise<unknown> | null = null;
+    for (const listener of this.#listeners) {
+      const room = listener.room?.();
+      if (room) all = all === null ? room : Promise.all([all, room]);
+    }
+    return all === null ? null : all.then(() => {});
+  }
+
+  /** Looks after a service in its present state: for readiness while it starts, for liveness once it runs. */
+  #watch(entry: Entry): void {
+    const { service: { health }, life, launch } = entry;
+    const port = launch?.port ?? null;
+    entry.watch = new AbortController();
+    if (health?.probe.kind === "log") {
+      if (life.kind === "starting") entry.awaitsLine = new RegExp(health.probe.pattern);
+      return;
+    }
+    const probe = health?.probe ?? (port === null ? null : { kind: "tcp" as const, port: String(port) });
+    if (probe === null) return;
+    const target = this.#target(entry);
+    const { signal } = entry.watch;
+    const once = () => look(probe, target, health?.timeoutMs ?? 1_000, signal);
+    if (life.kind === "starting") this.#awaitReady(entry, once, signal);
+    else if (health !== null) this.#watchLiveness(entry, health, once, signal);
+  }
+
+  async #awaitReady(
+    { service }: Entry,
+    once: () => Promise<string | null>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    // A port is cheap to ask: often at first. A health check costs its service work.
+    const [firstMs, lastMs] = service.health === null ? [5, 100] : [100, 1_000];
+    for (let pauseMs = firstMs; !signal.aborted; pauseMs = Math.min(pauseMs * 1.5, lastMs)) {
+      const fault = await once();
+      if (signal.aborted) return;
+      if (fault === null) return this.#send(service.name, { kind: "ready" });
+      await sleep(pauseMs, signal);
+    }
+  }
+
+  async #watchLiveness(
+    { service: { name } }: Entry,
+    health: Health,
+    once: () => Promise<string | null>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for (let faults = 0;;) {
+      await sleep(health.intervalMs, signal);
+      const fault = signal.aborted ? null : await once();
+      if (signal.aborted) return;
+      faults = fault === null ? 0 : faults + 1;
+      if (fault === null) continue;
+      this.notice("warn", `${name} is unwell (${faults} of ${health.retries}): ${fault}`);
+      if (faults < health.retries) continue;
+      return this.#send(name, {
+        kind: "unwell",
+        reason: `failed its health check ${faults} times: ${fault}`,
+      });
+    }
+  }
+
+  #target({ service, launch }: Entry): ProbeTarget {
+    const { infrastructure } = this.home;
+    // An external service has no start that its environment was made for.
+    const environment = launch?.environment ??
+      serviceEnvironment(service, readEnvironment(this.home).environment, this.home);
+    const port = launch?.port ?? service.port;
+    return {
+      infrastructure,
+      cwd: launch?.cwd ?? infrastructure,
+      environment: port === null ? environment : { ...environment, PORT: String(port) },
+    };
+  }
+
+  /** Performs whatever is due, a turn at a time, so that signals and output are heard in between. */
+  #settle(): void {
+    if (this.#phase === "over" || this.#settling === "now") return;
+    if (this.#settling !== null) clearTimeout(this.#settling);
+    this.#settling = "now";
+    const turnEndsAt = now() + TURN_MS;
+    for (let due = this.#due(); due.length > 0; due = this.#due()) {
+      for (const { name, happening } of due) {
+        // What came before in this round may have changed what is wanted.
+        if (happening.kind === "start" && this.#entries.get(name)?.wish !== "up") break;
+        this.#apply(name, happening);
+        if (now() > turnEndsAt) {
+          this.#settling = setTimeout(() => {
+            this.#settling = null;
+            this.#settle();
+          });
+          return;
+        }
+      }
+    }
+    this.#settling = null;
+    for (const name of this.#leaving) {
+      const life = this.#entries.get(name)?.life;
+      if (life !== undefined && atRest(life)) this.#entries.delete(name);
+    }
+    const idle = isFinished(this.#entries);
+    const heldByUser = [...this.#entries.values()].some(({ wish }) => wish === "down");
+    if (idle && (this.#phase === "closing" || !heldByUser)) {
+      this.#phase = "over";
+      this.#conclude();
+    }
+  }
+
+  #due(): { name: string; happening: Happening }[] {
+    return decide(this.#entries, this.#dependents, now());
+  }
+
+  /** Everything is at rest: makes sure of it and says how the run ended. */
+  async #conclude(): Promise<void> {
+    const entries = [...this.#entries.values()];
+    const leftovers: string[] = [];
+    for (const { service, launch, life } of entries) {
+      const port = launch?.port ?? null;
+      if (port === null || service.kind === "external" || life.lastExit === null) continue;
+      for (let tries = 0; !isPortFree(port); tries++) {
+        if (tries === 20) {
+          leftovers.push(`Port ${port} of "${service.name}" is still taken${await describeHolder(port)}.`);
+          break;
+        }
+        await sleep(50); // the last connections of a server that just ended
+      }
+    }
+    await this.#guard.close();
+    for (const entry of entries) {
+      clearTimeout(entry.timer);
+      entry.watch?.abort();
+    }
+    const failed = entries.some(({ life, wish }) =>
+      life.kind === "crashed" || life.kind === "failed" || (life.kind === "pending" && wish === "up")
+    );
+    const asked = this.#culprit === null && entries.some(({ wish }) => wish === "down");
+    const status = leftovers.length > 0 || this.#culprit !== null || (failed && !asked) ? 1 : 0;
+    this.#finished.resolve({ status, culprit: this.#culprit, leftovers });
+  }
+}
+
+/** ` by PID 12 (python main.py)`, or nothing where the system does not tell. */
+async function describeHolder(port: number): Promise<string> {
+  const { portHolder } = await import("./setup/ports.ts");
+  const holder = portHolder(port);
+  return holder === null ? "" : ` by PID ${holder.pid} (${holder.command})`;
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 7. Views
+// Values in, text out. Nothing here reads the clock, the disk or a process, and nothing writes.
+
+type Paint = (text: string) => string;
+const plain: Paint = (text) => text;
+
+/** How each state is shown; `docs/supervision.md` says what moves a service between them. */
+export const STATUS: Record<Life["kind"], { mark: string; label: string; paint: Paint }> = {
+  pending: { mark: "⏳", label: "PENDING", paint: colors.gray },
+  starting: { mark: "🔄", label: "STARTING", paint: colors.yellow },
+  running: { mark: "●", label: "RUNNING", paint: colors.green },
+  stopping: { mark: "◌", label: "STOPPING", paint: colors.yellow },
+  restarting: { mark: "↻", label: "RESTARTING", paint: colors.yellow },
+  stopped: { mark: "○", label: "STOPPED", paint: colors.gray },
+  crashed: { mark: "✖", label: "CRASHED", paint: colors.red },
+  failed: { mark: "✖", label: "FAILED", paint: colors.red },
+};
+
+/** The colour of each service's prefix, in turn. */
+const PREFIX_PAINTS: readonly Paint[] = [
+  colors.cyan,
+  colors.magenta,
+  colors.blue,
+  colors.green,
+  colors.yellow,
+];
+
+/** A size in columns and rows, and how wide a text is there. */
+export interface Screen {
+  rows: number;
+  columns: number;
+  widthOf(text: string): number;
+}
+
+/** What the user has chosen to see. */
+export interface Look {
+  /** The service the keys act on. */
+  selected: string | null;
+  /** The only service whose lines are streamed, or `null` for all. */
+  narrowed: string | null;
+  /** Whether the keys are explained. */
+  help: boolean;
+  colors: boolean;
+}
+
+/** `00:05:23` */
+export function formatUptime(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1_000));
+  const two = (value: number) => String(value).padStart(2, "0");
+  return `${two(Math.floor(seconds / 3_600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+}
+
+/** What is worth saying of a state besides its name, or nothing. */
+export function describe({ life, kind, maxRetries }: Row, at: number): string {
+  switch (life.kind) {
+    case "pending":
+      return life.awaits.length > 0 ? `waits for ${life.awaits.join(", ")}` : "";
+    case "restarting": {
+      const inText = `in ${Math.max(0, Math.ceil((life.retryAt - at) / 1_000))} s`;
+      return life.attempt > 0 ? `${inText}, try ${life.attempt} of ${maxRetries}` : inText;
+    }
+    case "stopping":
+      return life.killAt === Infinity
+        ? "SIGKILL sent"
+        : `SIGKILL in ${Math.max(0, Math.ceil((life.killAt - at) / 1_000))} s`;
+    case "crashed":
+    case "failed":
+      return life.reason;
+    case "running":
+      return life.restarts > 0 ? `restarted ${life.restarts}x` : "";
+    case "stopped":
+      return kind === "task" && life.lastExit !== null ? "done" : "";
+    case "starting":
+      return "";
+  }
+}
+
+const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+
+/** `text` cut or filled to exactly `columns`; a cut shows as `…`. */
+export function fit(text: string, columns: number, widthOf: Screen["widthOf"]): string {
+  const width = widthOf(text);
+  if (width <= columns) return text + " ".repeat(columns - width);
+  if (columns <= 0) return "";
+  let kept = "";
+  let used = 0;
+  for (const { segment } of graphemes.segment(text.slice(0, columns * 20))) {
+    const wide = widthOf(segment);
+    if (used + wide > columns - 1) break;
+    kept += segment;
+    used += wide;
+  }
+  return `${kept}…${" ".repeat(columns - used - 1)}`;
+}
+
+interface Column {
+  heading: string;
+  cell(row: Row, at: number): string;
+}
+
+function pidOf(life: Life): number | null {
+  return life.kind === "starting" || life.kind === "running" || life.kind === "stopping" ? life.pid : null;
+}
+
+const COLUMNS = {
+  service: { heading: "Service", cell: (row) => row.title },
+  alias: { heading: "Alias", cell: (row) => row.name },
+  status: {
+    heading: "Status",
+    cell: (row) => `${STATUS[row.life.kind].mark} ${STATUS[row.life.kind].label}`,
+  },
+  pid: { heading: "PID", cell: (row) => `${pidOf(row.life) ?? "-"}` },
+  port: { heading: "Port", cell: (row) => `${row.port ?? "-"}` },
+  uptime: {
+    heading: "Uptime",
+    cell: ({ life }, at) => pidOf(life) === null || !("since" in life) ? "-" : formatUptime(at - life.since),
+  },
+  note: { heading: "", cell: describe },
+} satisfies Record<string, Column>;
+
+/** Which column goes first when the terminal is narrow. The alias and the status stay. */
+const DROPPED_FIRST = ["note", "pid", "service", "port", "uptime"] as const;
+
+/** The fewest rows and columns at which the panel is more than one line. */
+const SMALLEST = { rows: 10, columns: 40 };
+
+/** The panel below the log stream: lines of exactly the screen's width at most, never more than its height allows. */
+export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): string[] {
+  const paint = (with_: Paint, text: string) => look.colors ? with_(text) : text;
+  const { widthOf } = screen;
+  if (screen.rows < SMALLEST.rows || screen.columns < SMALLEST.columns) {
+    return [statusLine(snapshot, screen, look)];
+  }
+
+  const width = Math.min(screen.columns, 120);
+  const inner = width - 4; // a border and a blank on both sides
+  const tallest = Math.max(Math.floor(screen.rows * 0.6), SMALLEST.rows - 3);
+  const frame = (text: string) => `${paint(colors.gray, "│")} ${text} ${paint(colors.gray, "│")}`;
+
+  const fixed = 4; // two borders, the headings, the hint
+  const { shown, hidden } = window(snapshot.rows, tallest - fixed, look.selected);
+  const table = tableLines(shown, snapshot.at, inner, widthOf, paint, look.selected);
+  if (hidden > 0) table.push(paint(colors.gray, fit(`… and ${hidden} more`, inner, widthOf)));
+
+  const spare = tallest - fixed - table.length + 1 - 2; // the headings count in both; a blank line and a title
+  const logs = recentLogs(snapshot.rows, Math.max(0, spare)).map(({ name, line }) => {
+    const prefix = paint(prefixPaint(snapshot.rows, name), `[${alignAlias(name, snapshot.rows, widthOf)}]`);
+    return `${prefix} ${fit(line, inner - widthOf(prefix) - 1, widthOf)}`;
+  });
+
+  const title = " Nord City Orchestrator ";
+  const left = Math.floor((width - 2 - title.length) / 2);
+  const top = `╭${"─".repeat(left)}`;
+  const topEnd = `${"─".repeat(width - 2 - title.length - left)}╮`;
+  const hint = centre(hintText(snapshot, look), inner, widthOf);
+  return [
+    paint(colors.gray, top) + paint(colors.bold, title) + paint(colors.gray, topEnd),
+    ...table.map(frame),
+    ...(logs.length > 0 ? ["", "Recent logs:"].map((text) => fit(text, inner, widthOf)) : []).map(frame),
+    ...logs.map(frame),
+    frame(paint(colors.gray, hint)),
+    paint(colors.gray, `╰${"─".repeat(width - 2)}╯`),
+  ];
+}
+
+function hintText(snapshot: Snapshot, look: Look): string {
+  if (look.help) return "↑↓ choose · Enter only its lines · Esc all lines · q stop · ? hide";
+  if (snapshot.closing) {
+    const names = snapshot.rows.filter(({ life }) => !atRest(life)).map(({ name }) => name);
+    return names.length > 0 ? `Stopping, waiting for ${names.join(", ")}; Ctrl+C kills` : "Stopped";
+  }
+  return look.narrowed === null
+    ? "Ctrl+C to stop all services"
+    : `Only lines of ${look.narrowed}; Esc shows all`;
+}
+
+function centre(text: string, columns: number, widthOf: Screen["widthOf"]): string {
+  const left = Math.max(0, Math.floor((columns - widthOf(text)) / 2));
+  return fit(" ".repeat(left) + text, columns, widthOf);
+}
+
+/** One line that says how all of them are. */
+function statusLine(snapshot: Snapshot, screen: Screen, look: Look): string {
+  const parts = snapshot.rows.map(({ name, life }) => `${name} ${STATUS[life.kind].mark}`);
+  const well = snapshot.rows.filter(({ life }) => life.kind === "running").length;
+  const line = fit(
+    `${well}/${snapshot.rows.length} running  ${parts.join("  ")}`,
+    screen.columns,
+    screen.widthOf,
+  );
+  return look.colors ? colors.bold(line) : line;
+}
+
+/** The rows that fit, with the chosen one among them. */
+function window(
+  rows: readonly Row[],
+  room: number,
+  selected: string | null,
+): { shown: readonly Row[]; hidden: number } {
+  if (rows.length <= room) return { shown: rows, hidden: 0 };
+  const count = Math.max(1, room - 1); // a line says how many are not shown
+  const chosen = rows.findIndex(({ name }) => name === selected);
+  const first = Math.min(Math.max(0, chosen - count + 1), rows.length - count);
+  return { shown: rows.slice(first, first + count), hidden: rows.length - count };
+}
+
+function tableLines(
+  rows: readonly Row[],
+  at: number,
+  width: number,
+  widthOf: Screen["widthOf"],
+  paint: (with_: Paint, text: string) => string,
+  selected: string | null,
+): string[] {
+  const names = Object.keys(COLUMNS) as (keyof typeof COLUMNS)[];
+  const cells = new Map(names.map((name) => [name, rows.map((row) => COLUMNS[name].cell(row, at))]));
+  const natural = (name: keyof typeof COLUMNS) =>
+    Math.max(widthOf(COLUMNS[name].heading), ...cells.get(name)!.map(widthOf));
+  let kept = names.filter((name) => name !== "note" || natural(name) > 0);
+  const needed = () => kept.reduce((sum, name) => sum + natural(name) + 2, -2);
+  for (const name of DROPPED_FIRST) {
+    if (needed() <= width) break;
+    // A note is cut rather than dropped while something of it can be read.
+    if (name === "note" && kept.includes("note") && needed() - natural("note") + 12 <= width) break;
+    kept = kept.filter((other) => other !== name);
+  }
+  const lines = [kept.map((name) => fit(COLUMNS[name].heading, natural(name), widthOf)).join("  ")];
+  rows.forEach((row, index) => {
+    let used = 0;
+    const texts = kept.map((name, place) => {
+      const rest = Math.max(0, width - used);
+      const columns = Math.min(natural(name), rest);
+      used += columns + 2;
+      const text = fit(cells.get(name)![index], columns, widthOf);
+      if (name === "status") return paint(STATUS[row.life.kind].paint, text);
+      return place === 0 && row.name === selected ? paint(colors.inverse, text) : text;
+    });
+    const line = texts.join("  ");
+    lines.push(line + " ".repeat(Math.max(0, width - widthOf(line))));
+  });
+  lines[0] = paint(colors.bold, fit(lines[0], width, widthOf));
+  return lines;
+}
+
+/** At most `room` recent lines, three a service: every service's last line comes before another's second. */
+function recentLogs(rows: readonly Row[], room: number): { name: string; line: string }[] {
+  const counts = rows.map(() => 0);
+  let left = room;
+  for (let round = 1; round <= 3; round++) {
+    rows.forEach((row, index) => {
+      if (left === 0 || row.recent.length < round) return;
+      counts[index] = round;
+      left--;
+    });
+  }
+  return rows.flatMap((row, index) =>
+    row.recent.slice(row.recent.length - counts[index]).map((line) => ({ name: row.name, line: bare(line) }))
+  );
+}
+
+function alignAlias(name: string, rows: readonly { name: string }[], widthOf: Screen["widthOf"]): string {
+  const widest = Math.max(...rows.map((row) => widthOf(row.name)));
+  return " ".repeat(widest - widthOf(name)) + name;
+}
+
+function prefixPaint(rows: readonly { name: string }[], name: string): Paint {
+  return PREFIX_PAINTS[rows.findIndex((row) => row.name === name) % PREFIX_PAINTS.length];
+}
+
+// Escape sequences and control characters. Quantifiers are bounded, so that a line of megabytes stays cheap.
+const CONTROLS =
+  // deno-lint-ignore no-control-regex
+  /\x1b\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b\n]{0,4096}\x1b\\|\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b[ -/]{0,8}[0-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+// deno-lint-ignore no-control-regex
+const COLOUR = /^\x1b\[[0-9;:]*m$/;
+
+/** A stranger's text with nothing that moves the cursor or changes the terminal; colours stay when asked for. */
+export function tame(text: string, keepColours: boolean): string {
+  let coloured = false;
+  const tamed = text.replace(CONTROLS, (sequence) => {
+    if (!keepColours || !COLOUR.test(sequence)) return "";
+    coloured = true;
+    return sequence;
+  });
+  return coloured ? tamed.replace(/\n/g, "\x1b[0m\n") : tamed;
+}
+
+function bare(line: string): string {
+  return tame(line, false).replaceAll("\t", "    ");
+}
+
+/** What a change of state is worth saying in a stream of lines, or `null`. */
+export function describeChange({ row, from, at }: StateEvent): { level: Level; text: string } | null {
+  const { name, life: to } = row;
+  const after = "since" in from ? ` after ${formatSpan(at - from.since)}` : "";
+  switch (to.kind) {
+    case "starting":
+      return { level: "debug", text: `${name} is starting` };
+    case "running": {
+      const facts = [to.pid === null ? "" : `PID ${to.pid}`, row.port === null ? "" : `port ${row.port}`]
+        .filter(Boolean);
+      return { level: "info", text: `${name} is running${facts.length > 0 ? ` (${facts.join(", ")})` : ""}` };
+    }
+    case "stopping":
+      if (to.then.kind === "unfit") return { level: "warn", text: `${name} ${to.then.reason}; stopping it` };
+      if (to.then.kind === "ended") {
+        return { level: "warn", text: `${name} ended, stopping what it left running` };
+      }
+      return { level: "info", text: `stopping ${name}` };
+    case "stopped":
+      if (from.kind === "pending" || from.kind === "restarting") {
+        return { level: "info", text: `${name} is not started` };
+      }
+      return { level: "info", text: `${name} ${row.kind === "task" ? "is done" : "has stopped"}${after}` };
+    case "restarting":
+      return { level: "warn", text: `${name} ${to.reason}; starting it again ${describe(row, at)}` };
+    case "crashed":
+    case "failed":
+      return { level: "error", text: `${name} ${to.reason}` };
+    case "pending":
+      return from.kind === "stopping"
+        ? { level: "info", text: `${name} has stopped and is started again` }
+        : null;
+  }
+}
+
+/** Puts `prefix` before each line; the bytes of the lines stay as they are. */
+export function prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
+  const result = new Uint8Array(lines.length + prefix.length * countLines(lines));
+  let at = 0;
+  for (let start = 0; start < lines.length;) {
+    const end = lines.indexOf(NEWLINE, start) + 1;
+    result.set(prefix, at);
+    result.set(lines.subarray(start, end), at + prefix.length);
+    at += prefix.length + end - start;
+    start = end;
+  }
+  return result;
+}
+
+/** The last `count` lines, and those before them that belong to the same traceback. */
+function lastWithTraceback(lines: readonly string[], count: number): readonly string[] {
+  let start = Math.max(0, lines.length - count);
+  const inside =
+    /^(\s|$|Traceback \(most recent call last\):|During handling of|The above exception|[\w.]+(: |$))/;
+  for (let index = start; index >= 0 && inside.test(lines[index]); index--) {
+    if (lines[index].startsWith("Traceback (most recent call last):")) start = index;
+  }
+  return lines.slice(start);
+}
+
+/** What is printed last when a service brought the run to its end. */
+export function crashCard(row: Row, lines: readonly string[], hue: boolean): string[] {
+  const { life, title, name } = row;
+  if (life.kind !== "crashed" && life.kind !== "failed") return [];
+  const paint = (with_: Paint, text: string) => hue ? with_(text) : text;
+  const ran = life.ranMs > 0 ? `, after running for ${formatSpan(life.ranMs)}` : "";
+  const head = `✖ ${title} [${name}] ${life.reason}${ran}.`;
+  const shown = lastWithTraceback(lines, 20);
+  const before = shown.length > 0
+    ? [`Its last ${shown.length === 1 ? "line" : `${shown.length} lines`}:`]
+    : [];
+  return [
+    paint(colors.red, head),
+    ...before,
+    ...shown.map((line) => `  ${paint(colors.red, "│")} ${tame(line, hue)}${hue ? "\x1b[0m" : ""}`),
+  ];
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 8. Output
+// One hand holds the pen: everything that is shown goes through one `Outlet`, which never blocks the rest.
+
+/** Bytes that may wait for a slow reader until every pipe has to wait too. */
+const WAITING_BYTES = 1024 * 1024;
+
+/** A queue before a file descriptor. A reader that is gone is no fault: what nobody reads is dropped. */
+export class Outlet {
+  readonly #sink: { write(bytes: Uint8Array): Promise<number> };
+  #queue: Uint8Array[] = [];
+  #waiting = 0;
+  #writing: Promise<void> | null = null;
+  #room: PromiseWithResolvers<void> | null = null;
+  #gone = false;
+
+  constructor(sink: { write(bytes: Uint8Array): Promise<number> } = Deno.stdout) {
+    this.#sink = sink;
+  }
+
+  /** Queues bytes; they are written in order, each call's whole. */
+  write(bytes: Uint8Array): void {
+    if (this.#gone || bytes.length === 0) return;
+    this.#queue.push(bytes);
+    this.#waiting += bytes.length;
+    this.#writing ??= this.#drain();
+  }
+
+  /** A promise while too much waits. */
+  room(): Promise<void> | null {
+    if (this.#waiting < WAITING_BYTES) return null;
+    this.#room ??= Promise.withResolvers();
+    return this.#room.promise;
+  }
+
+  /** Resolves when all is written, or when the reader has taken nothing for `patienceMs`. */
+  async flush(patienceMs = 2_000): Promise<void> {
+    while (this.#writing !== null) {
+      const before = this.#waiting;
+      const pause = new AbortController();
+      await Promise.race([this.#writing, sleep(patienceMs, pause.signal)]);
+      pause.abort();
+      if (this.#waiting === before) return;
+    }
+  }
+
+  async #drain(): Promise<void> {
+    await Promise.resolve(); // what is written in the same turn goes out together
+    while (this.#queue.length > 0) {
+      let bytes = this.#queue.length === 1 ? this.#queue[0] : concat(this.#queue);
+      this.#queue = [];
+      try {
+        while (bytes.length > 0) {
+          const count = await this.#sink.write(bytes);
+          this.#waiting -= count;
+          bytes = bytes.subarray(count);
+        }
+      } catch (error) {
+        if (!(error instanceof Error)) throw error;
+        // A closed pipe, a full disk, a terminal that went away: the services matter more than their display.
+        this.#gone = true;
+        this.#queue = [];
+        this.#waiting = 0;
+      }
+      if (this.#waiting < WAITING_BYTES) {
+        this.#room?.resolve();
+        this.#room = null;
+      }
+    }
+    this.#writing = null;
+  }
+}
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** What shows a run. */
+export interface View extends Listener {
+  /** Shows a line of the orchestrator's own. */
+  say(text: string): void;
+  /** Gives the terminal back; what is said afterwards comes as plain lines. */
+  close(): Promise<void>;
+}
+
+/** One line per service line behind its alias, for pipes, files and terminals that want no panel. */
+export class LineView implements View {
+  readonly #outlet: Outlet;
+  readonly #terminal: boolean;
+  readonly #colors: boolean;
+  readonly #prefixes = new Map<string, Uint8Array>();
+  readonly #names: () => readonly { name: string }[];
+
+  /**
+   * @param names the services, in order: they set the width of the prefixes
+   * @param how whether a terminal reads, which must not see a stranger's control codes, and whether in colour
+   */
+  constructor(
+    outlet: Outlet,
+    names: () => readonly { name: string }[],
+    how: { terminal: boolean; colors: boolean },
+  ) {
+    this.#outlet = outlet;
+    this.#names = names;
+    this.#terminal = how.terminal;
+    this.#colors = how.colors;
+  }
+
+  event(event: Event): void {
+    if (event.kind === "output") {
+      const lines = this.#terminal
+        ? encoder.encode(tame(decoder.decode(event.lines), this.#colors))
+        : event.lines;
+      this.#outlet.write(prefixLines(this.#prefix(event.service), lines));
+    } else {
+      const told = event.kind === "notice" ? event : describeChange(event);
+      if (told !== null && told.level !== "debug") this.say(told.text);
+    }
+  }
+
+  room(): Promise<void> | null {
+    return this.#outlet.room();
+  }
+
+  say(text: string): void {
+    const prefix = this.#colors ? colors.bold("[orchestrator]") : "[orchestrator]";
+    this.#outlet.write(encoder.encode(`${prefix} ${text}\n`));
+  }
+
+  async close(): Promise<void> {
+    await this.#outlet.flush();
+  }
+
+  #prefix(name: string): Uint8Array {
+    let prefix = this.#prefixes.get(name);
+    if (prefix === undefined) {
+      const text = `[${alignAlias(name, this.#names(), displayWidth)}]`;
+      prefix = encoder.encode(`${this.#colors ? prefixPaint(this.#names(), name)(text) : text} `);
+      this.#prefixes.set(name, prefix);
+    }
+    return prefix;
+  }
+}
+
+let measure: ((text: string) => number) | null = null;
+
+/** Loads what measures wide characters; most runs show ASCII only and never need it. */
+async function loadMeasure(): Promise<void> {
+  measure ??= (await import("string-width")).default;
+}
+
+/** Columns of a text in a terminal: until `loadMeasure` is done, its length. */
+function displayWidth(text: string): number {
+  // deno-lint-ignore no-control-regex
+  return measure === null || /^[\x20-\x7e]*$/.test(text) ? text.length : measure(text);
+}
+
+const ESC = "\x1b";
+const CSI = `${ESC}[`;
+// Where the terminal knows it, a frame appears at once; elsewhere these are ignored.
+const FRAME_BEGINS = `${CSI}?2026h`;
+const FRAME_ENDS = `${CSI}?2026l`;
+
+/**
+ * The screen in two parts: above, lines scroll through into the terminal's own scrollback; below, pinned, a panel.
+ *
+ * The terminal keeps the place of the next line for us (its saved cursor); between frames the cursor is parked on
+ * the panel's last row, which terminals keep in view when their size changes.
+ */
+export class Terminal {
+  readonly #outlet: Outlet;
+  #size: { rows: number; columns: number };
+  #panel: string[] = [];
+  #open = false;
+  /** Set while the size is changing: what should be shown meanwhile. */
+  #held: { text: string; timer: ReturnType<typeof setTimeout> } | null = null;
+
+  constructor(outlet: Outlet) {
+    this.#outlet = outlet;
+    this.#size = Deno.consoleSize();
+  }
+
+  get size(): { rows: number; columns: number } {
+    return this.#size;
+  }
+
+  /** Prepares the screen; what stands on it moves up. */
+  open(): void {
+    this.#open = true;
+    this.#panel = [];
+    this.#emit(`${CSI}?25l${ESC}7`);
+  }
+
+  /** Scrolls whole lines through the part above the panel. */
+  print(text: string): void {
+    if (text === "") return;
+    if (this.#held !== null) this.#held.text += text;
+    else this.#emit(`${FRAME_BEGINS}${ESC}8${this.#scrolled(text)}${ESC}7${this.#park()}${FRAME_ENDS}`);
+  }
+
+  /** Shows the panel. Rows that are as they were are not written. */
+  draw(lines: readonly string[]): void {
+    if (this.#held !== null || !this.#open) return;
+    const before = this.#panel;
+    const moved = before.length !== lines.length;
+    if (!moved && lines.every((line, index) => line === before[index])) return;
+    let text = FRAME_BEGINS;
+    if (moved) text += this.#reserve(before.length, lines.length);
+    const top = this.#size.rows - lines.length + 1;
+    lines.forEach((line, index) => {
+      if (moved || line !== before[index]) text += `${CSI}${top + index};1H${line}${CSI}0m${CSI}K`;
+    });
+    this.#panel = [...lines];
+    this.#emit(`${text}${this.#park()}${FRAME_ENDS}`);
+  }
+
+  /** The size changed: finds out where the panel is now. The answer comes through `located`. */
+  resized(): void {
+    if (!this.#open) return;
+    clearTimeout(this.#held?.timer);
+    const rows = Deno.consoleSize().rows;
+    // A terminal that does not answer has most likely kept the bottom at the bottom.
+    const timer = setTimeout(() => this.located(rows), 300);
+    this.#held = { text: this.#held?.text ?? "", timer };
+    this.#emit(`${CSI}6n`);
+  }
+
+  /** The parked cursor is in this row of the resized screen: the panel is taken away and set up again. */
+  located(row: number): void {
+    const held = this.#held;
+    if (held === null) return;
+    clearTimeout(held.timer);
+    this.#held = null;
+    this.#size = Deno.consoleSize();
+    const { rows, columns } = this.#size;
+    // Rows that no longer fit were wrapped into several.
+    const above = this.#panel.slice(0, -1).reduce(
+      (sum, line) => sum + Math.max(1, Math.ceil(displayWidth(line) / columns)),
+      0,
+    );
+    const top = Math.max(1, Math.min(row, rows) - above);
+    this.#panel = [];
+    this.#emit(`${CSI}r${CSI}${top};1H${CSI}J${top > 1 ? `${CSI}${top - 1};1H` : ""}${ESC}7`);
+    this.print(held.text);
+  }
+
+  /** Gives the screen back with the last panel on it and the cursor below. */
+  close(): void {
+    if (!this.#open) return;
+    const held = this.#held;
+    if (held !== null) this.located(this.#size.rows);
+    this.#open = false;
+    const below = this.#panel.length > 0 ? `${this.#park()}\r\n` : `${ESC}8\r\n`;
+    this.#emit(`${ESC}7${CSI}r${ESC}8${below}${CSI}0m${CSI}?25h`);
+    this.#panel = [];
+  }
+
+  #emit(text: string): void {
+    this.#outlet.write(encoder.encode(text));
+  }
+
+  #scrolled(text: string): string {
+    return `\r\n${text.replace(/\n$/, "").replaceAll("\n", "\r\n")}`;
+  }
+
+  #park(): string {
+    return this.#panel.length > 0 || this.#open ? `${CSI}${this.#size.rows};1H` : "";
+  }
+
+  /** Moves the border between the two parts. */
+  #reserve(before: number, after: number): string {
+    const { rows } = this.#size;
+    const more = Math.max(0, after - before);
+    // Making room scrolls the upper part up by as much as is missing, and not more.
+    const room = more > 0 ? `${"\n".repeat(more)}${CSI}${more}A` : "";
+    const erased = Array.from(
+      { length: Math.max(0, before - after) },
+      (_, index) => `${CSI}${rows - before + 1 + index};1H${CSI}K`,
+    ).join("");
+    return `${erased}${ESC}8${room}${ESC}7${CSI}1;${Math.max(1, rows - after)}r`;
+  }
+}
+
+/** A key, or the terminal's answer to where the cursor is. */
+export type Key =
+  | { kind: "up" | "down" | "enter" | "escape" }
+  | { kind: "character"; character: string }
+  | { kind: "located"; row: number };
+
+/** What was typed, as read in one piece. Sequences nobody here knows are passed over. */
+export function readKeys(text: string): Key[] {
+  const keys: Key[] = [];
+  // deno-lint-ignore no-control-regex
+  for (const [found] of text.matchAll(/\x1b\[[0-9;?]*[ -/]*[@-~]|\x1bO[A-Z]|\x1b|[^\x1b]/gu)) {
+    // deno-lint-ignore no-control-regex
+    const place = /^\x1b\[(\d+);\d+R$/.exec(found);
+    if (place !== null) keys.push({ kind: "located", row: Number(place[1]) });
+    else if (/^.[[O]A$/su.test(found)) keys.push({ kind: "up" });
+    else if (/^.[[O]B$/su.test(found)) keys.push({ kind: "down" });
+    else if (found === ESC) keys.push({ kind: "escape" });
+    else if (found === "\r" || found === "\n") keys.push({ kind: "enter" });
+    else if (!found.startsWith(ESC)) keys.push({ kind: "character", character: found });
+  }
+  return keys;
+}
+
+/** What a panel shows and what its keys do: a run in this process, or one that it is attached to. */
+export interface PanelSource {
+  snapshot(recent: number): Snapshot;
+  tail(name: string, count: number): string[];
+  /** What the keys `r` `s` `S` ask for. */
+  wish(names: readonly string[], wish: Wish): void;
+  /** What `q` does. */
+  quit(): void;
+}
+
+/** The log stream with the panel below it. */
+export class PanelView implements View {
+  static readonly PERIOD_MS = 500;
+  readonly #outlet: Outlet;
+  readonly #terminal: Terminal;
+  readonly #source: PanelSource;
+  readonly #colors = !Deno.noColor;
+  #look: Look;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #drawnAt = -Infinity;
+  #closed = false;
+  readonly #resized = () => this.#terminal.resized();
+  readonly #suspended = () => {
+    this.#release();
+    Deno.kill(Deno.pid, "SIGSTOP");
+  };
+  readonly #resumed = () => this.#seize();
+
+  private constructor(outlet: Outlet, source: PanelSource) {
+    this.#outlet = outlet;
+    this.#source = source;
+    this.#terminal = new Terminal(outlet);
+    this.#look = { selected: null, narrowed: null, help: false, colors: this.#colors };
+  }
+
+  /** Takes over the terminal. */
+  static async open(outlet: Outlet, source: PanelSource): Promise<PanelView> {
+    await loadMeasure();
+    const view = new PanelView(outlet, source);
+    view.#seize();
+    if (Deno.build.os !== "windows") {
+      Deno.addSignalListener("SIGWINCH", view.#resized);
+      Deno.addSignalListener("SIGTSTP", view.#suspended);
+      Deno.addSignalListener("SIGCONT", view.#resumed);
+    }
+    if (Deno.stdin.isTerminal()) view.#listen();
+    return view;
+  }
+
+  event(event: Event): void {
+    switch (event.kind) {
+      case "output":
+        if (this.#look.narrowed === null || this.#look.narrowed === event.service) {
+          this.#print(event.service, decoder.decode(event.lines));
+        }
+        break;
+      case "notice":
+        if (event.level !== "debug") this.say(event.text);
+        break;
+      case "state": {
+        const told = describeChange(event);
+        if (told !== null && told.level !== "debug") this.say(told.text);
+        this.#drawSoon();
+        break;
+      }
+    }
+  }
+
+  room(): Promise<void> | null {
+    return this.#outlet.room();
+  }
+
+  say(text: string): void {
+    const line = `${this.#colors ? colors.bold("[orchestrator]") : "[orchestrator]"} ${text}`;
+    if (this.#closed) this.#outlet.write(encoder.encode(`${line}\n`));
+    else this.#terminal.print(`${line}\n`);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#draw();
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    if (Deno.build.os !== "windows") {
+      Deno.removeSignalListener("SIGWINCH", this.#resized);
+      Deno.removeSignalListener("SIGTSTP", this.#suspended);
+      Deno.removeSignalListener("SIGCONT", this.#resumed);
+    }
+    this.#release();
+    await this.#outlet.flush();
+  }
+
+  #seize(): void {
+    if (Deno.stdin.isTerminal()) Deno.stdin.setRaw(true, { cbreak: Deno.build.os !== "windows" });
+    this.#terminal.open();
+    this.#draw();
+  }
+
+  #release(): void {
+    this.#terminal.close();
+    if (Deno.stdin.isTerminal()) Deno.stdin.setRaw(false);
+  }
+
+  #print(name: string, lines: string): void {
+    const rows = this.#source.snapshot(0).rows;
+    const prefix = `[${alignAlias(name, rows, displayWidth)}]`;
+    const painted = this.#colors ? prefixPaint(rows, name)(prefix) : prefix;
+    const text = tame(lines, this.#colors);
+    this.#terminal.print(text.replaceAll(/^(?!$(?![\s\S]))/gm, `${painted} `));
+  }
+
+  #draw(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#drawnAt = performance.now();
+    const screen = { ...this.#terminal.size, widthOf: displayWidth };
+    this.#terminal.draw(dashboard(this.#source.snapshot(3), screen, this.#look));
+    if (!this.#closed) this.#timer = setTimeout(() => this.#draw(), PanelView.PERIOD_MS);
+  }
+
+  /** Draws once, when what comes together has come. */
+  #drawSoon(): void {
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    const since = performance.now() - this.#drawnAt;
+    this.#timer = setTimeout(() => this.#draw(), Math.max(0, 30 - since));
+  }
+
+  async #listen(): Promise<void> {
+    const buffer = new Uint8Array(1_024);
+    while (!this.#closed) {
+      const count = await Deno.stdin.read(buffer);
+      if (count === null) return;
+      for (const key of readKeys(decoder.decode(buffer.subarray(0, count)))) {
+        if (!this.#closed) this.#press(key);
+      }
+    }
+  }
+
+  #press(key: Key): void {
+    const rows = this.#source.snapshot(0).rows;
+    const { selected, narrowed } = this.#look;
+    switch (key.kind) {
+      case "located":
+        this.#terminal.located(key.row);
+        break;
+      case "up":
+      case "down": {
+        const index = rows.findIndex(({ name }) => name === selected);
+        const next = key.kind === "down" ? index + 1 : index === -1 ? rows.length - 1 : index - 1;
+        this.#look = { ...this.#look, selected: rows[(next + rows.length) % rows.length]?.name ?? null };
+        break;
+      }
+      case "enter":
+        if (selected === null || selected === narrowed) break;
+        this.#look = { ...this.#look, narrowed: selected };
+        this.say(`only lines of ${selected}, its last ones first; Esc shows all`);
+        this.#print(
+          selected,
+          this.#source.tail(selected, Tail.KEPT_LINES).map((line) => `${line}\n`).join(""),
+        );
+        break;
+      case "escape":
+        if (narrowed !== null) this.say("lines of all services");
+        this.#look = { ...this.#look, narrowed: null, help: false };
+        break;
+      case "character":
+        this.#command(key.character, selected);
+        break;
+    }
+    this.#draw();
+  }
+
+  #command(character: string, selected: string | null): void {
+    const wishes: Record<string, Wish> = { r: "again", s: "down", S: "up" };
+    if (character === "q") this.#source.quit();
+    else if (character === "?") this.#look = { ...this.#look, help: !this.#look.help };
+    else if (character in wishes) {
+      try {
+        if (selected === null) this.say("choose a service with the arrow keys first");
+        else this.#source.wish([selected], wishes[character]);
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+        this.say(error.message);
+      }
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 9. Foreground
+// This process becomes the service: same PID, terminal, signals and exit status.
+
+const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
+  linux: "libc.so.6",
+  darwin: "/usr/lib/libSystem.B.dylib",
+};
+
+/** C strings one after the other, and a null-terminated array of pointers to them. */
+function cStrings(words: readonly string[]): { pointers: BigUint64Array<ArrayBuffer>; keep: Uint8Array[] } {
+  const keep = words.map((word) => encoder.encode(`${word}\0`));
+  const pointers = new BigUint64Array(words.length + 1);
+  keep.forEach((bytes, index) => pointers[index] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
+  return { pointers, keep };
+}
+
+/**
+ * Replaces this process by the service, as `os.execvp` does. Returns only when the system refuses.
+ *
+ * Signals that the runtime ignores are handed over as it found them, and descriptors other than the standard three
+ * close at the exchange.
+ */
+function becomeService(launch: Launch, library: string): never {
+  const symbols = {
+    execv: { parameters: ["buffer", "buffer"], result: "i32" },
+    signal: { parameters: ["i32", "pointer"], result: "pointer" },
+    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  } as const;
+  const libc = Deno.dlopen(library, symbols).symbols;
+  for (const name of Object.keys(Deno.env.toObject())) {
+    if (!(name in launch.environment)) Deno.env.delete(name);
+  }
+  for (const [name, value] of Object.entries(launch.environment)) Deno.env.set(name, value);
+  Deno.chdir(launch.cwd);
+  const SIGPIPE = 13;
+  libc.signal(SIGPIPE, null); // the runtime ignores it, and what is ignored stays so across exec
+  const F_SETFD = 2;
+  const FD_CLOEXEC = 1;
+  const descriptors = Deno.build.os === "linux" ? "/proc/self/fd" : "/dev/fd";
+  for (const { name } of [...Deno.readDirSync(descriptors)]) {
+    if (Number(name) > 2) libc.fcntl(Number(name), F_SETFD, FD_CLOEXEC);
+  }
+  const { pointers, keep } = cStrings([launch.program, ...launch.args]);
+  libc.execv(encoder.encode(`${launch.program}\0`), pointers);
+  throw new UserError(
+    `Cannot start ${[launch.program, ...launch.args].join(" ")}: the system refused (${keep.length} words).`,
+  );
+}
+
+/**
+ * Runs one service in the foreground in place of this process; its dependencies are not started.
+ * Where a process can't be replaced, the service runs as a child that gets this one's terminal and signals.
+ *
+ * ```ts ignore
+ * await runSingleService("db");
+ * ```
+ *
+ * @returns its exit status, where it ran as a child; otherwise never
+ * @throws {UserError} for an unknown name, a bad setting or a service that can't be started
+ */
+export async function runSingleService(name: string, options: RunOptions = {}): Promise<number> {
+  const home = findHome(options);
+  const services = await loadServices(home, options.config);
+  const service = services.find((candidate) => candidate.name === name);
+  if (service === undefined) throw unknownName(name, services.map((candidate) => candidate.name));
+  if (service.kind === "external") {
+    throw new UserError(`"${name}" is external: it is waited for, not started.`);
+  }
+  const { environment, warnings } = readEnvironment(home);
+  for (const warning of warnings) console.error(`orchestrator: ${warning}`);
+  const launch = prepareLaunch(service, environment, home);
+  const library = LIBC[Deno.build.os];
+  if (library !== undefined) becomeService(launch, library);
+  const child = new Deno.Command(launch.program, {
+    args: [...launch.args],
+    cwd: launch.cwd,
+    env: { ...launch.environment },
+    clearEnv: true,
+    stdin: "inherit",
+    stdout: "inherit",
+    stderr: "inherit",
+  }).spawn();
+  Deno.addSignalListener("SIGINT", () => {}); // the console sends it to the child too
+  const status = await child.status;
+  return status.code;
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 10. Orchestrator
+// A run: a supervisor with its views, its signals and an end that is made sure of.
+
+/** What a run may be told. */
+export interface RunOptions {
+  /** The `.env` to load instead of `infrastructure/.env`. */
+  envFile?: string;
+  /** The infrastructure folder instead of the one beside this script or binary. */
+  infrastructure?: string;
+  /** The services file instead of the folder's. */
+  config?: string;
+  /** Services to run instead of any file's. */
+  services?: readonly Service[];
+  /** `false`: prefixed lines even on a terminal; `"none"`: nothing is shown. */
+  dashboard?: boolean | "none";
+}
+
+/**
+ * Starts services, watches them, and stops them in order.
+ *
+ * ```ts ignore
+ * const status = await new Orchestrator(["db", "web"], { envFile: "infrastructure/.env" }).run();
+ * ```
+ */
+export class Orchestrator {
+  readonly #names: readonly string[];
+  readonly #options: RunOptions;
+  readonly #listeners = new Set<Listener>();
+  #supervisor: Supervisor | null = null;
+  #stopAsked = false;
+
+  /** @param names the services to run, their dependencies are added; empty means all */
+  constructor(names: readonly string[] = [], options: RunOptions = {}) {
+    this.#names = names;
+    this.#options = options;
+  }
+
+  /**
+   * Runs until everything has ended or was stopped. SIGINT, SIGTERM and SIGHUP stop it; a second one kills.
+   *
+   * @returns 0 after a stop that was asked for or when every service ended with status 0, 1 otherwise
+   * @throws {UserError} for what the user can mend before anything starts
+   */
+  async run(): Promise<number> {
+    const home = findHome(this.#options);
+    const services = this.#options.services ?? await loadServices(home, this.#options.config);
+    const plan = planStart(services, this.#names);
+    const { environment, warnings } = readEnvironment(home);
+    for (const service of plan.services) portOf(service, environment);
+    const supervisor = new Supervisor(plan.services, home);
+    this.#supervisor = supervisor;
+    for (const listener of this.#listeners) supervisor.listen(listener);
+
+    const view = await openView(supervisor, this.#options.dashboard ?? true);
+    supervisor.listen(view);
+    const asked = () => void (supervisor.closing ? supervisor.kill() : this.stop());
+    const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+    for (const signal of signals) Deno.addSignalListener(signal, asked);
+    try {
+      for (const warning of warnings) view.say(warning);
+      for (const { name, neededBy } of plan.added) view.say(`${name} is added: ${neededBy} depends on it`);
+      supervisor.start();
+      if (this.#stopAsked) supervisor.close();
+      const verdict = await supervisor.finished;
+      await view.close();
+      for (const line of farewell(verdict, supervisor)) view.say(line);
+      await view.close();
+      return verdict.status;
+    } finally {
+      for (const signal of signals) Deno.removeSignalListener(signal, asked);
+    }
+  }
+
+  /** Stops everything in order. Resolves when all of it is gone; before `run` it makes the run end at once. */
+  async stop(): Promise<void> {
+    this.#stopAsked = true;
+    const supervisor = this.#supervisor;
+    if (supervisor === null) return;
+    const finished = supervisor.close();
+    const pause = new AbortController();
+    finished.then(() => pause.abort());
+    for (let waitMs = 1_500; !pause.signal.aborted; waitMs = 3_000) {
+      await sleep(waitMs, pause.signal);
+      const snapshot = supervisor.snapshot();
+      const waiting = snapshot.rows.filter(({ life }) => life.kind === "stopping");
+      const names = waiting.map((row) => `${row.name} (${describe(row, snapshot.at)})`);
+      if (names.length > 0 && !pause.signal.aborted) {
+        supervisor.notice("info", `waiting for ${names.join(", ")}`);
+      }
+    }
+  }
+
+  /** All services now; no rows before `run`. @param recent how many of each one's last lines */
+  snapshot(recent = 0): Snapshot {
+    return this.#supervisor?.snapshot(recent) ?? { at: now(), closing: false, rows: [] };
+  }
+
+  /**
+   * What happens, from now until the run ends. A reader that is slow makes the services' pipes wait.
+   *
+   * ```ts ignore
+   * for await (const event of orchestrator.events()) if (event.kind === "state") console.log(event.row.life.kind);
+   * ```
+   */
+  async *events(): AsyncGenerator<Event> {
+    const queue: Event[] = [];
+    let arrived = Promise.withResolvers<void>();
+    let taken = Promise.withResolvers<void>();
+    const listener: Listener = {
+      event: (event) => {
+        queue.push(event);
+        arrived.resolve();
+      },
+      room: () => queue.length < 1_000 ? null : taken.promise,
+    };
+    this.#listeners.add(listener);
+    const unlisten = this.#supervisor?.listen(listener);
+    try {
+      for (;;) {
+        for (let event = queue.shift(); event !== undefined; event = queue.shift()) yield event;
+        taken.resolve();
+        taken = Promise.withResolvers();
+        arrived = Promise.withResolvers();
+        const over = this.#supervisor?.finished.then(() => "over" as const);
+        const next = await Promise.race([arrived.promise, ...over === undefined ? [] : [over]]);
+        if (next === "over" && queue.length === 0) return;
+      }
+    } finally {
+      this.#listeners.delete(listener);
+      unlisten?.();
+      taken.resolve();
+    }
+  }
+}
+
+/** The words a run ends with. */
+function farewell(verdict: Verdict, supervisor: Supervisor): string[] {
+  const card = verdict.culprit === null
+    ? []
+    : crashCard(verdict.culprit, supervisor.tail(verdict.culprit.name, Tail.KEPT_LINES), useColors());
+  const left = supervisor.snapshot().rows.filter(({ life }) => life.kind === "pending");
+  const blocked = verdict.status === 1 && verdict.culprit === null
+    ? left.map((row) => `${row.name} was not started: it ${describe(row, 0)}`)
+    : [];
+  return [...verdict.leftovers, ...blocked, ...card];
+}
+
+function useColors(): boolean {
+  return Deno.stdout.isTerminal() && !Deno.noColor;
+}
+
+/** Whether this process may draw: a shell's background job that touched the terminal would be stopped by it. */
+function ownsTerminal(): boolean {
+  if (!Deno.stdout.isTerminal() || Deno.env.get("TERM") === "dumb" || Deno.env.get("CI")) return false;
+  if (Deno.build.os !== "linux") return true;
+  const stat = Deno.readTextFileSync("/proc/self/stat");
+  const [, , group, , , terminalGroup] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return group === terminalGroup || terminalGroup === "-1";
+}
+
+async function openView(supervisor: Supervisor, dashboard: boolean | "none"): Promise<View> {
+  if (dashboard === "none") return { event() {}, say() {}, close: () => Promise.resolve() };
+  const outlet = new Outlet();
+  if (dashboard && ownsTerminal()) {
+    return await PanelView.open(outlet, {
+      snapshot: (recent) => supervisor.snapshot(recent),
+      tail: (name, count) => supervisor.tail(name, count),
+      wish: (names, wish) => supervisor.wish(names, wish),
+      quit: () => Deno.kill(Deno.pid, "SIGINT"),
+    });
+  }
+  // deno-lint-ignore no-control-regex
+  if (supervisor.services.some(({ name }) => !/^[\x20-\x7e]*$/.test(name))) await loadMeasure();
+  const how = { terminal: Deno.stdout.isTerminal(), colors: useColors() };
+  return new LineView(outlet, () => supervisor.services, how);
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 11. Commands
+// Flags become one typed command; a command returns an exit status.
+
+/** What the command line asks for. */
+export type Command =
+  | { kind: "run"; names: string[]; options: RunOptions }
+  | { kind: "foreground"; name: string; options: RunOptions }
+  | { kind: "list"; json: boolean; options: RunOptions }
+  | { kind: "init" | "setup"; options: RunOptions }
+  | { kind: "check"; json: boolean; options: RunOptions }
+  | { kind: "env"; name: string; options: RunOptions }
+  | { kind: "jobs"; args: string[] }
+  | { kind: "help"; options: RunOptions }
+  | { kind: "version" };
+
+const OPTIONS = {
+  boolean: ["list", "json", "help", "version", "explain"],
+  string: ["services", "service", "env-file", "infrastructure", "config"],
+  negatable: ["dashboard"],
+} as const;
+
+const ALIASES: Record<string, string> = { s: "services", l: "list", h: "help", V: "version" };
+
+/** The words that may stand before the options, each with what it does. */
+const WORDS: Record<string, string> = {
+  init: "write a first services.yaml from what the folder holds",
+  check: "look for mistakes without starting anything (--json)",
+  env: "NAME --explain: where each variable of a service comes from",
+  setup: "make the venv and install requirements.txt into it",
+  engine: "run the job engine (orchestrator engine --help)",
+  worker: "run a job worker",
+  job: "submit, watch and cancel jobs",
+  workers: "list the engine's workers",
+};
+
+/** Words whose arguments belong to the job engine's own command line. */
+const JOB_WORDS = ["engine", "worker", "job", "workers"];
+
+/**
+ * The command that arguments ask for.
+ *
+ * @throws {UserError} for what can't be understood, with the closest option and the possible ones
+ */
+export function parseCommand(args: readonly string[]): Command {
+  const word = args[0] !== undefined && !args[0].startsWith("-") ? args[0] : null;
+  if (word !== null && JOB_WORDS.includes(word)) return { kind: "jobs", args: [...args] };
+  if (word !== null && !(word in WORDS)) {
+    const guess = closest(word, Object.keys(WORDS));
+    throw new UserError(
+      `There is no command "${word}"${guess === null ? "" : `; did you mean "${guess}"?`} ` +
+        `The commands are ${Object.keys(WORDS).join(", ")}; --help explains them.`,
+    );
+  }
+  const known = [...OPTIONS.boolean, ...OPTIONS.string, ...OPTIONS.negatable.map((name) => `no-${name}`)];
+  const flags = parseArgs(word === null ? args : args.slice(1), {
+    boolean: [...OPTIONS.boolean, ...OPTIONS.negatable.map((name) => `no-${name}`)],
+    string: [...OPTIONS.string],
+    alias: ALIASES,
+    unknown: (option: string) => {
+      if (!option.startsWith("-")) return true;
+      const name = option.replace(/^-+/, "").replace(/=.*/, "");
+      const guess = closest(name, known);
+      throw new UserError(
+        `There is no option ${option.replace(/=.*/, "")}${
+          guess === null ? "" : `; did you mean --${guess}?`
+        } ` +
+          `The options are ${known.map((name) => `--${name}`).join(", ")}.`,
+      );
+    },
+  });
+  for (const name of OPTIONS.string) {
+    const value = flags[name];
+    if (Array.isArray(value)) throw new UserError(`--${name} is given more than once; give it once.`);
+    if (value === "") throw new UserError(`--${name} needs a value; for example ${EXAMPLES[name]}.`);
+  }
+  const options: RunOptions = {
+    envFile: flags["env-file"],
+    infrastructure: flags.infrastructure,
+    config: flags.config,
+    dashboard: !flags["no-dashboard"],
+  };
+  const rest: string[] = flags._.map(String);
+  if (flags.help) return { kind: "help", options };
+  if (flags.version) return { kind: "version" };
+  if (word === "env") {
+    if (rest.length !== 1) {
+      throw new UserError("env needs the name of one service; for example: env db --explain.");
+    }
+    return { kind: "env", name: rest[0], options };
+  }
+  if (rest.length > 0) {
+    throw new UserError(
+      `"${rest[0]}" is one word too many; services are named with --services ${rest.join(",")}.`,
+    );
+  }
+  if (word === "init" || word === "setup") return { kind: word, options };
+  if (word === "check") return { kind: "check", json: flags.json, options };
+  if (flags.list) return { kind: "list", json: flags.json, options };
+  if (flags.json) throw new UserError("--json goes with --list.");
+  if (flags.service !== undefined) {
+    if (flags.services !== undefined) {
+      throw new UserError(
+        "--service runs one service in the foreground, --services several; give one of them.",
+      );
+    }
+    return { kind: "foreground", name: flags.service, options };
+  }
+  const names = flags.services === undefined ? [] : [...new Set<string>(flags.services.split(",").map(trim))];
+  if (names.includes("")) {
+    throw new UserError("--services holds an empty name; for example --services db,web.");
+  }
+  return { kind: "run", names, options };
+}
+
+const trim = (text: string) => text.trim();
+
+const EXAMPLES: Record<typeof OPTIONS.string[number], string> = {
+  services: "--services db,web",
+  service: "--service web",
+  "env-file": "--env-file infrastructure/.env",
+  infrastructure: "--infrastructure ./infrastructure",
+  config: "--config infrastructure/services.yaml",
+};
+
+/** The text of `--help`, with the real aliases. */
+export function helpText(services: readonly Service[]): string {
+  const names = services.map(({ name }) => name);
+  const two = names.slice(0, 2).join(",");
+  const last = names.at(-1) ?? "NAME";
+  const words = Object.entries(WORDS).map(([word, does]) => `  ${word.padEnd(10)} ${does}`).join("\n");
+  return `Starts, watches and stops the services of an infrastructure folder.
+
+usage: orchestrator [--services ALIASES | --service ALIAS] [options]
+       orchestrator COMMAND [options]
+
+options:
+  -s, --services ALIASES   start several services, comma separated; their dependencies are added
+      --service ALIAS      run one service in the foreground, no dashboard, dependencies not started
+  -l, --list               show the service table and exit (--json: the same as JSON)
+      --env-file PATH      .env to load (default: infrastructure/.env)
+      --infrastructure DIR the infrastructure folder (default: infrastructure/ beside this program,
+                           or the program's own folder when that holds services/)
+      --config FILE        services file (default: services.yaml, .yml or .json in the folder, else built in)
+      --no-dashboard       stream prefixed logs even on a terminal
+  -h, --help   -V, --version
+
+commands:
+${words}
+
+services: ${names.join(", ")}
+
+examples:
+  orchestrator                      start every service
+  orchestrator --services ${two.padEnd(10)}start some, and what they depend on
+  orchestrator --service ${last.padEnd(11)}become one service, in the foreground
+  orchestrator --list --json        the services, for scripts
+
+exit status: 0 stopped as asked or all ended well, 1 a service crashed or could not start, 2 a mistake to mend first`;
+}
+
+/** The services as a table or as JSON. */
+async function listServices(json: boolean, options: RunOptions): Promise<string> {
+  const home = findHome(options);
+  const services = await loadServices(home, options.config);
+  const { environment } = readEnvironment(home);
+  const rows = services.map((service) => ({
+    alias: service.name,
+    service: service.title,
+    port: portOf(service, environment),
+    entry: entryPoint(service),
+    dependencies: service.dependencies,
+  }));
+  if (json) return JSON.stringify(rows, null, 2);
+  const cells = [
+    ["Alias", "Service", "Port", "Entry point", "Depends on"],
+    ...rows.map(({ alias, service, port, entry, dependencies }) => [
+      alias,
+      service,
+      `${port ?? "-"}`,
+      entry,
+      dependencies.join(", ") || "-",
+    ]),
+  ];
+  // deno-lint-ignore no-control-regex
+  if (cells.some((line) => line.some((cell) => !/^[\x20-\x7e]*$/.test(cell)))) await loadMeasure();
+  const widths = cells[0].map((_, column) => Math.max(...cells.map((line) => displayWidth(line[column]))));
+  return cells.map((line) =>
+    line.map((cell, column) => cell + " ".repeat(widths[column] - displayWidth(cell))).join("  ").trimEnd()
+  ).join("\n");
+}
+
+/** Performs a command. @returns the exit status */
+async function perform(command: Command): Promise<number> {
+  switch (command.kind) {
+    case "run":
+      return await new Orchestrator(command.names, command.options).run();
+    case "foreground":
+      return await runSingleService(command.name, command.options);
+    case "list":
+      return await print(await listServices(command.json, command.options));
+    case "version":
+      return await print(`orchestrator ${VERSION}`);
+    case "help":
+      return await print(helpText(await knownServices(command.options)));
+    case "jobs": {
+      const { main } = await import("./jobs/main.ts");
+      return await main(command.args);
+    }
+    case "init":
+    case "setup":
+    case "check":
+    case "env":
+      throw new UserError(`${command.kind} is not built yet.`);
+  }
+}
+
+/** The services for the help, which is shown even where they can't be read. */
+async function knownServices(options: RunOptions): Promise<readonly Service[]> {
+  try {
+    return await loadServices(findHome(options), options.config);
+  } catch (error) {
+    if (error instanceof UserError) return SERVICES;
+    throw error;
+  }
+}
+
+/** Writes a text for the user. @returns 0 */
+async function print(text: string): Promise<number> {
+  const outlet = new Outlet();
+  outlet.write(encoder.encode(`${text}\n`));
+  await outlet.flush();
+  return 0;
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 12. Main
+// The only place that ends the process.
+
+/** Runs the command line. @returns the exit status: 0, 1, or 2 for what the user can mend */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    return await perform(parseCommand(args));
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    await new Promise<void>((resolve) => {
+      const outlet = new Outlet(Deno.stderr);
+      outlet.write(encoder.encode(`orchestrator: ${error.message}\n`));
+      outlet.flush().then(resolve);
+    });
+    return 2;
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
