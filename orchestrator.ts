@@ -1979,9 +1979,7 @@ function prefixPaint(rows: readonly { name: string }[], name: string): Paint {
 
 // Escape sequences and control characters. Quantifiers are bounded, so that a line of megabytes stays cheap.
 const CONTROLS =
-  // deno-lint-ignore no-control-regex
   /\x1b\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b\n]{0,4096}\x1b\\|\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b[ -/]{0,8}[0-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
-// deno-lint-ignore no-control-regex
 const COLOUR = /^\x1b\[[0-9;:]*m$/;
 
 /** A stranger's text with nothing that moves the cursor or changes the terminal; colours stay when asked for. */
@@ -2236,7 +2234,6 @@ async function loadMeasure(): Promise<void> {
 
 /** Columns of a text in a terminal: until `loadMeasure` is done, its length. */
 function displayWidth(text: string): number {
-  // deno-lint-ignore no-control-regex
   return measure === null || /^[\x20-\x7e]*$/.test(text) ? text.length : measure(text);
 }
 
@@ -2375,9 +2372,7 @@ export type Key =
 /** What was typed, as read in one piece. Sequences nobody here knows are passed over. */
 export function readKeys(text: string): Key[] {
   const keys: Key[] = [];
-  // deno-lint-ignore no-control-regex
   for (const [found] of text.matchAll(/\x1b\[[0-9;?]*[ -/]*[@-~]|\x1bO[A-Z]|\x1b|[^\x1b]/gu)) {
-    // deno-lint-ignore no-control-regex
     const place = /^\x1b\[(\d+);\d+R$/.exec(found);
     if (place !== null) keys.push({ kind: "located", row: Number(place[1]) });
     else if (/^.[[O]A$/su.test(found)) keys.push({ kind: "up" });
@@ -2838,7 +2833,6 @@ async function openView(supervisor: Supervisor, dashboard: boolean | "none"): Pr
       quit: () => Deno.kill(Deno.pid, "SIGINT"),
     });
   }
-  // deno-lint-ignore no-control-regex
   if (supervisor.services.some(({ name }) => !/^[\x20-\x7e]*$/.test(name))) await loadMeasure();
   const how = { terminal: Deno.stdout.isTerminal(), colors: useColors() };
   return new LineView(outlet, () => supervisor.services, how);
@@ -3028,7 +3022,6 @@ async function listServices(json: boolean, options: RunOptions): Promise<string>
       dependencies.join(", ") || "-",
     ]),
   ];
-  // deno-lint-ignore no-control-regex
   if (cells.some((line) => line.some((cell) => !/^[\x20-\x7e]*$/.test(cell)))) await loadMeasure();
   const widths = cells[0].map((_, column) => Math.max(...cells.map((line) => displayWidth(line[column]))));
   return cells.map((line) =>
