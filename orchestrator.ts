@@ -1712,7 +1712,6 @@ async function describeHolder(port: number): Promise<string> {
 // Values in, text out. Nothing here reads the clock, the disk or a process, and nothing writes.
 
 type Paint = (text: string) => string;
-const plain: Paint = (text) => text;
 
 /** How each state is shown; `docs/supervision.md` says what moves a service between them. */
 export const STATUS: Record<Life["kind"], { mark: string; label: string; paint: Paint }> = {
