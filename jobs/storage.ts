@@ -1,10 +1,23 @@
+import { ConfigError } from "./config.ts";
 import type { Storage } from "./store.ts";
 
 /**
- * Opens the storage that a text names: `memory`, `sqlite:PATH` or `redis://[:password@]host[:port][/db]`.
+ * Opens the storage that a text names: `memory`, `sqlite:PATH` or `redis://[:password@]host[:port][/db]`. Only the code
+ * of that storage is loaded.
  *
- * @throws ConfigError for another text; what opening throws otherwise.
+ * @throws ConfigError for another text, or when the storage cannot be used.
  */
-export function openStorage(_spec: string): Promise<Storage> {
-  return Promise.reject(new Error("not yet"));
+export async function openStorage(spec: string): Promise<Storage> {
+  if (spec === "memory") return new (await import("./store_memory.ts")).MemoryStorage();
+  if (spec.startsWith("sqlite:") && spec.length > "sqlite:".length) {
+    return new (await import("./store_sqlite.ts")).SqliteStorage(spec.slice("sqlite:".length));
+  }
+  if (/^(redis|rediss|valkey):\/\//.test(spec)) {
+    const { RedisStorage } = await import("./store_redis.ts");
+    return await RedisStorage.open(spec);
+  }
+  // A storage text may hold a password, so it is not repeated.
+  throw new ConfigError(
+    "Cannot tell which storage is meant; use memory, sqlite:PATH or redis://HOST:PORT/DB.",
+  );
 }

@@ -1,0 +1,27 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+
+/**
+ * A new id in the form of a UUID 4. Its first 48 bits are the time, so that ids made together lie together in an index
+ * (random ones cost a page write each); the remaining 74 random bits keep it unguessable.
+ */
+export function makeId(wall: number): string {
+  const time = Math.max(0, Math.floor(wall)).toString(16).padStart(12, "0").slice(-12);
+  return `${time.slice(0, 8)}-${time.slice(8)}-${crypto.randomUUID().slice(14)}`;
+}
+
+/** A secret of 192 random bits, safe in headers and paths. */
+export function makeSecret(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(24));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+}
+
+/** SHA-256 as hex: the only form in which tokens and links are kept. */
+export function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** Whether two digests are the same, in time that does not depend on where they differ. */
+export function sameDigest(one: string, other: string): boolean {
+  return one.length === other.length &&
+    timingSafeEqual(new TextEncoder().encode(one), new TextEncoder().encode(other));
+}
