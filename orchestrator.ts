@@ -714,7 +714,8 @@ export function decide(
   dependents: ReadonlyMap<string, readonly string[]>,
   now: number,
 ): { name: string; happening: Happening }[] {
-  const due: { name: string; happening: Happening }[] = [];
+  const starts: { name: string; happening: Happening }[] = [];
+  const stops: typeof starts = [];
   for (const [name, { service, life, wish }] of charges) {
     if (wish === "up") {
       if (life.kind !== "pending") continue;
@@ -723,27 +724,27 @@ export function decide(
         return charge === undefined || charge.wish === "again" ||
           !satisfies(charge.life, charge.service, now);
       });
-      if (unmet.length === 0) due.push({ name, happening: { kind: "start" } });
+      if (unmet.length === 0) starts.push({ name, happening: { kind: "start" } });
       else if (unmet.join() !== life.awaits.join()) {
-        due.push({ name, happening: { kind: "awaited", names: unmet } });
+        starts.push({ name, happening: { kind: "awaited", names: unmet } });
       }
     } else if (life.kind === "stopping") {
       const fits = life.then.kind === (wish === "again" ? "again" : "stopped");
-      if (!fits) due.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
+      if (!fits) stops.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
     } else if (atRest(life)) {
-      if (wish === "again") due.push({ name, happening: { kind: "restart" } });
+      if (wish === "again") stops.push({ name, happening: { kind: "restart" } });
       else if (life.kind === "pending" || life.kind === "restarting") {
-        due.push({ name, happening: { kind: "stop" } });
+        stops.push({ name, happening: { kind: "stop" } });
       }
     } else {
       const held = (dependents.get(name) ?? []).some((other) => {
         const charge = charges.get(other);
         return charge !== undefined && charge.wish !== "up" && !atRest(charge.life);
       });
-      if (!held) due.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
+      if (!held) stops.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
     }
   }
-  return due;
+  return [...stops.reverse(), ...starts]; // the last one started is the first one stopped
 }
 
 /** Whether nothing runs and nothing ever will unless someone asks for it. */
@@ -2253,6 +2254,8 @@ export class Terminal {
   #size: { rows: number; columns: number };
   #panel: string[] = [];
   #open = false;
+  /** The last lines printed, for a screen that a resize has emptied. */
+  #recent: string[] = [];
   /** Set while the size is changing: what should be shown meanwhile. */
   #held: { text: string; timer: ReturnType<typeof setTimeout> } | null = null;
 
@@ -2275,8 +2278,12 @@ export class Terminal {
   /** Scrolls whole lines through the part above the panel. */
   print(text: string): void {
     if (text === "") return;
-    if (this.#held !== null) this.#held.text += text;
-    else this.#emit(`${FRAME_BEGINS}${ESC}8${this.#scrolled(text)}${ESC}7${this.#park()}${FRAME_ENDS}`);
+    if (this.#held !== null) {
+      this.#held.text += text;
+      return;
+    }
+    this.#recent = [...this.#recent, ...text.slice(-20_000).match(/.*\n/g) ?? []].slice(-this.#size.rows);
+    this.#emit(`${FRAME_BEGINS}${ESC}8${this.#scrolled(text)}${ESC}7${this.#park()}${FRAME_ENDS}`);
   }
 
   /** Shows the panel. Rows that are as they were are not written. */
@@ -2320,8 +2327,11 @@ export class Terminal {
       0,
     );
     const top = Math.max(1, Math.min(row, rows) - above);
+    // A screen of nothing but a wrapped panel is left empty: what was read last comes back.
+    const recent = top === 1 ? this.#recent.slice(-Math.max(1, rows - this.#panel.length)) : [];
     this.#panel = [];
     this.#emit(`${CSI}r${CSI}${top};1H${CSI}J${top > 1 ? `${CSI}${top - 1};1H` : ""}${ESC}7`);
+    if (recent.length > 0) this.#emit(`${ESC}8${this.#scrolled(recent.join(""))}${ESC}7`);
     this.print(held.text);
   }
 
