@@ -233,8 +233,10 @@ function spanOf(duration: string | number): number | null {
   const parts = DURATION.exec(String(duration).trim());
   if (!parts?.[0]) return null;
   const [, seconds, ...amounts] = parts;
-  if (seconds !== undefined) return Math.round(Number(seconds) * 1000);
-  return Math.round(amounts.reduce((sum, amount, i) => sum + UNITS[i].ms * Number(amount ?? 0), 0));
+  const spanMs = seconds !== undefined
+    ? 1000 * Number(seconds)
+    : amounts.reduce((sum, amount, i) => sum + UNITS[i].ms * Number(amount ?? 0), 0);
+  return Number.isFinite(spanMs) ? Math.round(spanMs) : null;
 }
 
 const DURATION_FORMS = "seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m";

@@ -486,6 +486,7 @@ for (
     ["1e3", null],
     ["1,5s", null],
     ["5M", null],
+    ["9".repeat(400), null],
     [NaN, null],
     [Infinity, null],
   ] as const
