@@ -2415,8 +2415,9 @@ export class PanelView implements View {
   #drawnAt = -Infinity;
   #closed = false;
   readonly #resized = () => this.#terminal.resized();
-  readonly #suspended = () => {
+  readonly #suspended = async () => {
     this.#release();
+    await this.#outlet.flush(); // the shell writes next
     Deno.kill(Deno.pid, "SIGSTOP");
   };
   readonly #resumed = () => this.#seize();
