@@ -1289,6 +1289,7 @@ export class Supervisor {
   readonly #listeners = new Set<Listener>();
   readonly #run = crypto.randomUUID();
   readonly #guard: Guard;
+  readonly #unarmed = new Set<Entry>();
   readonly #finished = Promise.withResolvers<Verdict>();
   #culprit: Row | null = null;
   #phase: "running" | "closing" | "over" = "running";
@@ -1468,17 +1469,24 @@ export class Supervisor {
     if (happening.kind === "restart" && atRest(from)) entry.wish = "up";
     if (life === from && effects.length === 0) return;
     entry.life = life;
-    clearTimeout(entry.timer);
-    const wakeAt = nextWake(life, entry.service);
-    if (wakeAt !== null && wakeAt !== Infinity) {
-      const inMs = Math.min(Math.max(0, Math.ceil(wakeAt - now())), 2 ** 31 - 1);
-      entry.timer = setTimeout(() => this.#send(name, { kind: "wake" }), inMs);
-    }
+    this.#unarmed.add(entry);
     if (life.kind !== from.kind) this.#turned(entry, from);
     for (const effect of effects) {
       if (effect.kind === "spawn") this.#spawn(entry);
       else if (life.kind === "stopping") signalGroup(life.pid, effect.signal);
     }
+  }
+
+  /** Sets the alarms of services that changed: at the end of a turn, because the runtime's first timer is slow. */
+  #arm(): void {
+    for (const entry of this.#unarmed) {
+      clearTimeout(entry.timer);
+      const wakeAt = nextWake(entry.life, entry.service);
+      if (wakeAt === null || wakeAt === Infinity) continue;
+      const inMs = Math.min(Math.max(0, Math.ceil(wakeAt - now())), 2 ** 31 - 1);
+      entry.timer = setTimeout(() => this.#send(entry.service.name, { kind: "wake" }), inMs);
+    }
+    this.#unarmed.clear();
   }
 
   /** A service came into another state: what watches it changes, and the others may have to be told. */
@@ -1647,6 +1655,7 @@ export class Supervisor {
         if (happening.kind === "start" && this.#entries.get(name)?.wish !== "up") break;
         this.#apply(name, happening);
         if (now() > turnEndsAt) {
+          this.#arm();
           this.#settling = setTimeout(() => {
             this.#settling = null;
             this.#settle();
@@ -1656,6 +1665,7 @@ export class Supervisor {
       }
     }
     this.#settling = null;
+    this.#arm();
     for (const name of this.#leaving) {
       const life = this.#entries.get(name)?.life;
       if (life !== undefined && atRest(life)) this.#entries.delete(name);
@@ -1785,7 +1795,7 @@ export function describe({ life, kind, maxRetries }: Row, at: number): string {
   }
 }
 
-const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+let graphemes: Intl.Segmenter | undefined; // made at first use: that takes as long as half a start
 
 /** `text` cut or filled to exactly `columns`; a cut shows as `…`. */
 export function fit(text: string, columns: number, widthOf: Screen["widthOf"]): string {
@@ -1794,6 +1804,7 @@ export function fit(text: string, columns: number, widthOf: Screen["widthOf"]): 
   if (columns <= 0) return "";
   let kept = "";
   let used = 0;
+  graphemes ??= new Intl.Segmenter(undefined, { granularity: "grapheme" });
   for (const { segment } of graphemes.segment(text.slice(0, columns * 20))) {
     const wide = widthOf(segment);
     if (used + wide > columns - 1) break;
@@ -3047,11 +3058,14 @@ async function perform(command: Command): Promise<number> {
     case "foreground":
       return await runSingleService(command.name, command.options);
     case "list":
-      return await print(await listServices(command.json, command.options));
+      print(await listServices(command.json, command.options));
+      return 0;
     case "version":
-      return await print(`orchestrator ${VERSION}`);
+      print(`orchestrator ${VERSION}`);
+      return 0;
     case "help":
-      return await print(helpText(await knownServices(command.options)));
+      print(helpText(await knownServices(command.options)));
+      return 0;
     case "jobs": {
       const { main } = await import("./jobs/main.ts");
       return await main(command.args);
@@ -3074,12 +3088,15 @@ async function knownServices(options: RunOptions): Promise<readonly Service[]> {
   }
 }
 
-/** Writes a text for the user. @returns 0 */
-async function print(text: string): Promise<number> {
-  const outlet = new Outlet();
-  outlet.write(encoder.encode(`${text}\n`));
-  await outlet.flush();
-  return 0;
+/** Writes a text for the user, at once: a command that only prints needs no queue. */
+function print(text: string, to: { writeSync(bytes: Uint8Array): number } = Deno.stdout): void {
+  try {
+    for (let bytes = encoder.encode(`${text}\n`); bytes.length > 0;) {
+      bytes = bytes.subarray(to.writeSync(bytes));
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error; // `| head` has read enough
+  }
 }
 
 // ------------------------------------------------------------------------------------------------------------------
@@ -3092,11 +3109,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return await perform(parseCommand(args));
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    await new Promise<void>((resolve) => {
-      const outlet = new Outlet(Deno.stderr);
-      outlet.write(encoder.encode(`orchestrator: ${error.message}\n`));
-      outlet.flush().then(resolve);
-    });
+    print(`orchestrator: ${error.message}`, Deno.stderr);
     return 2;
   }
 }
