@@ -85,7 +85,7 @@ function readBytes(path: string): Uint8Array {
       ? "reading it is not permitted; change its mode or owner"
       : isFolder(path)
       ? "it is a folder; name a file"
-      : error.message;
+      : error.message.split(" (os error")[0];
     throw new DotenvError(`Cannot read ${path}: ${reason}.`);
   }
 }
