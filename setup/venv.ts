@@ -77,13 +77,15 @@ export async function setupVenv(
 /** Whether `requirements.txt` was changed after the last installation into a venv. False without either of them. */
 export function isVenvOutdated(infrastructure: string, venv: string): boolean {
   const changedAt = modifiedAt(`${infrastructure}/requirements.txt`);
-  const marks = [`${venv}/pyvenv.cfg`];
-  if (exists(`${venv}/lib`)) {
-    // Whoever runs pip by hand leaves its time here.
-    for (const { name } of Deno.readDirSync(`${venv}/lib`)) marks.push(`${venv}/lib/${name}/site-packages`);
-  }
-  const installedAt = Math.max(...marks.map((path) => modifiedAt(path) ?? 0));
-  return changedAt !== null && installedAt > 0 && changedAt > installedAt;
+  const installedAt = modifiedAt(`${venv}/pyvenv.cfg`);
+  if (changedAt === null || installedAt === null || changedAt <= installedAt) return false;
+  if (!exists(`${venv}/lib`)) return true;
+  // Whoever runs pip by hand leaves its time here.
+  const folders = Array.from(
+    Deno.readDirSync(`${venv}/lib`),
+    ({ name }) => `${venv}/lib/${name}/site-packages`,
+  );
+  return folders.every((folder) => changedAt > (modifiedAt(folder) ?? 0));
 }
 
 function modifiedAt(path: string): number | null {
