@@ -31,7 +31,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 // @ts-types="./std.d.ts"
 import * as colors from "@std/fmt/colors";
-import { DotenvError, readDotenv, withDotenv } from "./dotenv.ts";
+import { type Dotenv, DotenvError, readDotenv, withDotenv } from "./dotenv.ts";
 import {
   closest,
   findServicesFile,
@@ -218,19 +218,28 @@ export function findHome(options: { infrastructure?: string; envFile?: string } 
   return { infrastructure, envFile, envFileNamed: options.envFile !== undefined };
 }
 
+/** What `readEnvironment` found. */
+export interface FoundEnvironment {
+  environment: Environment;
+  /** What the file says, `null` where there is none. */
+  dotenv: Dotenv | null;
+  /** What was odd about the file, in sentences without values. */
+  warnings: string[];
+}
+
 /**
- * The process environment with the `.env` file over it, and what was odd about the file, in sentences without values.
+ * The process environment with the `.env` file over it.
  *
  * @throws {UserError} when the file can't be read, or is missing although it was named
  */
-export function readEnvironment(home: Home): { environment: Environment; warnings: string[] } {
+export function readEnvironment(home: Home): FoundEnvironment {
   const own = Deno.env.toObject();
   try {
     const dotenv = readDotenv(home.envFile, own);
     const warnings = dotenv.skipped.map((line) =>
       `${home.envFile}:${line} is not NAME=value and is skipped.`
     );
-    return { environment: withDotenv(own, dotenv), warnings };
+    return { environment: withDotenv(own, dotenv), dotenv, warnings };
   } catch (error) {
     if (error instanceof DotenvError) throw new UserError(error.message);
     if (!(error instanceof Deno.errors.NotFound)) throw error;
@@ -238,7 +247,8 @@ export function readEnvironment(home: Home): { environment: Environment; warning
       throw new UserError(`There is no file ${home.envFile}; check what --env-file names.`);
     }
     const hint = "copy .env.example there to set one up";
-    return { environment: own, warnings: [`There is no ${home.envFile}; the defaults apply (${hint}).`] };
+    const warnings = [`There is no ${home.envFile}; the defaults apply (${hint}).`];
+    return { environment: own, dotenv: null, warnings };
   }
 }
 
@@ -613,13 +623,14 @@ export function step(life: Life, happening: Happening, now: number, service: Ser
       return become({ ...past, kind: "starting", pid: null, since: now, readyBy }, ...spawn);
     }
     case "spawned":
-      if (life.kind !== "starting") return stay;
+      if (life.kind !== "starting" || life.pid !== null) return stay;
       // A task has no start to wait for: its end is what counts.
       return service.kind === "task"
         ? become({ ...past, kind: "running", pid: happening.pid, since: now })
         : become({ ...life, pid: happening.pid, since: now });
     case "refused":
-      return life.kind === "starting"
+      // With a PID it is the late answer to an earlier start.
+      return life.kind === "starting" && life.pid === null
         ? become(conclude({ kind: "unfit", reason: happening.reason }, now))
         : stay;
     case "ready":
@@ -3050,6 +3061,20 @@ async function listServices(json: boolean, options: RunOptions): Promise<string>
   ).join("\n");
 }
 
+/** Each variable of a service, with where it comes from and what it hides. */
+async function explain(name: string, options: RunOptions): Promise<string> {
+  const { environmentText, explainEnvironment } = await import("./setup/env.ts");
+  const home = findHome(options);
+  const services = await loadServices(home, options.config);
+  const service = services.find((candidate) => candidate.name === name);
+  if (service === undefined) throw unknownName(name, services.map((candidate) => candidate.name));
+  const own = Deno.env.toObject();
+  const { environment, dotenv } = readEnvironment(home);
+  const final = serviceEnvironment({ ...service, envRequired: [] }, environment, home); // what is missing is told too
+  const explained = explainEnvironment({ service, process: own, dotenv, final });
+  return environmentText(service, explained, home.envFile);
+}
+
 /** Performs a command. @returns the exit status */
 async function perform(command: Command): Promise<number> {
   switch (command.kind) {
@@ -3070,11 +3095,41 @@ async function perform(command: Command): Promise<number> {
       const { main } = await import("./jobs/main.ts");
       return await main(command.args);
     }
-    case "init":
-    case "setup":
-    case "check":
+    case "init": {
+      const { initServices } = await import("./setup/init.ts");
+      const { path, guesses } = await initServices(findHome(command.options));
+      print([`Wrote ${path}. What was guessed:`, ...guesses.map((guess) => `  ${guess}`)].join("\n"));
+      return 0;
+    }
+    case "setup": {
+      const { setupVenv } = await import("./setup/venv.ts");
+      const home = findHome(command.options);
+      const { environment } = readEnvironment(home);
+      return await setupVenv({ infrastructure: home.infrastructure, environment, findProgram, write: print });
+    }
+    case "check": {
+      const { checkInfrastructure, checkText } = await import("./setup/check.ts");
+      const report = await checkInfrastructure({
+        home: findHome(command.options),
+        config: command.options.config,
+        look: {
+          expand,
+          findProgram,
+          findPython,
+          isPortFree,
+          loadServices,
+          portOf,
+          readEnvironment,
+          resolvePath,
+          serviceEnvironment,
+        },
+      });
+      print(command.json ? JSON.stringify(report, null, 2) : checkText(report));
+      return report.status;
+    }
     case "env":
-      throw new UserError(`${command.kind} is not built yet.`);
+      print(await explain(command.name, command.options));
+      return 0;
   }
 }
 
