@@ -568,25 +568,24 @@ function fileSchemas(z: Zod) {
   };
   const text = (allowed: string, pattern = /^[^\0]*[^\s\0][^\0]*$/) =>
     z.string(allowed).check(z.regex(pattern, allowed));
-  const choice = <const C extends readonly string[]>(choices: C) => z.enum(choices, `use ${orList(choices)}`);
-  const flag = () => z.boolean("use true or false");
+  const choice = <const C extends readonly string[]>(choices: C, standard: C[number]) =>
+    z._default(z.enum(choices, `use ${orList(choices)}`), standard);
+  const flag = (standard: boolean) => z._default(z.boolean("use true or false"), standard);
   const wholeNumber = (least: number, most?: number) => {
     const allowed = `use a whole number${most ? ` from ${least} to ${most}` : `, ${least} or more`}`;
     const number = z.int(allowed).check(z.minimum(least, allowed));
     return most ? number.check(z.maximum(most, allowed)) : number;
   };
-  const span = (leastMs: number) => {
+  const span = (leastMs: number, standardMs: number) => {
     const allowed = `use ${DURATION_FORMS}, ${leastMs > 0 ? "more than 0" : "0 or more"} and at most 24 days`;
     const inRange = (value: string | number) => {
       const spanMs = spanOf(value);
       return spanMs !== null && spanMs >= leastMs && spanMs <= MAX_SPAN_MS;
     };
-    return z.union([
-      z.number(allowed).check(z.minimum(0, allowed)),
-      z.string(allowed).check(z.regex(DURATION, allowed)),
-    ], allowed).check(z.refine(inRange, allowed));
+    const number = z.number(allowed).check(z.minimum(0, allowed));
+    const either = z.union([number, z.string(allowed).check(z.regex(DURATION, allowed))], allowed);
+    return z._default(either.check(z.refine(inRange, allowed)), standardMs / 1000);
   };
-  const seconds = (spanMs: number) => spanMs / 1000;
   const variable = (allowed: string) => text(allowed, /^[^\s=\0]+$/);
   const port = () => wholeNumber(1, 65535);
   const portText = "use a port number from 1 to 65535, or ${NAME} of a variable that holds one";
@@ -596,42 +595,31 @@ function fileSchemas(z: Zod) {
       [z.string(allowed).check(z.regex(/^[^\0]*$/, allowed)), z.number(), z.boolean()],
       allowed,
     );
-    return z.union([z.array(word).check(z.minLength(1, allowed)), text(allowed)], allowed);
+    return z.optional(z.union([z.array(word).check(z.minLength(1, allowed)), text(allowed)], allowed));
   };
   const pattern = () => {
     const allowed = "use a regular expression as JavaScript knows them";
-    return text(allowed, /^[\s\S]+$/).check(z.refine(compiles, allowed));
+    return z.optional(text(allowed, /^[\s\S]+$/).check(z.refine(compiles, allowed)));
   };
+  const url = "use a URL that begins with http:// or https://";
 
   const health = z.strictObject({
-    http: z.optional(about(
+    http: about(
       "URL that answers with a 2xx status; ${NAME} is expanded, for example http://127.0.0.1:${PORT}/health",
-      text("use a URL that begins with http:// or https://").check(
-        z.refine(isHttpUrl, "use a URL that begins with http:// or https://"),
-      ),
-    )),
-    body: z.optional(about("Regular expression that the body of the http answer must match.", pattern())),
-    tcp: z.optional(about(
+      z.optional(text(url).check(z.refine(isHttpUrl, url))),
+    ),
+    body: about("Regular expression that the body of the http answer must match.", pattern()),
+    tcp: about(
       "Port that accepts a connection, as a number or a text such as ${PORT}.",
-      z.union(
-        [port(), text(portText, /\$\{[^}]+\}/)],
-        portText,
-      ),
-    )),
-    command: z.optional(
-      about("Command that ends with status 0: a list of words, or a text for /bin/sh -c.", command()),
+      z.optional(z.union([port(), text(portText, /\$\{[^}]+\}/)], portText)),
     ),
-    log: z.optional(
-      about("Regular expression; a line of output that matches means ready (no liveness).", pattern()),
-    ),
-    interval: z._default(
-      about("Pause between liveness probes.", span(1)),
-      seconds(HEALTH_DEFAULTS.intervalMs),
-    ),
-    timeout: z._default(about("Longest time of one probe.", span(1)), seconds(HEALTH_DEFAULTS.timeoutMs)),
-    retries: z._default(
-      about("Failures in a row until the service counts as failed.", wholeNumber(1)),
-      HEALTH_DEFAULTS.retries,
+    command: about("Command that ends with status 0: a list of words, or a text for /bin/sh -c.", command()),
+    log: about("Regular expression; a line of output that matches means ready (no liveness).", pattern()),
+    interval: about("Pause between liveness probes.", span(1, HEALTH_DEFAULTS.intervalMs)),
+    timeout: about("Longest time of one probe.", span(1, HEALTH_DEFAULTS.timeoutMs)),
+    retries: about(
+      "Failures in a row until the service counts as failed.",
+      z._default(wholeNumber(1), HEALTH_DEFAULTS.retries),
     ),
   }, "use a map with one of http, tcp, command or log");
 
@@ -643,26 +631,21 @@ function fileSchemas(z: Zod) {
         /^[^\s,/\\\p{Cc}.-][^\s,/\\\p{Cc}]{0,59}$/u,
       ),
     ),
-    title: z.optional(
-      about(
-        "Shown in tables; default: the name.",
-        text("use one line of text", /^[^\p{Cc}]*[^\s\p{Cc}][^\p{Cc}]*$/u),
-      ),
+    title: about(
+      "Shown in tables; default: the name.",
+      z.optional(text("use one line of text", /^[^\p{Cc}]*[^\s\p{Cc}][^\p{Cc}]*$/u)),
     ),
-    command: z.optional(about(
+    command: about(
       "A list of words is started as it is, a text is run by /bin/sh -c. `python` as first word is the venv's.",
       command(),
-    )),
-    working_dir: z._default(
-      about(
-        "Folder it runs in, relative to the infrastructure folder unless absolute.",
-        text("use the path of a folder"),
-      ),
-      DEFAULTS.workingDir,
     ),
-    environment: z._default(
-      about(
-        "Variables for this service, over those of .env; ${NAME} is expanded.",
+    working_dir: about(
+      "Folder it runs in, relative to the infrastructure folder unless absolute.",
+      z._default(text("use the path of a folder"), DEFAULTS.workingDir),
+    ),
+    environment: about(
+      "Variables for this service, over those of .env; ${NAME} is expanded.",
+      z._default(
         z.record(
           variable("use a name without spaces and ="),
           z.union(
@@ -671,77 +654,56 @@ function fileSchemas(z: Zod) {
           ),
           "use a map of names and values",
         ),
+        DEFAULTS.environment,
       ),
-      DEFAULTS.environment,
     ),
-    env_required: z._default(
-      about(
-        "Names of variables that must be set before it starts.",
-        z.array(variable("use the name of a variable"), "use a list of names"),
-      ),
-      [],
+    env_required: about(
+      "Names of variables that must be set before it starts.",
+      z._default(z.array(variable("use the name of a variable"), "use a list of names"), []),
     ),
-    port: z.optional(about("Port it listens on; with port_env, the default of that variable.", port())),
-    port_env: z.optional(about("Variable that holds the port.", variable("use the name of a variable"))),
-    dependencies: z._default(
-      about(
-        "Names of services that must be ready before it starts.",
-        z.array(text("use the name of a service"), "use a list of service names"),
-      ),
-      [],
+    port: about("Port it listens on; with port_env, the default of that variable.", z.optional(port())),
+    port_env: about("Variable that holds the port.", z.optional(variable("use the name of a variable"))),
+    dependencies: about(
+      "Names of services that must be ready before it starts.",
+      z._default(z.array(text("use the name of a service"), "use a list of service names"), []),
     ),
-    kind: z._default(
-      about(
-        "service: kept running. task: runs once, dependents wait until it ends with 0. external: not started, only waited for.",
-        choice(["service", "task", "external"]),
-      ),
-      DEFAULTS.kind,
+    kind: about(
+      "service: kept running. task: runs once, dependents wait until it ends with 0. external: not started, only waited for.",
+      choice(["service", "task", "external"], DEFAULTS.kind),
     ),
-    restart_policy: z._default(
-      about("When it is started again after it ended.", choice(["always", "on-failure", "never"])),
-      DEFAULTS.restartPolicy,
+    restart_policy: about(
+      "When it is started again after it ended.",
+      choice(["always", "on-failure", "never"], DEFAULTS.restartPolicy),
     ),
-    max_retries: z._default(
-      about("Restarts after failures within retry_window.", wholeNumber(0)),
-      DEFAULTS.maxRetries,
+    max_retries: about(
+      "Restarts after failures within retry_window.",
+      z._default(wholeNumber(0), DEFAULTS.maxRetries),
     ),
-    retry_window: z._default(
-      about("Span in which retries are counted; a run longer than this clears the count.", span(1)),
-      seconds(DEFAULTS.retryWindowMs),
+    retry_window: about(
+      "Span in which retries are counted; a run longer than this clears the count.",
+      span(1, DEFAULTS.retryWindowMs),
     ),
-    retry_delay: z._default(
-      about("Pause before the first retry; doubled each time.", span(0)),
-      seconds(DEFAULTS.retryDelayMs),
+    retry_delay: about("Pause before the first retry; doubled each time.", span(0, DEFAULTS.retryDelayMs)),
+    retry_delay_max: about("Longest pause before a retry.", span(0, DEFAULTS.retryDelayMaxMs)),
+    timeout_start: about("Longest time until it is ready.", span(1, DEFAULTS.timeoutStartMs)),
+    timeout_stop: about("Time from the stop signal to SIGKILL.", span(0, DEFAULTS.timeoutStopMs)),
+    stop_signal: about("Signal that asks it to stop.", choice(STOP_SIGNALS, DEFAULTS.stopSignal)),
+    critical: about(
+      "true: when it has failed for good, everything stops. false: the rest run on.",
+      flag(DEFAULTS.critical),
     ),
-    retry_delay_max: z._default(
-      about("Longest pause before a retry.", span(0)),
-      seconds(DEFAULTS.retryDelayMaxMs),
+    restart_with_dependencies: about(
+      "true: restarted after one of its dependencies was restarted.",
+      flag(DEFAULTS.restartWithDependencies),
     ),
-    timeout_start: z._default(
-      about("Longest time until it is ready.", span(1)),
-      seconds(DEFAULTS.timeoutStartMs),
+    autostart: about(
+      "false: started only when named, or needed by one that is named.",
+      flag(DEFAULTS.autostart),
     ),
-    timeout_stop: z._default(
-      about("Time from the stop signal to SIGKILL.", span(0)),
-      seconds(DEFAULTS.timeoutStopMs),
-    ),
-    stop_signal: z._default(about("Signal that asks it to stop.", choice(STOP_SIGNALS)), DEFAULTS.stopSignal),
-    critical: z._default(
-      about("true: when it has failed for good, everything stops. false: the rest run on.", flag()),
-      DEFAULTS.critical,
-    ),
-    restart_with_dependencies: z._default(
-      about("true: restarted after one of its dependencies was restarted.", flag()),
-      DEFAULTS.restartWithDependencies,
-    ),
-    autostart: z._default(
-      about("false: started only when named, or needed by one that is named.", flag()),
-      DEFAULTS.autostart,
-    ),
-    health: z.optional(
-      about("Readiness and, after that, liveness: one of http, tcp, command or log.", health, {
-        oneOf: PROBES.map((probe) => ({ required: [probe] })),
-      }),
+    health: about(
+      "Readiness and, after that, liveness: one of http, tcp, command or log.",
+      z.optional(health),
+      { oneOf: PROBES.map((probe) => ({ required: [probe] })) },
     ),
   }, "use a map with name and command");
   about("One service.", service, {
