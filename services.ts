@@ -601,6 +601,8 @@ function fileSchemas(z: Zod) {
     const allowed = "use a regular expression as JavaScript knows them";
     return z.optional(text(allowed, /^[\s\S]+$/).check(z.refine(compiles, allowed)));
   };
+  const nameText =
+    "use a name without spaces, commas and slashes, at most 60 characters, that does not begin with - or .";
   const url = "use a URL that begins with http:// or https://";
 
   const health = z.strictObject({
@@ -626,14 +628,11 @@ function fileSchemas(z: Zod) {
   const service = z.strictObject({
     name: about(
       "Unique name: what --services takes, and the prefix of its log lines.",
-      text(
-        "use a name without spaces, commas and slashes, at most 60 characters, that does not begin with - or .",
-        /^[^\s,/\\\p{Cc}.-][^\s,/\\\p{Cc}]{0,59}$/u,
-      ),
+      text(nameText, /^[^\s,/\\.-][^\s,/\\]{0,59}$/).check(z.refine(isOneLine, nameText)),
     ),
     title: about(
       "Shown in tables; default: the name.",
-      z.optional(text("use one line of text", /^[^\p{Cc}]*[^\s\p{Cc}][^\p{Cc}]*$/u)),
+      z.optional(text("use one line of text").check(z.refine(isOneLine, "use one line of text"))),
     ),
     command: about(
       "A list of words is started as it is, a text is run by /bin/sh -c. `python` as first word is the venv's.",
@@ -977,6 +976,9 @@ function startOf(node: unknown): number {
   const range = isContainer(node) ? Reflect.get(node, "range") : undefined;
   return Array.isArray(range) && typeof range[0] === "number" ? range[0] : 0;
 }
+
+/** Whether a text has no control character; a regular expression of the schema could not say it for every editor. */
+const isOneLine = (text: string) => !/\p{Cc}/u.test(text);
 
 function compiles(pattern: string): boolean {
   try {
