@@ -337,6 +337,8 @@ class SourceFile {
   #root: unknown = null;
 
   constructor(readonly path: string, readonly text: string, readonly yaml: Yaml) {
+    const here = `${Deno.cwd()}/`;
+    if (path.startsWith(here)) this.path = path.slice(here.length); // as one would type it
     this.#lines = new yaml.LineCounter();
   }
 

@@ -418,6 +418,21 @@ Deno.test("10,000 services in one chain of dependencies are read without recursi
   assertMatch(ring, /s0 -> s7999 -> .* -> \.\.\. -> .* -> s0 is a cycle/);
 });
 
+Deno.test("a file below the current folder is named from there", async () => {
+  const folder = await Deno.makeTempDir({ dir: Deno.cwd(), prefix: ".services-" });
+  try {
+    await Deno.writeTextFile(`${folder}/services.yaml`, "services: 5");
+    const error = await assertRejects(() => readServicesFile(`${folder}/services.yaml`), UserError);
+    assertStringIncludes(
+      error.message,
+      `${folder.slice(Deno.cwd().length + 1)}/services.yaml:1:1 services: 5`,
+    );
+    assert(!error.message.includes(folder), error.message);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("a file that cannot be read says why", async () => {
   const folder = await Deno.makeTempDir();
   try {
@@ -458,6 +473,40 @@ Deno.test("services.schema.json is current (deno task schema writes it)", async 
     await Deno.readTextFile(new URL("services.schema.json", import.meta.url)),
     await servicesJsonSchema(),
   );
+});
+
+Deno.test("docs/services.md has a row for every field, with its default", async () => {
+  const docs = await Deno.readTextFile(new URL("docs/services.md", import.meta.url));
+  const [service, health] = docs.split("## Fields of ").slice(1);
+  const schema = JSON.parse(await servicesJsonSchema()).properties.services.items.properties;
+  for (const [table, fields] of [[service, schema], [health, schema.health.properties]]) {
+    const rows = [...table.matchAll(/^\| `(\w+)` +\|[^|]+\|([^|]*)\|/gm)];
+    const written = rows.map(([, name, standard]) => [name, standard.trim().replaceAll("`", "")]);
+    const defined = Object.keys(fields).map((name) => {
+      const standard: unknown = fields[name].default;
+      return [
+        name,
+        standard === undefined ? "" : typeof standard === "string" ? standard : JSON.stringify(standard),
+      ];
+    });
+    assertEquals(written, defined);
+  }
+});
+
+for (const example of ["tasks", "node"]) {
+  Deno.test(`examples/${example} is a valid services file that tells editors where the schema is`, async () => {
+    const folder = `${import.meta.dirname}/examples/${example}`;
+    assert((await readServicesFile(`${folder}/services.yaml`)).length > 0);
+    const text = await Deno.readTextFile(`${folder}/services.yaml`);
+    assertMatch(text, /^# yaml-language-server: \$schema=\.\.\/\.\.\/services\.schema\.json\n/);
+  });
+}
+
+Deno.test("the YAML of docs/services.md is valid", async () => {
+  const docs = await Deno.readTextFile(new URL("docs/services.md", import.meta.url));
+  const [sample] = [...docs.matchAll(/```yaml\n(x-[\s\S]*?)```/g)].map(([, yaml]) => yaml);
+  const [db, web] = await read(sample);
+  assertEquals([db.maxRetries, web.maxRetries, web.restartPolicy], [5, 10, "on-failure"]);
 });
 
 // Words and spans
