@@ -1,0 +1,87 @@
+/** A Redis server of a test's own, on a port that was free, in a folder that goes with it. */
+
+let missing: string | undefined;
+try {
+  await new Deno.Command("redis-server", { args: ["--version"], stdout: "null", stderr: "null" }).output();
+} catch (error) {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+  missing = "redis-server is not installed";
+}
+
+/** Why tests with Redis cannot run here. In CI they may not be ignored, so there is never a reason. */
+export const redisMissing: string | undefined = Deno.env.get("CI") ? undefined : missing;
+
+/** A running server. */
+export class RedisServer implements AsyncDisposable {
+  #child: Deno.ChildProcess | undefined;
+  #output: Promise<void> = Promise.resolve();
+
+  private constructor(readonly folder: string, readonly port: number, readonly options: string[]) {}
+
+  /** Starts one; `options` are added to its command line. */
+  static async start(options: string[] = []): Promise<RedisServer> {
+    const folder = await Deno.makeTempDir({ prefix: "redis-" });
+    for (let tries = 1;; tries++) {
+      const server = new RedisServer(folder, freePort(), options);
+      try {
+        await server.up();
+        return server;
+      } catch (error) {
+        if (tries < 5 && !(error instanceof Deno.errors.NotFound)) continue; // somebody else took the port
+        await Deno.remove(folder, { recursive: true });
+        throw error;
+      }
+    }
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts it again on the same port and files; resolves when it answers. */
+  async up(): Promise<void> {
+    const child = new Deno.Command("redis-server", {
+      args: [
+        ...["--port", String(this.port), "--bind", "127.0.0.1", "--dir", this.folder, "--save", ""],
+        ...["--appendonly", "yes", ...this.options],
+      ],
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    this.#child = child;
+    const ready = Promise.withResolvers<void>();
+    this.#output = (async () => {
+      let said = "";
+      for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+        said = (said + text).slice(-4_000);
+        if (said.includes("Ready to accept connections")) ready.resolve();
+      }
+      ready.reject(new Error(`redis-server ended: ${said}`));
+      await child.status;
+    })();
+    ready.promise.catch(() => {});
+    await ready.promise;
+  }
+
+  /** Ends it: SIGTERM in order, SIGKILL at once. */
+  async down(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
+    this.#child?.kill(signal);
+    await this.#output;
+    this.#child = undefined;
+  }
+
+  /** Stops its process where it stands, and lets it go on. */
+  pause(on: boolean): void {
+    this.#child?.kill(on ? "SIGSTOP" : "SIGCONT");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.down("SIGKILL");
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
