@@ -96,7 +96,11 @@ export interface JobFacts {
   steps: number;
   lastEvent: HistoryType;
   error?: string;
+  /** State whose handler or task failed for good: where a retry of the job begins. */
+  failedState?: string;
   parentId?: string;
+  /** Sub-jobs above it. */
+  depth?: number;
   trace?: Trace;
   /** Where the end is reported to. `tries` counts failed deliveries; `done` says that it was delivered or given up. */
   webhook?: { url: string; tries: number; done?: string };
@@ -122,7 +126,8 @@ export interface JobFacts {
 export type Phase =
   | { status: "pending" }
   | { status: "running"; verdict?: Verdict }
-  | { status: "awaiting_retry"; retries: number; verdict?: Verdict }
+  /** `retryAt` is engine time. */
+  | { status: "awaiting_retry"; retries: number; retryAt: number; verdict?: Verdict }
   | { status: "waiting_for_worker"; task: OpenTask; transitions: Transitions }
   | { status: "waiting_for_parallel_tasks"; branches: Branch[]; into: string }
   | {
@@ -133,7 +138,7 @@ export type Phase =
     linkHash?: string;
   }
   | { status: "waiting_for_sub_job"; childId: string; transitions: Transitions }
-  | { status: EndStatus; endedAt: number; result?: JsonObject };
+  | { status: EndStatus; endedAt: number };
 
 /** A job in one of its states. */
 export type Job = JobFacts & Phase;

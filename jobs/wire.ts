@@ -118,13 +118,16 @@ export const WorkerEvent = z.looseObject({
     .optional(),
 });
 
+export type WorkerEvent = z.infer<typeof WorkerEvent>;
+
 /** POST an approval. */
 export const Decision = z.looseObject({ decision: z.string().min(1).max(200) });
 
 export const ErrorAnswer = z.object({ error: z.string() });
 export const Accepted = z.object({ status: z.literal("accepted"), job_id: z.string() });
 
-const Status = z.enum([
+/** Every status of a job. */
+export const JobStatus = z.enum([
   "pending",
   "running",
   "awaiting_retry",
@@ -154,7 +157,7 @@ export const JobView = z.object({
   id: z.string(),
   blueprint_name: z.string(),
   current_state: z.string(),
-  status: Status,
+  status: JobStatus,
   initial_data: AnyObject,
   state_history: AnyObject,
   created_at: z.string(),
@@ -203,7 +206,7 @@ export const JobSummary = z.object({
   timestamp: z.string(),
   blueprint_name: z.string(),
   state: z.string(),
-  status: Status,
+  status: JobStatus,
   created_at: z.string(),
   error_message: z.string().nullable(),
 });

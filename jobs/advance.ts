@@ -1,0 +1,686 @@
+/**
+ * How a job moves. Each function takes a draft (the job as it was read, and the changes gathered so far), says what
+ * comes next, and does nothing itself: no clock, no chance, no storage. The engine commits what a draft has gathered.
+ */
+import { type Action, endsBadly, type StateMachineBlueprint, type TaskRequest } from "./blueprint.ts";
+import {
+  type Branch,
+  type EndStatus,
+  hasEnded,
+  type HistoryEvent,
+  type HistoryType,
+  type Job,
+  type JobFacts,
+  type JsonObject,
+  type OpenTask,
+  type Phase,
+  type TaskSpec,
+  type Transitions,
+  type Verdict,
+} from "./job.ts";
+import { copyObject } from "./json.ts";
+import type { HeldTask, JobWrite, Task, TaskRecord } from "./store.ts";
+
+/** What the steps may know of the world. `now` is engine time, `wall` the calendar's. */
+export interface Rules {
+  now: number;
+  wall: number;
+  newId: () => string;
+  maxRetries: number;
+  retryDelayMs: number;
+  workerTimeoutMs: number;
+  queueTimeoutMs: number;
+}
+
+/** A job on its way to the next commit. */
+export class Draft {
+  enqueue: TaskRecord[] = [];
+  settle: { taskId: string; workerId: string }[] = [];
+  withdraw: string[] = [];
+  history: HistoryEvent[] = [];
+  /** Sub-jobs that begin. */
+  children: Job[] = [];
+  admission: JobWrite["admission"];
+  /** It had ended before this draft. */
+  readonly hadEnded: boolean;
+
+  /** @param stored Revision that the storage has; 0: none yet. */
+  constructor(public job: Job, readonly stored: number = job.revision) {
+    this.hadEnded = hasEnded(job);
+  }
+
+  note(event_type: HistoryType, rules: Rules, more?: Partial<HistoryEvent>): void {
+    this.history.push({ event_type, timestamp: rules.wall, state: this.job.state, ...more });
+  }
+
+  /** The job as it will be stored. */
+  write(wakeAt: number | null, wall: number): JobWrite {
+    const last = this.history.at(-1)?.event_type ?? this.job.lastEvent;
+    const job = { ...this.job, revision: this.stored + 1, updatedAt: wall, lastEvent: last };
+    const { enqueue, settle, withdraw, history, admission } = this;
+    return { job, wakeAt, enqueue, settle, withdraw, history, admission };
+  }
+}
+
+/** A worker's answer about a task, read. */
+export interface Outcome {
+  status: string;
+  data?: JsonObject;
+  error: { code?: string; message: string; isFatal?: boolean };
+  /** The whole result object, for branches and history. */
+  raw: JsonObject;
+  /** Whether `raw` is small enough for the history. */
+  isSmall: boolean;
+}
+
+const PERMANENT = new Set([
+  "PERMANENT_ERROR",
+  "SECURITY_ERROR",
+  "SECURITY_VIOLATION_ERROR",
+  "DEPENDENCY_ERROR",
+  "DEPENDENCY_MISSING_ERROR",
+  "CONTRACT_VIOLATION_ERROR",
+]);
+const INVALID_INPUT = new Set(["INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"]);
+
+/** Longest delay before a retry. */
+const MAX_DELAY_MS = 60_000;
+/** Sub-jobs below sub-jobs. */
+const MAX_DEPTH = 20;
+
+// The facts alone, so that nothing of the state that is left stays behind.
+function enter(job: Job, phase: Phase, change: Partial<JobFacts> = {}): Job {
+  const facts: JobFacts = {
+    id: job.id,
+    revision: job.revision,
+    blueprint: job.blueprint,
+    client: job.client,
+    plan: job.plan,
+    clientParams: job.clientParams,
+    state: job.state,
+    initialData: job.initialData,
+    stateHistory: job.stateHistory,
+    createdAt: job.createdAt,
+    updatedAt: job.updatedAt,
+    steps: job.steps,
+    lastEvent: job.lastEvent,
+    error: job.error,
+    failedState: job.failedState,
+    parentId: job.parentId,
+    depth: job.depth,
+    trace: job.trace,
+    webhook: job.webhook,
+    queueTimeoutMs: job.queueTimeoutMs,
+    resultTimeoutMs: job.resultTimeoutMs,
+    lastTask: job.lastTask,
+    aggregationResults: job.aggregationResults,
+    listed: job.listed,
+    progress: job.progress,
+  };
+  return { ...facts, ...change, ...phase };
+}
+
+/** Whether a handler of the job is due. */
+export function isRunnable(job: Job): boolean {
+  return job.status === "running" || job.status === "pending" || job.status === "awaiting_retry";
+}
+
+/** When somebody must look at a job again, in engine time; null: not before something happens to it. */
+export function wakeOf(job: Job, now: number): number | null {
+  switch (job.status) {
+    case "pending":
+    case "running":
+      return now;
+    case "awaiting_retry":
+      return job.retryAt;
+    case "waiting_for_worker":
+      return job.task.retryAt ?? null;
+    case "waiting_for_parallel_tasks": {
+      const moments = job.branches.flatMap((branch) =>
+        branch.open && branch.retryAt !== undefined ? branch.retryAt : []
+      );
+      return moments.length === 0 ? null : Math.min(...moments);
+    }
+    case "waiting_for_human":
+      return null;
+    case "waiting_for_sub_job":
+      // The child's end resumes its parent; this look is for an engine that died in between.
+      return now + 10_000;
+    case "finished":
+    case "failed":
+    case "quarantined":
+    case "cancelled":
+      return job.webhook !== undefined && job.webhook.done === undefined ? now : null;
+  }
+}
+
+/** The job that a submission begins. */
+export function newJob(
+  given:
+    & Pick<JobFacts, "id" | "blueprint" | "client" | "plan" | "clientParams" | "state" | "initialData">
+    & Partial<
+      Pick<JobFacts, "parentId" | "depth" | "trace" | "webhook" | "queueTimeoutMs" | "resultTimeoutMs">
+    >,
+  wall: number,
+): Draft {
+  const draft = new Draft({
+    ...given,
+    revision: 0,
+    stateHistory: {},
+    createdAt: wall,
+    updatedAt: wall,
+    steps: 0,
+    lastEvent: "job_created",
+    status: "pending",
+  }, 0);
+  draft.history.push({ event_type: "job_created", timestamp: wall, state: given.state });
+  return draft;
+}
+
+/** A state's handler has ended well. @throws Error when its action cannot be done; the draft is then as it was. */
+export function handlerDone(
+  draft: Draft,
+  blueprint: StateMachineBlueprint,
+  action: Action | undefined,
+  rules: Rules,
+): void {
+  const { job } = draft;
+  const verdict = job.status === "running" || job.status === "awaiting_retry" ? job.verdict : undefined;
+  if (blueprint.ends(job.state)) {
+    if (action !== undefined) {
+      throw new Error(
+        `The end state "${job.state}" returned an action; return none, or take away its "isEnd".`,
+      );
+    }
+    if (verdict !== undefined) endJob(draft, verdict.status, verdict.error, rules);
+    else if (job.state === "quarantined") endJob(draft, "quarantined", job.error, rules);
+    else if (endsBadly(job.state)) endJob(draft, "failed", job.error, rules);
+    else endJob(draft, "finished", undefined, rules);
+    return;
+  }
+  if (action === undefined) {
+    throw new Error(
+      `The handler of state "${job.state}" returned no action; return one, or mark the state "isEnd".`,
+    );
+  }
+  act(draft, blueprint, action, verdict, rules);
+}
+
+function act(
+  draft: Draft,
+  blueprint: StateMachineBlueprint,
+  action: Action,
+  verdict: Verdict | undefined,
+  rules: Rules,
+): void {
+  const { job } = draft;
+  switch (action.kind) {
+    case "transition": {
+      checkTargets(blueprint, job.state, { transition: action.to });
+      const from = job.state;
+      draft.job = enter(job, { status: "running", verdict }, { state: action.to });
+      draft.note("transition", rules, { previous_state: from, next_state: action.to });
+      return;
+    }
+    case "task": {
+      const transitions = targets(blueprint, job.state, action.transitions);
+      const spec = specOf(action.task, job, rules);
+      const task: OpenTask = {
+        id: rules.newId(),
+        spec,
+        retries: 0,
+        since: rules.now,
+        dispatchedAt: rules.wall,
+      };
+      dispatch(draft, task, transitions, rules);
+      return;
+    }
+    case "parallel": {
+      checkTargets(blueprint, job.state, { parallel: action.aggregateInto });
+      const specs = action.tasks.map((task) => specOf(task, job, rules));
+      const branches: Branch[] = specs.map((spec) => ({
+        open: true,
+        id: rules.newId(),
+        spec,
+        retries: 0,
+        since: rules.now,
+        dispatchedAt: rules.wall,
+      }));
+      draft.job = enter(job, { status: "waiting_for_parallel_tasks", branches, into: action.aggregateInto }, {
+        progress: undefined,
+      });
+      draft.note("parallel_started", rules, { next_state: action.aggregateInto });
+      for (const branch of branches) if (branch.open) queueTask(draft, branch, rules);
+      joinBranches(draft, rules);
+      return;
+    }
+    case "approval": {
+      const transitions = targets(blueprint, job.state, action.transitions);
+      const { integration, message } = action;
+      const question = { integration, message, askedAt: rules.wall };
+      draft.job = enter(job, { status: "waiting_for_human", question, transitions });
+      draft.note("approval_requested", rules);
+      return;
+    }
+    case "sub_blueprint": {
+      const transitions = targets(blueprint, job.state, action.transitions);
+      if ((job.depth ?? 0) >= MAX_DEPTH) {
+        throw new Error(`Sub-blueprints are nested deeper than ${MAX_DEPTH}.`);
+      }
+      const childId = rules.newId();
+      const child = newJob({
+        id: childId,
+        blueprint: action.blueprint,
+        client: job.client,
+        plan: job.plan,
+        clientParams: job.clientParams,
+        state: "",
+        initialData: copyObject(action.initialData, "initialData"),
+        parentId: job.id,
+        depth: (job.depth ?? 0) + 1,
+        trace: job.trace,
+        queueTimeoutMs: job.queueTimeoutMs,
+        resultTimeoutMs: job.resultTimeoutMs,
+      }, rules.wall);
+      draft.children.push(child.job);
+      draft.job = enter(job, { status: "waiting_for_sub_job", childId, transitions });
+      draft.note("sub_blueprint_started", rules);
+      return;
+    }
+  }
+}
+
+// What a handler may lead to: what it says, else what its state declares; always states that exist, and declared ones.
+function targets(
+  blueprint: StateMachineBlueprint,
+  state: string,
+  given: Transitions | undefined,
+): Transitions {
+  const transitions = given ?? blueprint.states.get(state)?.to;
+  if (transitions === undefined) {
+    throw new Error(
+      `State "${state}" says not where it leads; give the action "transitions" or the state "to".`,
+    );
+  }
+  checkTargets(blueprint, state, transitions);
+  return { ...transitions };
+}
+
+function checkTargets(blueprint: StateMachineBlueprint, state: string, transitions: Transitions): void {
+  const declared = blueprint.states.get(state)?.to;
+  for (const [label, target] of Object.entries(transitions)) {
+    if (!blueprint.has(target)) {
+      throw new Error(`State "${state}" leads to "${target}", which is not a state of "${blueprint.name}".`);
+    }
+    if (declared !== undefined && !Object.values(declared).includes(target)) {
+      throw new Error(`State "${state}" leads to "${target}", which its "to" does not name.`);
+    }
+    blueprint.noteEdge(state, target, label);
+  }
+}
+
+function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
+  const { taskType, timeoutSeconds, queueTimeoutSeconds, priority = 0, maxCost } = request;
+  if (typeof taskType !== "string" || taskType === "") throw new Error("A task needs a taskType.");
+  for (const [name, value] of Object.entries({ timeoutSeconds, queueTimeoutSeconds, priority, maxCost })) {
+    if (value !== undefined && !Number.isFinite(value)) throw new Error(`A task's ${name} must be a number.`);
+  }
+  const queueTimeoutMs = queueTimeoutSeconds === undefined
+    ? job.queueTimeoutMs ?? (rules.queueTimeoutMs || undefined)
+    : queueTimeoutSeconds * 1000;
+  return {
+    type: taskType,
+    params: copyObject(request.params ?? {}, "params"),
+    strategy: request.dispatchStrategy ?? "default",
+    needs: request.resourceRequirements,
+    timeoutMs: timeoutSeconds === undefined
+      ? job.resultTimeoutMs ?? rules.workerTimeoutMs
+      : timeoutSeconds * 1000,
+    queueTimeoutMs,
+    maxCost,
+    unknownCostPasses: request.unknownCostPasses,
+    priority,
+  };
+}
+
+function dispatch(draft: Draft, task: OpenTask, transitions: Transitions, rules: Rules): void {
+  const { id, spec, dispatchedAt } = task;
+  draft.job = enter(draft.job, { status: "waiting_for_worker", task, transitions }, {
+    lastTask: { id, spec, transitions, dispatchedAt },
+    progress: undefined,
+  });
+  queueTask(draft, task, rules);
+}
+
+function queueTask(draft: Draft, task: OpenTask, rules: Rules): void {
+  const { id, spec } = task;
+  draft.enqueue.push({
+    id,
+    jobId: draft.job.id,
+    type: spec.type,
+    priority: spec.priority,
+    since: task.since,
+    strategy: spec.strategy,
+    needs: spec.needs,
+    maxCost: spec.maxCost,
+    unknownCostPasses: spec.unknownCostPasses,
+    timeoutMs: spec.timeoutMs,
+    queueBy: spec.queueTimeoutMs === undefined ? undefined : rules.now + spec.queueTimeoutMs,
+    payload: JSON.stringify({
+      job_id: draft.job.id,
+      task_id: id,
+      type: spec.type,
+      params: spec.params,
+      priority: spec.priority,
+      tracing_context: draft.job.trace ?? {},
+      timeout_seconds: spec.timeoutMs / 1000,
+    }),
+  });
+  draft.note("task_dispatched", rules, { task_id: id, attempt_number: task.retries + 1 });
+}
+
+/** A state's handler threw, or took too long. */
+export function handlerFailed(draft: Draft, message: string, rules: Rules): void {
+  const { job } = draft;
+  const retries = job.status === "awaiting_retry" ? job.retries : 0;
+  const verdict = job.status === "running" || job.status === "awaiting_retry" ? job.verdict : undefined;
+  draft.note("state_failed", rules, { error: message, attempt_number: retries + 1 });
+  if (retries < rules.maxRetries) {
+    const retryAt = rules.now + delayMs(retries, rules);
+    draft.job = enter(job, { status: "awaiting_retry", retries: retries + 1, retryAt, verdict }, {
+      error: verdict === undefined ? message : job.error,
+    });
+  } else if (verdict !== undefined) {
+    endJob(draft, verdict.status, verdict.error, rules);
+  } else {
+    draft.job = { ...job, failedState: job.state };
+    endJob(draft, "quarantined", message, rules);
+  }
+}
+
+function delayMs(retries: number, rules: Rules): number {
+  return Math.min(MAX_DELAY_MS, rules.retryDelayMs * 2 ** retries);
+}
+
+/** The job ends, for good. */
+export function endJob(draft: Draft, status: EndStatus, error: string | undefined, rules: Rules): void {
+  const { job } = draft;
+  draft.job = enter(job, { status, endedAt: rules.wall }, {
+    error,
+    listed: status === "quarantined" ? true : undefined,
+  });
+  draft.note(`job_${status}`, rules, {
+    ...(error === undefined ? {} : { error }),
+    duration_ms: Math.max(0, rules.wall - job.createdAt),
+  });
+}
+
+// A task, question or sub-job came to an end that leads somewhere.
+function follow(
+  draft: Draft,
+  state: string,
+  rules: Rules,
+  change: Partial<JobFacts> = {},
+  verdict?: Verdict,
+): void {
+  const from = draft.job.state;
+  draft.job = enter(draft.job, { status: "running", verdict }, { ...change, state });
+  draft.note("transition", rules, { previous_state: from, next_state: state });
+}
+
+// It failed for good: the handler of its "failure" transition runs, but the end is decided.
+function giveUp(draft: Draft, verdict: Verdict, transitions: Transitions, rules: Rules): void {
+  draft.job = { ...draft.job, failedState: draft.job.state, error: verdict.error };
+  if (Object.hasOwn(transitions, "failure")) follow(draft, transitions.failure, rules, {}, verdict);
+  else endJob(draft, verdict.status, verdict.error, rules);
+}
+
+/** How the answer to a result is called. */
+export type ResultStatus =
+  | "result_accepted_success"
+  | "result_accepted_failure"
+  | "result_accepted_cancelled"
+  | "parallel_branch_result_accepted";
+
+/** A worker answered a task that is in its hands. */
+export function taskAnswered(draft: Draft, task: HeldTask, outcome: Outcome, rules: Rules): ResultStatus {
+  const { job } = draft;
+  draft.settle.push({ taskId: task.id, workerId: task.workerId });
+  const event: Partial<HistoryEvent> = {
+    task_id: task.id,
+    worker_id: task.workerId,
+    duration_ms: Math.round(rules.now - task.takenAt),
+    ...(outcome.status === "failure" ? { error: outcome.error.message } : {}),
+    ...(outcome.isSmall ? { result: outcome.raw } : {}),
+  };
+  if (job.status === "waiting_for_parallel_tasks") {
+    draft.note("branch_finished", rules, event);
+    branchAnswered(draft, task.id, outcome, rules);
+    return "parallel_branch_result_accepted";
+  }
+  if (job.status !== "waiting_for_worker") throw new Error(`Job ${job.id} waits for no task.`);
+  draft.note("task_finished", rules, { ...event, attempt_number: job.task.retries + 1 });
+  const { transitions } = job;
+  const lastTask = job.lastTask === undefined ? undefined : { ...job.lastTask, workerId: task.workerId };
+  draft.job = { ...job, lastTask };
+  if (outcome.status === "failure") {
+    const verdict = verdictOn(outcome.error, job.task.retries, rules);
+    if (verdict !== undefined) giveUp(draft, verdict, transitions, rules);
+    else retryTask(draft, job.task, transitions, outcome.error.message, rules);
+    return "result_accepted_failure";
+  }
+  if (outcome.status === "cancelled") {
+    if (Object.hasOwn(transitions, "cancelled")) {
+      follow(draft, transitions.cancelled, rules, {}, { status: "cancelled" });
+    } else endJob(draft, "cancelled", undefined, rules);
+    return "result_accepted_cancelled";
+  }
+  const stateHistory = { ...job.stateHistory, ...outcome.data };
+  if (Object.hasOwn(transitions, outcome.status)) {
+    follow(draft, transitions[outcome.status], rules, { stateHistory, error: undefined });
+  } else {
+    draft.job = { ...draft.job, failedState: job.state };
+    endJob(draft, "failed", `Worker returned unhandled status: ${outcome.status}`, rules);
+  }
+  return "result_accepted_success";
+}
+
+// What a failure means for good; undefined: another attempt.
+function verdictOn(error: Outcome["error"], retries: number, rules: Rules): Verdict | undefined {
+  const { code, message } = error;
+  if (error.isFatal) return { status: "failed", error: message };
+  if (code !== undefined && PERMANENT.has(code)) {
+    return { status: "quarantined", error: `Task failed with permanent error: ${message}` };
+  }
+  if (code !== undefined && INVALID_INPUT.has(code)) {
+    return { status: "failed", error: `Task failed due to invalid input: ${message}` };
+  }
+  if (retries < rules.maxRetries) return undefined;
+  return { status: "quarantined", error: `Task failed after ${retries + 1} attempts: ${message}` };
+}
+
+function nextAttempt(task: OpenTask, rules: Rules): OpenTask {
+  const { spec, retries, since } = task;
+  return {
+    id: rules.newId(),
+    spec,
+    retries: retries + 1,
+    since,
+    dispatchedAt: rules.wall,
+    retryAt: rules.now + delayMs(retries, rules),
+  };
+}
+
+function retryTask(
+  draft: Draft,
+  task: OpenTask,
+  transitions: Transitions,
+  error: string,
+  rules: Rules,
+): void {
+  const next = nextAttempt(task, rules);
+  draft.job = enter(draft.job, { status: "waiting_for_worker", task: next, transitions }, {
+    error,
+    lastTask: { id: next.id, spec: next.spec, transitions, dispatchedAt: rules.wall },
+    progress: undefined,
+  });
+  draft.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
+}
+
+function branchAnswered(draft: Draft, taskId: string, outcome: Outcome, rules: Rules): void {
+  const { job } = draft;
+  if (job.status !== "waiting_for_parallel_tasks") return;
+  const branches = job.branches.map((branch): Branch => {
+    if (!branch.open || branch.id !== taskId) return branch;
+    if (outcome.status === "failure" && verdictOn(outcome.error, branch.retries, rules) === undefined) {
+      const next = nextAttempt(branch, rules);
+      draft.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
+      return { open: true, ...next };
+    }
+    return { open: false, id: branch.id, type: branch.spec.type, result: outcome.raw };
+  });
+  draft.job = { ...job, branches };
+  joinBranches(draft, rules);
+}
+
+// When the last branch has its result, the job goes on.
+function joinBranches(draft: Draft, rules: Rules): void {
+  const { job } = draft;
+  if (job.status !== "waiting_for_parallel_tasks") return;
+  const results: Record<string, JsonObject> = {};
+  for (const branch of job.branches) {
+    if (branch.open) return;
+    results[branch.id] = branch.result;
+  }
+  follow(draft, job.into, rules, { aggregationResults: results });
+}
+
+/** A retry's delay is over: what is due goes into the queue. False: nothing was due. */
+export function retriesDue(draft: Draft, rules: Rules): boolean {
+  const { job } = draft;
+  const isDue = (task: OpenTask) => task.retryAt !== undefined && task.retryAt <= rules.now;
+  if (job.status === "waiting_for_worker" && isDue(job.task)) {
+    const task = { ...job.task, retryAt: undefined, dispatchedAt: rules.wall };
+    draft.job = { ...job, task };
+    queueTask(draft, task, rules);
+    return true;
+  }
+  if (job.status === "waiting_for_parallel_tasks") {
+    const branches = job.branches.map((branch): Branch => {
+      if (!branch.open || !isDue(branch)) return branch;
+      const next = { ...branch, retryAt: undefined, dispatchedAt: rules.wall };
+      queueTask(draft, next, rules);
+      return next;
+    });
+    draft.job = { ...job, branches };
+    return draft.enqueue.length > 0;
+  }
+  return false;
+}
+
+/** A task's time is over: it was not picked up, or not answered. */
+export function taskTimedOut(draft: Draft, task: Task, rules: Rules): void {
+  const { job } = draft;
+  const error = task.workerId === undefined ? "No worker took the task in time." : "Worker task timed out.";
+  draft.withdraw.push(task.id);
+  draft.note("task_timed_out", rules, {
+    task_id: task.id,
+    error,
+    ...(task.workerId === undefined ? {} : { worker_id: task.workerId }),
+  });
+  if (job.status === "waiting_for_parallel_tasks") {
+    const result = { status: "failure", error: { code: "TIMEOUT_ERROR", message: error } };
+    draft.job = {
+      ...job,
+      branches: job.branches.map((branch): Branch =>
+        branch.open && branch.id === task.id
+          ? { open: false, id: branch.id, type: branch.spec.type, result }
+          : branch
+      ),
+    };
+    joinBranches(draft, rules);
+  } else if (job.status === "waiting_for_worker") {
+    giveUp(draft, { status: "failed", error }, job.transitions, rules);
+  }
+}
+
+/** The worker that held a task is gone: the task goes to another one under a new id, and no attempt is counted. */
+export function workerLost(draft: Draft, task: HeldTask, rules: Rules): void {
+  const { job } = draft;
+  draft.withdraw.push(task.id);
+  draft.note("task_redelivered", rules, { task_id: task.id, worker_id: task.workerId });
+  const again = (open: OpenTask): OpenTask => ({ ...open, id: rules.newId(), dispatchedAt: rules.wall });
+  if (job.status === "waiting_for_worker") {
+    dispatch(draft, again(job.task), job.transitions, rules);
+  } else if (job.status === "waiting_for_parallel_tasks") {
+    const branches = job.branches.map((branch): Branch => {
+      if (!branch.open || branch.id !== task.id) return branch;
+      const next = again(branch);
+      queueTask(draft, next, rules);
+      return { open: true, ...next };
+    });
+    draft.job = { ...job, branches };
+  }
+}
+
+/** Somebody decided. @throws Error when the job asked nothing. */
+export function decided(draft: Draft, decision: string, rules: Rules): void {
+  const { job } = draft;
+  if (job.status !== "waiting_for_human") throw new Error(`Job ${job.id} waits for no decision.`);
+  draft.note("approval_received", rules, {
+    next_state: job.transitions[decision],
+    duration_ms: Math.max(0, rules.wall - job.question.askedAt),
+  });
+  follow(draft, job.transitions[decision], rules);
+}
+
+/** A sub-job ended: its parent goes on. */
+export function childEnded(draft: Draft, child: Job, rules: Rules): void {
+  const { job } = draft;
+  if (job.status !== "waiting_for_sub_job" || job.childId !== child.id) return;
+  const outcome = child.status === "finished" ? "success" : "failure";
+  const stateHistory = {
+    ...job.stateHistory,
+    [`sub_job_${child.id}_result`]: {
+      outcome,
+      final_state: child.state,
+      error_message: child.error ?? null,
+      state_history: child.stateHistory,
+    },
+  };
+  draft.note("sub_blueprint_finished", rules, child.error === undefined ? {} : { error: child.error });
+  const target = Object.hasOwn(job.transitions, outcome) ? job.transitions[outcome] : "failed";
+  const error = outcome === "success" ? undefined : child.error ?? `The sub-job ended ${child.status}.`;
+  follow(draft, target, rules, {
+    stateHistory,
+    error,
+    ...(error === undefined ? {} : { failedState: job.state }),
+  });
+}
+
+/** The client wants no more of it. */
+export function cancelled(draft: Draft, tasks: readonly Task[], rules: Rules): void {
+  const { job } = draft;
+  draft.note("cancel_requested", rules);
+  for (const task of tasks) draft.withdraw.push(task.id);
+  const transitions = "transitions" in job ? job.transitions : {};
+  if (Object.hasOwn(transitions, "cancelled")) {
+    follow(draft, transitions.cancelled, rules, {}, { status: "cancelled" });
+  } else endJob(draft, "cancelled", job.error, rules);
+}
+
+/** An ended job runs again from where it failed. */
+export function requeued(draft: Draft, blueprint: StateMachineBlueprint, rules: Rules): void {
+  const { job } = draft;
+  if (!hasEnded(job)) return;
+  const state = job.failedState ?? (blueprint.ends(job.state) ? blueprint.start : job.state);
+  draft.job = enter(job, { status: "running" }, {
+    state,
+    error: undefined,
+    failedState: undefined,
+    listed: undefined,
+    steps: 0,
+    webhook: job.webhook === undefined ? undefined : { url: job.webhook.url, tries: 0 },
+  });
+  draft.note("job_requeued", rules, { previous_state: job.state, next_state: state });
+}
