@@ -73,6 +73,25 @@ export function processesWith(variable: string): Marked[] {
   return found;
 }
 
+/** A mark that nothing carries yet. */
+export function newMark(): { name: string; value: string } {
+  return { name: MARK, value: crypto.randomUUID() };
+}
+
+/** Kills every process that carries a mark, however it hides. */
+export async function endMarked(variable: string): Promise<void> {
+  for (let tries = 0; processesWith(variable).length > 0 && tries < 100; tries++) {
+    for (const { pid } of processesWith(variable)) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // It ended meanwhile.
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 /** A service as a services file says it. */
 export type ServiceFields = { name: string; command?: readonly string[] | string } & Record<string, unknown>;
 
@@ -225,7 +244,8 @@ export class Run implements AsyncDisposable {
    * Starts `orchestrator ...args --infrastructure FOLDER`; without a folder, just `orchestrator ...args`.
    */
   constructor(folder: Folder | null, args: readonly string[] = [], options: StartOptions = {}) {
-    this.#mark = `${MARK}=${crypto.randomUUID()}`;
+    const { name, value } = newMark();
+    this.#mark = `${name}=${value}`;
     const words = [
       ...orchestratorCommand(),
       ...args,
@@ -235,11 +255,10 @@ export class Run implements AsyncDisposable {
       ? words
       : ["/bin/sh", "-c", options.shell, "sh", ...words];
     const environment: Record<string, string> = { ...Deno.env.toObject(), DENO_NO_UPDATE_CHECK: "1" };
-    for (const [name, value] of Object.entries(options.environment ?? {})) {
-      if (value === undefined) delete environment[name];
-      else environment[name] = value;
+    for (const [key, text] of Object.entries(options.environment ?? {})) {
+      if (text === undefined) delete environment[key];
+      else environment[key] = text;
     }
-    const [name, value] = this.#mark.split("=");
     this.#child = new Deno.Command(program, {
       args: rest,
       cwd: options.cwd ?? folder?.path ?? ROOT,
@@ -331,16 +350,7 @@ export class Run implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const endedAlone = this.#ended;
     const left = endedAlone ? this.processes() : [];
-    for (let tries = 0; processesWith(this.#mark).length > 0 && tries < 100; tries++) {
-      for (const { pid } of processesWith(this.#mark)) {
-        try {
-          Deno.kill(pid, "SIGKILL");
-        } catch {
-          // It ended meanwhile.
-        }
-      }
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await endMarked(this.#mark);
     await this.#exit;
     if (this.#unread !== null && !this.#unread.locked) await this.#unread.cancel();
     await Promise.all([this.out.done, this.err.done]);
