@@ -356,8 +356,10 @@ class SourceFile {
         `nothing is in it; it needs a list "services:" (orchestrator init writes a first one)`,
       );
     }
-    for (const error of document ? [...document.errors, ...document.warnings] : []) {
-      this.#problem(error.pos[0], "", yamlFault(error));
+    const faults = document ? [...document.errors, ...document.warnings] : [];
+    for (const [i, fault] of faults.entries()) {
+      // After the first fault, whatever follows is unexpected.
+      if (i === 0 || fault.code !== "UNEXPECTED_TOKEN") this.#problem(fault.pos[0], "", yamlFault(fault));
     }
     const second = document?.errors.length ? undefined : documents.next().value;
     if (second) {
@@ -965,13 +967,21 @@ function showPath(path: Path): string {
   ).join("");
 }
 
+/** What the library's words do not make plain. */
+const YAML_FAULTS: Record<string, string> = {
+  RESOURCE_EXHAUSTION: "nested too deeply for a services file",
+  TAB_AS_INDENT: "a tab can't indent in YAML; use spaces",
+  BLOCK_AS_IMPLICIT_KEY: "a second colon in this line; put a text that holds a colon and a space in quotes",
+  UNEXPECTED_TOKEN: "cannot be read as YAML from here on; check quotes, brackets and indentation",
+};
+
 function yamlFault({ code, message }: { code: string; message: string }): string {
-  if (code === "RESOURCE_EXHAUSTION") return "nested too deeply for a services file";
-  if (code === "TAB_AS_INDENT") return "a tab can't indent in YAML; use spaces";
+  if (/^implicit (map )?keys? need/i.test(message)) {
+    return "a name of a field without its colon; write NAME: VALUE";
+  }
   // The library quotes the text after a colon, and it may be a secret.
-  return `cannot be read as YAML: ${
-    message.replace(/:.*$/s, "").replace(/^./, (first) => first.toLowerCase())
-  }`;
+  const words = message.replace(/:.*$/s, "").replace(/^./, (first) => first.toLowerCase());
+  return YAML_FAULTS[code] ?? `cannot be read as YAML: ${words}`;
 }
 
 function startOf(node: unknown): number {
