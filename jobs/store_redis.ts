@@ -17,14 +17,15 @@
  * | `by:STATUS:CLIENT`, `listed:CLIENT`, `clients` | sorted sets, set | job ids by order of insertion |
  * | `wake`, `ended`, `due` | sorted sets | jobs by wake-up and by end, tasks by when they are due |
  * | `task:ID`, `tasks:JOB`, `held:WORKER` | hash, sets | open tasks |
- * | `queue:LANE`, `lanes`, `lanes:version` | sorted sets, set | queued tasks by age; see `laneOf` |
+ * | `queue:LANE`, `lanes`, `lanes:version` | sorted sets, set | queued tasks in their order; see `laneOf` |
+ * | `ages:TYPE`, `held` | sorted sets, hash | queued tasks by age, number of held ones by type |
  * | `idempotency`, `quota:MONTH`, `workers`, `tally:DAY`, `values`, `time`, `seq`, `format` | | small things |
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import { createClient } from "@redis/client";
+import { ClientOfflineError, createClient, ErrorReply } from "@redis/client";
 import { ConfigError } from "./config.ts";
 import { hasEnded, type HistoryEvent, type Job, type Status } from "./job.ts";
 import {
@@ -80,7 +81,7 @@ interface Place {
 
 interface Lane {
   name: string;
-  /** A task as they are in it; true only in what `fits` looks at, and the priority. */
+  /** A task as they are in it; true only in what `fits` looks at. */
   like: TaskRecord;
 }
 
@@ -107,7 +108,6 @@ export class RedisStorage implements Storage {
     this.#prefix = place.prefix;
     this.#client = client;
     this.#hearing = hearing;
-    client.on("ready", () => this.#repair());
   }
 
   /**
@@ -164,15 +164,11 @@ export class RedisStorage implements Storage {
     return new Error(`${this.label} does not do its work: ${plain(error)}`, { cause: error });
   }
 
-  // What must be put right once the server can be reached again.
-  #repair(): void {
-    const repairs = this.#repairs;
-    this.#repairs = [];
-    for (const repair of repairs) repair().catch(() => void this.#repairs.push(repair));
-  }
-
   async time(mine: number): Promise<number> {
-    return Number(await this.#run(TIME, [String(mine)]));
+    const shared = Number(await this.#run(TIME, [String(mine)]));
+    // Engines ask each second, and were answered now: the moment to put right what an outage left open.
+    for (const repair of this.#repairs.splice(0)) repair().catch(() => void this.#repairs.push(repair));
+    return shared;
   }
 
   async commit(writes: readonly JobWrite[]): Promise<CommitOutcome> {
@@ -206,24 +202,21 @@ export class RedisStorage implements Storage {
   async take(ask: TaskAsk, now: number): Promise<HeldTask | undefined> {
     const handout = `${this.#origin}.${++this.#handouts}`;
     for (;;) {
-      const args = [
-        this.#lanes.version,
-        ask.workerId,
-        String(now),
-        handout,
-        ...lanesFor(ask, this.#lanes.all),
-      ];
+      const lanes = this.#lanes.all.filter(({ like }) => fits(like, ask)).map(({ name }) => name);
+      const args = [this.#lanes.version, ask.workerId, String(now), handout, ...lanes];
       let answer: string[];
       try {
         answer = texts(await this.#run(TAKE, args));
       } catch (error) {
-        this.#repairs.push(() => this.#run(RELEASE, [this.#origin, ask.workerId, "", handout]));
+        if (mayBeDone(error)) {
+          this.#repairs.push(() => this.#run(RELEASE, [this.#origin, ask.workerId, "", handout]));
+        }
         throw error;
       }
       if (answer[0] !== "lanes") return readHeld(answer)[0];
       // Somebody queued tasks of a new sort: learn the sorts, ask again.
       const [, version, ...names] = answer;
-      this.#lanes = { version, all: names.map(readLane).sort((a, b) => b.like.priority - a.like.priority) };
+      this.#lanes = { version, all: names.map(readLane) };
     }
   }
 
@@ -295,21 +288,12 @@ export class RedisStorage implements Storage {
   }
 
   async queues(): Promise<QueueDepth[]> {
-    const depths = new Map<string, QueueDepth>();
-    const depth = (type: string) => {
-      const known = depths.get(type) ?? { type, queued: 0, held: 0 };
-      depths.set(type, known);
-      return known;
-    };
-    for (const [kind, name, count, since] of inGroups(texts(await this.#run(QUEUES, [])), 4)) {
-      if (kind === "held") depth(name).held = Number(count);
-      else {
-        const known = depth(readLane(name).like.type);
-        known.queued += Number(count);
-        known.oldestSince = Math.min(known.oldestSince ?? Infinity, Number(since));
-      }
-    }
-    return [...depths.values()];
+    return inGroups(texts(await this.#run(QUEUES, [])), 4).map(([type, queued, oldest, held]) => ({
+      type,
+      queued: Number(queued),
+      held: Number(held),
+      ...(oldest !== "" && { oldestSince: Number(oldest) }),
+    }));
   }
 
   async history(jobId: string): Promise<HistoryEvent[]> {
@@ -468,6 +452,12 @@ async function inspect(client: Client, { prefix, label }: Place): Promise<string
   return warnings;
 }
 
+// Whether only the answer was lost: the server neither refused, nor was it away before it was asked.
+function mayBeDone(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return !(cause instanceof ErrorReply || cause instanceof ClientOfflineError);
+}
+
 // A reason without trailing full stop, from a library's or the server's message.
 function plain(error: Error): string {
   const inner = error instanceof AggregateError
@@ -477,21 +467,20 @@ function plain(error: Error): string {
 }
 
 /**
- * Tasks that differ only in what `fits` does not look at share a queue, ordered by age. So a worker's fitness is
- * judged once for each queue, however many tasks wait in it, and the head of each queue is its oldest.
+ * Tasks that are alike in what `fits` looks at share a queue. So a worker's fitness is judged once for each queue,
+ * however many tasks wait in it.
  */
-function laneOf({ type, priority, needs, maxCost, unknownCostPasses }: TaskRecord): string {
+function laneOf({ type, needs, maxCost, unknownCostPasses }: TaskRecord): string {
   return needs === undefined && maxCost === undefined
-    ? JSON.stringify([type, priority])
-    : JSON.stringify([type, priority, needs ?? null, maxCost ?? null, unknownCostPasses ?? false]);
+    ? JSON.stringify([type])
+    : JSON.stringify([type, needs ?? null, maxCost ?? null, unknownCostPasses ?? false]);
 }
 
 function readLane(name: string): Lane {
-  const [type, priority, needs, maxCost, unknownCostPasses] = JSON.parse(name);
+  const [type, needs, maxCost, unknownCostPasses] = JSON.parse(name);
   const like: TaskRecord = {
-    ...{ id: "", jobId: "", since: 0, strategy: "default", timeoutMs: 0, payload: "" },
+    ...{ id: "", jobId: "", priority: 0, since: 0, strategy: "default", timeoutMs: 0, payload: "" },
     type,
-    priority,
     needs: needs ?? undefined,
     maxCost: maxCost ?? undefined,
     unknownCostPasses,
@@ -499,17 +488,11 @@ function readLane(name: string): Lane {
   return { name, like };
 }
 
-// Fitting lanes, those of a higher priority first; an empty text parts priorities.
-function lanesFor(ask: TaskAsk, lanes: readonly Lane[]): string[] {
-  const names: string[] = [];
-  let priority: number | undefined;
-  for (const { name, like } of lanes) {
-    if (!fits(like, ask)) continue;
-    if (priority !== undefined && like.priority !== priority) names.push("");
-    priority = like.priority;
-    names.push(name);
-  }
-  return names;
+// A text for each moment of engine time, in the same order: the bits of a positive number are in order.
+function sortable(moment: number): string {
+  const bits = new DataView(new ArrayBuffer(8));
+  bits.setFloat64(0, moment);
+  return bits.getBigUint64(0).toString(16).padStart(16, "0");
 }
 
 function commitArguments(origin: string, writes: readonly JobWrite[]): string[] {
@@ -543,7 +526,9 @@ function commitArguments(origin: string, writes: readonly JobWrite[]): string[] 
         task.id,
         task.type,
         laneOf(task),
+        String(-task.priority),
         String(task.since),
+        sortable(task.since),
         String(task.timeoutMs),
         task.queueBy === undefined ? "" : String(task.queueBy),
         JSON.stringify(record),
@@ -602,18 +587,16 @@ end`;
 
 // Engines listen on one channel; nothing is sent while there is only one.
 const TELL = `
-local function others()
-  return redis.call('PUBSUB', 'NUMSUB', P .. 'notices')[2] > 1
-end
+local function others() return redis.call('PUBSUB', 'NUMSUB', P .. 'notices')[2] > 1 end
 local function tell(origin, notices)
   redis.call('PUBLISH', P .. 'notices', origin .. cjson.encode(notices))
 end`;
 
 const LANES = `
-local function file(id, lane, since, member)
+local function file(id, type, lane, rank, since, member)
   if redis.call('SADD', P .. 'lanes', lane) == 1 then
     redis.call('INCR', P .. 'lanes:version')
-    -- Priorities and requirements may be anything: now and then forget queues that have run empty.
+    -- Requirements may be anything: now and then forget queues that have run empty.
     if redis.call('SCARD', P .. 'lanes') % 128 == 0 then
       for _, name in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
         if name ~= lane and redis.call('EXISTS', P .. 'queue:' .. name) == 0 then
@@ -622,7 +605,12 @@ local function file(id, lane, since, member)
       end
     end
   end
-  redis.call('ZADD', P .. 'queue:' .. lane, since, member)
+  redis.call('ZADD', P .. 'queue:' .. lane, rank, member)
+  redis.call('ZADD', P .. 'ages:' .. type, since, id)
+end
+local function unfile(id, type, lane, member)
+  redis.call('ZREM', P .. 'queue:' .. lane, member)
+  redis.call('ZREM', P .. 'ages:' .. type, id)
 end
 local function count_held(type, change)
   if redis.call('HINCRBY', P .. 'held', type, change) == 0 then redis.call('HDEL', P .. 'held', type) end
@@ -658,7 +646,7 @@ local function groups(count, names)
 end
 local WRITE = { 'id', 'revision', 'client', 'status', 'find', 'body', 'wake', 'ended', 'listed', 'history',
   'key', 'fingerprint', 'month', 'limit', 'settles', 'withdraws', 'enqueues' }
-local TASK = { 'id', 'type', 'lane', 'since', 'timeout', 'queueBy', 'record', 'payload' }
+local TASK = { 'id', 'type', 'lane', 'rank', 'since', 'age', 'timeout', 'queueBy', 'record', 'payload' }
 
 local writes = {}
 for n = 1, tonumber(ARGV[2]) do
@@ -699,7 +687,7 @@ local function remove(id, told)
       heard[#heard + 1] = { kind = 'withdrawn', taskId = id, jobId = t[1], workerId = t[5] }
     end
   else
-    redis.call('ZREM', P .. 'queue:' .. t[3], t[4])
+    unfile(id, t[2], t[3], t[4])
   end
   redis.call('ZREM', P .. 'due', id)
   redis.call('SREM', P .. 'tasks:' .. t[1], id)
@@ -745,13 +733,13 @@ for _, w in ipairs(writes) do
   for _, settled in ipairs(w.settle) do remove(settled.id, false) end
   for _, withdrawn in ipairs(w.withdraw) do remove(withdrawn.id, true) end
   for _, t in ipairs(w.enqueue) do
-    -- Of equal age the first queued goes first: texts of the same length sort like the numbers.
-    local member = string.format('%014x', redis.call('INCR', P .. 'seq')) .. t.id
-    redis.call('HSET', P .. 'task:' .. t.id, 'job', w.id, 'type', t.type, 'lane', t.lane, 'since', t.since,
-      'member', member, 'timeout', t.timeout, 'queueBy', t.queueBy, 'record', t.record, 'payload', t.payload)
+    -- Members of equal rank sort as texts: by age, then by order of queueing.
+    local member = t.age .. string.format('%014x', redis.call('INCR', P .. 'seq')) .. t.id
+    redis.call('HSET', P .. 'task:' .. t.id, 'job', w.id, 'type', t.type, 'lane', t.lane, 'rank', t.rank,
+      'since', t.since, 'member', member, 'timeout', t.timeout, 'queueBy', t.queueBy, 'record', t.record, 'payload', t.payload)
     redis.call('SADD', P .. 'tasks:' .. w.id, t.id)
     if t.queueBy ~= '' then redis.call('ZADD', P .. 'due', t.queueBy, t.id) end
-    file(t.id, t.lane, t.since, member)
+    file(t.id, t.type, t.lane, t.rank, t.since, member)
     if heard then heard[#heard + 1] = { kind = 'queued', type = t.type } end
   end
 end
@@ -798,27 +786,28 @@ const TAKE = script(
   SHOW_TASK,
   `
 local version = redis.call('GET', P .. 'lanes:version') or '0'
-if version ~= ARGV[1] then return { 'lanes', version, unpack(redis.call('SMEMBERS', P .. 'lanes')) } end
-local lane, member, since
+if version ~= ARGV[1] then
+  local out = redis.call('SMEMBERS', P .. 'lanes')
+  table.insert(out, 1, version)
+  table.insert(out, 1, 'lanes')
+  return out
+end
+local lane, member, rank
 for n = 5, #ARGV do
-  if ARGV[n] == '' then
-    if lane then break end
-  else
-    local head = redis.call('ZRANGE', P .. 'queue:' .. ARGV[n], 0, 0, 'WITHSCORES')
-    local age = tonumber(head[2])
-    if age and (not lane or age < since or (age == since and head[1] < member)) then
-      lane, member, since = ARGV[n], head[1], age
-    end
+  local head = redis.call('ZRANGE', P .. 'queue:' .. ARGV[n], 0, 0, 'WITHSCORES')
+  local its = tonumber(head[2])
+  if its and (not lane or its < rank or (its == rank and head[1] < member)) then
+    lane, member, rank = ARGV[n], head[1], its
   end
 end
 if not lane then return {} end
-local id = string.sub(member, 15)
+local id = string.sub(member, 31)
 local task = P .. 'task:' .. id
 local t = redis.call('HMGET', task, 'type', 'timeout')
 redis.call('HSET', task, 'worker', ARGV[2], 'taken', ARGV[3], 'handout', ARGV[4])
 redis.call('SADD', P .. 'held:' .. ARGV[2], id)
 redis.call('ZADD', P .. 'due', string.format('%.17g', tonumber(ARGV[3]) + tonumber(t[2])), id)
-redis.call('ZREM', P .. 'queue:' .. lane, member)
+unfile(id, t[1], lane, member)
 count_held(t[1], 1)
 local out = {}
 show(out, id)
@@ -835,13 +824,13 @@ local ids = { ARGV[3] }
 if ARGV[3] == '' then ids = redis.call('SMEMBERS', P .. 'held:' .. ARGV[2]) end
 for _, id in ipairs(ids) do
   local task = P .. 'task:' .. id
-  local t = redis.call('HMGET', task, 'worker', 'handout', 'type', 'lane', 'since', 'member', 'queueBy')
+  local t = redis.call('HMGET', task, 'worker', 'handout', 'type', 'lane', 'rank', 'since', 'member', 'queueBy')
   if t[1] == ARGV[2] and (ARGV[4] == '' or t[2] == ARGV[4]) then
-    file(id, t[4], t[5], t[6])
+    file(id, t[3], t[4], t[5], t[6], t[7])
     redis.call('HDEL', task, 'worker', 'taken', 'handout')
     redis.call('SREM', P .. 'held:' .. ARGV[2], id)
     count_held(t[3], -1)
-    if t[7] ~= '' then redis.call('ZADD', P .. 'due', t[7], id) else redis.call('ZREM', P .. 'due', id) end
+    if t[8] ~= '' then redis.call('ZADD', P .. 'due', t[8], id) else redis.call('ZREM', P .. 'due', id) end
     if others() then tell(ARGV[1], { { kind = 'queued', type = t[3] } }) end
   end
 end
@@ -916,14 +905,20 @@ return out`,
 const QUEUES = script(
   "no-writes",
   `
-local out = {}
+local out, known = {}, {}
 local function add(...) for _, value in ipairs({ ... }) do out[#out + 1] = value end end
 for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
-  local head = redis.call('ZRANGE', P .. 'queue:' .. lane, 0, 0, 'WITHSCORES')
-  if head[2] then add('queued', lane, redis.call('ZCARD', P .. 'queue:' .. lane), head[2]) end
+  local type = cjson.decode(lane)[1]
+  local oldest = redis.call('ZRANGE', P .. 'ages:' .. type, 0, 0, 'WITHSCORES')
+  if oldest[2] and not known[type] then
+    known[type] = true
+    add(type, redis.call('ZCARD', P .. 'ages:' .. type), oldest[2], redis.call('HGET', P .. 'held', type) or 0)
+  end
 end
 local held = redis.call('HGETALL', P .. 'held')
-for n = 1, #held, 2 do add('held', held[n], held[n + 1], '') end
+for n = 1, #held, 2 do
+  if not known[held[n]] then add(held[n], 0, '', held[n + 1]) end
+end
 return out`,
 );
 
