@@ -43,6 +43,9 @@ import {
   UserError,
 } from "./services.ts";
 
+import type { Control } from "./control/control.ts";
+import type { LogOptions } from "./control/log_files.ts";
+
 export { UserError };
 
 /** The version that `--version` tells. */
@@ -353,7 +356,10 @@ export function prepareLaunch(service: Service, environment: Environment, home: 
   if (typeof service.command === "string") {
     return { ...launch, program: "/bin/sh", args: ["-c", service.command] };
   }
-  const [name, ...args] = service.command.map((word) => expand(word, launch.environment));
+  const known = launch.port === null
+    ? launch.environment
+    : { ...launch.environment, PORT: String(launch.port) };
+  const [name, ...args] = service.command.map((word) => expand(word, known));
   if (name !== "python") {
     const program = name.includes("/") ? resolvePath(cwd, name) : findProgram(name, launch.environment);
     if (program === null || !exists(program, "isFile")) {
@@ -419,7 +425,7 @@ export function planStart(services: readonly Service[], asked: readonly string[]
         const guess = closest(needed, names);
         throw new UserError(
           `Cannot plan a start: "${name}" depends on "${needed}", which is not defined` +
-            `${guess === null ? "" : `; did you mean "${guess}"`}.`,
+            `${guess === null ? "." : `; did you mean "${guess}"?`}`,
         );
       }
       if (!wanted.has(needed)) added.push({ name: needed, neededBy: name });
@@ -1201,6 +1207,15 @@ async function connect(port: number, signal: AbortSignal): Promise<void> {
   }
 }
 
+/** Why a look failed, in the system's words. The URL or command is left out: it may hold a secret. */
+function lookFault(error: unknown, kind: Probe["kind"]): string {
+  if (!(error instanceof Error)) throw error;
+  if (kind === "command") return "its check could not be started";
+  const { message } = error.cause instanceof Error ? error.cause : error;
+  const words = kind === "http" ? /client error \(\w+\): (.*)/.exec(message)?.[1] : message;
+  return words?.split("\n")[0].replace(/ \(os error.*/, "") ?? "the request failed";
+}
+
 /**
  * Looks once whether a service is well.
  *
@@ -1245,12 +1260,13 @@ export async function look(
         }).spawn();
         limit.signal.addEventListener("abort", () => signalGroup(child.pid, "SIGKILL"));
         const status = await child.status;
+        limit.signal.throwIfAborted();
         return status.success ? null : `its check ended with status ${status.code}`;
       }
     }
   } catch (error) {
     if (limit.signal.aborted) return `no answer within ${formatSpan(timeoutMs)}`;
-    return error instanceof Error ? error.message.split("\n")[0].replace(/ \(os error.*/, "") : String(error);
+    return lookFault(error, probe.kind);
   } finally {
     clearTimeout(late);
     stop.removeEventListener("abort", end);
@@ -1355,6 +1371,12 @@ export class Supervisor {
     };
   }
 
+  /** What the running process of a service was started with, or `null` when it has none. */
+  launchOf(name: string): Launch | null {
+    const entry = this.#entries.get(name);
+    return entry === undefined || atRest(entry.life) ? null : entry.launch;
+  }
+
   /** The last lines of a service, oldest first. */
   tail(name: string, count: number): string[] {
     return this.#entries.get(name)?.tail.last(count) ?? [];
@@ -1370,9 +1392,7 @@ export class Supervisor {
     for (const name of names) {
       if (!this.#entries.has(name)) throw unknownName(name, [...this.#entries.keys()]);
     }
-    if (this.#phase !== "running") {
-      throw new UserError("Everything is being stopped; start the orchestrator again.");
-    }
+    this.#refuseWhenClosing();
     const chosen = wish === "down"
       ? withDependents(this.services, names)
       : wish === "up"
@@ -1394,8 +1414,10 @@ export class Supervisor {
    *
    * @param services in starting order
    * @param changed names whose processes have to be started anew
+   * @throws {UserError} while everything is being stopped
    */
   replace(services: readonly Service[], changed: ReadonlySet<string>): void {
+    this.#refuseWhenClosing();
     const names = new Set(services.map(({ name }) => name));
     const gone = [...this.#entries.keys()].filter((name) => !names.has(name));
     const old = new Map(this.#entries);
@@ -1408,7 +1430,8 @@ export class Supervisor {
         continue;
       }
       entry.service = service;
-      if (changed.has(service.name) && entry.wish === "up") entry.wish = "again";
+      const back = this.#leaving.has(service.name); // it was on its way out
+      if (back || (changed.has(service.name) && entry.wish === "up")) entry.wish = "again";
       this.#keep(entry);
     }
     for (const name of gone) {
@@ -1441,6 +1464,11 @@ export class Supervisor {
   /** Tells every listener something in words. */
   notice(level: Level, text: string): void {
     this.#tell({ kind: "notice", time: Date.now(), level, text });
+  }
+
+  #refuseWhenClosing(): void {
+    if (this.#phase === "running") return;
+    throw new UserError("Everything is being stopped; wait for that, then start the orchestrator again.");
   }
 
   #add(service: Service, wish: Wish): void {
@@ -2247,6 +2275,27 @@ export class LineView implements View {
   }
 }
 
+/** Only what went wrong, for a run in the background, whose events are in its logs. */
+class FaultView implements View {
+  readonly #outlet: Outlet;
+
+  constructor(outlet: Outlet) {
+    this.#outlet = outlet;
+  }
+
+  event(event: Event): void {
+    if (event.kind === "notice" && (event.level === "warn" || event.level === "error")) this.say(event.text);
+  }
+
+  say(text: string): void {
+    this.#outlet.write(encoder.encode(`${text}\n`));
+  }
+
+  async close(): Promise<void> {
+    await this.#outlet.flush();
+  }
+}
+
 let measure: ((text: string) => number) | null = null;
 
 /** Loads what measures wide characters; most runs show ASCII only and never need it. */
@@ -2622,24 +2671,24 @@ function cStrings(words: readonly string[]): { pointers: BigUint64Array<ArrayBuf
   return { pointers, keep };
 }
 
+/** Whether this process can be replaced by another program. */
+const canBeReplaced = LIBC[Deno.build.os] !== undefined;
+
 /**
- * Replaces this process by the service, as `os.execvp` does. Returns only when the system refuses.
+ * Replaces this process by a program, as `os.execv` does, with the present environment and working folder.
  *
  * Signals that the runtime ignores are handed over as it found them, and descriptors other than the standard three
  * close at the exchange.
+ *
+ * @throws {UserError} when the system refuses
  */
-function becomeService(launch: Launch, library: string): never {
+function replaceProcess(program: string, args: readonly string[]): never {
   const symbols = {
     execv: { parameters: ["buffer", "buffer"], result: "i32" },
     signal: { parameters: ["i32", "pointer"], result: "pointer" },
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
   } as const;
-  const libc = Deno.dlopen(library, symbols).symbols;
-  for (const name of Object.keys(Deno.env.toObject())) {
-    if (!(name in launch.environment)) Deno.env.delete(name);
-  }
-  for (const [name, value] of Object.entries(launch.environment)) Deno.env.set(name, value);
-  Deno.chdir(launch.cwd);
+  const libc = Deno.dlopen(LIBC[Deno.build.os] ?? "", symbols).symbols;
   const SIGPIPE = 13;
   libc.signal(SIGPIPE, null); // the runtime ignores it, and what is ignored stays so across exec
   const F_SETFD = 2;
@@ -2648,11 +2697,32 @@ function becomeService(launch: Launch, library: string): never {
   for (const { name } of [...Deno.readDirSync(descriptors)]) {
     if (Number(name) > 2) libc.fcntl(Number(name), F_SETFD, FD_CLOEXEC);
   }
-  const { pointers, keep } = cStrings([launch.program, ...launch.args]);
-  libc.execv(encoder.encode(`${launch.program}\0`), pointers);
-  throw new UserError(
-    `Cannot start ${[launch.program, ...launch.args].join(" ")}: the system refused (${keep.length} words).`,
-  );
+  const { pointers, keep } = cStrings([program, ...args]);
+  libc.execv(encoder.encode(`${program}\0`), pointers);
+  throw new UserError(`Cannot start ${program}: the system refused (${keep.length} words).`);
+}
+
+/** Replaces this process by a service. */
+function becomeService(launch: Launch): never {
+  for (const name of Object.keys(Deno.env.toObject())) {
+    if (!(name in launch.environment)) Deno.env.delete(name);
+  }
+  for (const [name, value] of Object.entries(launch.environment)) Deno.env.set(name, value);
+  Deno.chdir(launch.cwd);
+  replaceProcess(launch.program, launch.args);
+}
+
+/**
+ * The program and the arguments that this process was started with, the runtime's own among them.
+ *
+ * @param own what takes the place of the arguments that are ours
+ */
+export function ownCommand(own: readonly string[] = Deno.args): { program: string; args: string[] } {
+  const program = Deno.execPath().replace(/ \(deleted\)$/, ""); // it may have been replaced by a newer one
+  const script = Deno.build.standalone ? [] : ["run", "-A", Deno.mainModule];
+  if (Deno.build.os !== "linux") return { program, args: [...script, ...own] };
+  const words = Deno.readTextFileSync("/proc/self/cmdline").split("\0").slice(1, -1);
+  return { program, args: [...words.slice(0, words.length - Deno.args.length), ...own] };
 }
 
 /**
@@ -2677,8 +2747,7 @@ export async function runSingleService(name: string, options: RunOptions = {}): 
   const { environment, warnings } = readEnvironment(home);
   for (const warning of warnings) console.error(`orchestrator: ${warning}`);
   const launch = prepareLaunch(service, environment, home);
-  const library = LIBC[Deno.build.os];
-  if (library !== undefined) becomeService(launch, library);
+  if (canBeReplaced) becomeService(launch);
   const child = new Deno.Command(launch.program, {
     args: [...launch.args],
     cwd: launch.cwd,
@@ -2709,6 +2778,12 @@ export interface RunOptions {
   services?: readonly Service[];
   /** `false`: prefixed lines even on a terminal; `"none"`: nothing is shown. */
   dashboard?: boolean | "none";
+  /** `false`: takes no lock on the folder and can't be talked to by the commands of `control/`. */
+  control?: boolean;
+  /** Where logs are written, and how; without a folder none are. */
+  logs?: Partial<LogOptions>;
+  /** Whether it runs in the background: SIGHUP reloads, only faults are shown, and logs are always written. */
+  detached?: boolean;
 }
 
 /**
@@ -2724,6 +2799,7 @@ export class Orchestrator {
   readonly #listeners = new Set<Listener>();
   #supervisor: Supervisor | null = null;
   #stopAsked = false;
+  #restartAsked = false;
 
   /** @param names the services to run, their dependencies are added; empty means all */
   constructor(names: readonly string[] = [], options: RunOptions = {}) {
@@ -2738,33 +2814,63 @@ export class Orchestrator {
    * @throws {UserError} for what the user can mend before anything starts
    */
   async run(): Promise<number> {
-    const home = findHome(this.#options);
-    const services = this.#options.services ?? await loadServices(home, this.#options.config);
+    const options = this.#options;
+    const home = findHome(options);
+    const services = options.services ?? await loadServices(home, options.config);
     const plan = planStart(services, this.#names);
     const { environment, warnings } = readEnvironment(home);
     for (const service of plan.services) portOf(service, environment);
+    const control = await openControl(home, options);
     const supervisor = new Supervisor(plan.services, home);
     this.#supervisor = supervisor;
     for (const listener of this.#listeners) supervisor.listen(listener);
 
-    const view = await openView(supervisor, this.#options.dashboard ?? true);
+    const view = await openView(supervisor, options);
     supervisor.listen(view);
-    const asked = () => void (supervisor.closing ? supervisor.kill() : this.stop());
-    const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
-    for (const signal of signals) Deno.addSignalListener(signal, asked);
+    const stop = () => void (supervisor.closing ? supervisor.kill() : this.stop());
+    const restartSelf = () => {
+      this.#restartAsked ||= !supervisor.closing && canBeReplaced;
+      this.stop();
+    };
+    const reload = () => void control?.reload();
+    const windows = Deno.build.os === "windows";
+    const signals: [Deno.Signal, () => void][] = windows ? [["SIGINT", stop]] : [
+      ["SIGINT", stop],
+      ["SIGTERM", stop],
+      ["SIGHUP", options.detached ? reload : stop],
+      ["SIGUSR2", restartSelf],
+    ];
+    for (const [signal, act] of signals) Deno.addSignalListener(signal, act);
+    let verdict: Verdict | null = null;
     try {
-      for (const warning of warnings) view.say(warning);
-      for (const { name, neededBy } of plan.added) view.say(`${name} is added: ${neededBy} depends on it`);
+      control?.attend({
+        supervisor,
+        version: VERSION,
+        names: this.#names,
+        known: services,
+        options,
+        stop: () => void this.stop(),
+        restartSelf,
+      });
+      for (const warning of warnings) supervisor.notice("warn", warning);
+      for (const { name, neededBy } of plan.added) {
+        supervisor.notice("info", `${name} is added: ${neededBy} depends on it`);
+      }
       supervisor.start();
       if (this.#stopAsked) supervisor.close();
-      const verdict = await supervisor.finished;
+      verdict = await supervisor.finished;
       await view.close();
-      for (const line of farewell(verdict, supervisor)) view.say(line);
+      for (const line of farewell(verdict, supervisor)) supervisor.notice("error", line);
       await view.close();
-      return verdict.status;
     } finally {
-      for (const signal of signals) Deno.removeSignalListener(signal, asked);
+      await control?.close(verdict, this.#restartAsked);
+      for (const [signal, act] of signals) Deno.removeSignalListener(signal, act);
     }
+    if (this.#restartAsked && verdict.leftovers.length === 0) {
+      const { program, args } = ownCommand();
+      replaceProcess(program, args);
+    }
+    return verdict.status;
   }
 
   /** Stops everything in order. Resolves when all of it is gone; before `run` it makes the run end at once. */
@@ -2854,9 +2960,20 @@ function ownsTerminal(): boolean {
   return group === terminalGroup || terminalGroup === "-1";
 }
 
-async function openView(supervisor: Supervisor, dashboard: boolean | "none"): Promise<View> {
+/** What makes the run known to others; nothing when it shall not be. */
+async function openControl(home: Home, options: RunOptions): Promise<Control | null> {
+  if (options.control === false) return null;
+  const { Control } = await import("./control/control.ts");
+  const control = await Control.open(home, options.detached ?? false);
+  if (options.logs !== undefined || options.detached) await control.keepLogs(options.logs ?? {});
+  return control;
+}
+
+async function openView(supervisor: Supervisor, options: RunOptions): Promise<View> {
+  const { dashboard = true, detached = false } = options;
   if (dashboard === "none") return { event() {}, say() {}, close: () => Promise.resolve() };
   const outlet = new Outlet();
+  if (detached) return new FaultView(outlet);
   if (dashboard && ownsTerminal()) {
     return await PanelView.open(outlet, {
       snapshot: (recent) => supervisor.snapshot(recent),
@@ -3169,4 +3286,5 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+// Not awaited here: what `main` loads later imports this module, and would wait for an await at its top for ever.
+if (import.meta.main) main(Deno.args).then((status) => Deno.exit(status));

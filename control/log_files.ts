@@ -1,0 +1,286 @@
+/**
+ * Logs on disk: a file a service and one for what the orchestrator itself decides, rotated by size.
+ *
+ * Whole lines are written as they come and before anyone else is told of them: what a reader of the event stream has
+ * seen stands in the file, also after the orchestrator was killed.
+ *
+ * @module
+ */
+
+import { describeChange, type Event, type Level, type Listener, prefixLines } from "../orchestrator.ts";
+
+/** How logs are written. */
+export interface LogOptions {
+  folder: string;
+  format: "text" | "json";
+  /** What of the orchestrator's own messages is written; changes of state always are. */
+  level: Level;
+  /** A file is rotated before it would grow beyond this. */
+  maxBytes: number;
+  /** How many rotated files are kept. */
+  keep: number;
+}
+
+/** What holds when nothing else is said. */
+export const LOG_DEFAULTS = { format: "text", level: "info", maxBytes: 10 * 1024 * 1024, keep: 5 } as const;
+
+export const LEVELS: readonly Level[] = ["debug", "info", "warn", "error"];
+
+/** A place in a log that rotation does not move: the file, and how much of it is meant. */
+export interface Position {
+  ino: number;
+  size: number;
+}
+
+/** The name under which the orchestrator's own messages are kept and asked for. */
+export const OWN = "orchestrator";
+
+/** The file of a service. One that is called like us gets a name that no service can have. */
+export function logFileName(service: string): string {
+  return service === OWN ? `-${OWN}.log` : `${service}.log`;
+}
+
+const NEWLINE = 10;
+/** How often a file that can't be written is tried again, and one that is written is looked for. */
+const AGAIN_MS = 1_000;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** What the orchestrator's own log says of an event, or `null` for the output of a service. */
+export function ownMessage(event: Event): { level: Level; text: string; service?: string } | null {
+  switch (event.kind) {
+    case "output":
+      return null;
+    case "notice":
+      return { level: event.level, text: event.text };
+    case "state": {
+      const { name, life } = event.row;
+      const told = describeChange(event);
+      const level = told === null || told.level === "debug" ? "info" : told.level;
+      const change = `${name}: ${event.from.kind} -> ${life.kind}`;
+      return { level, text: told === null ? change : `${change}, ${told.text}`, service: name };
+    }
+  }
+}
+
+/** Writes what happens in a run into files. It never throws: a fault is told once, and the services run on. */
+export class LogFiles implements Listener {
+  readonly #options: LogOptions;
+  readonly #files = new Map<string, LogFile>();
+  readonly #complain: (text: string) => void;
+  /** The files that can't be written now. */
+  readonly #failing = new Set<string>();
+  #lost = 0;
+
+  /** @param complain is told, in sentences, when a file can't be written and when it can be again */
+  constructor(options: LogOptions, complain: (text: string) => void) {
+    this.#options = options;
+    this.#complain = complain;
+  }
+
+  /** The folder of the files. */
+  get folder(): string {
+    return this.#options.folder;
+  }
+
+  event(event: Event): void {
+    const time = new Date(event.time).toISOString();
+    if (event.kind === "output") {
+      const { service, stream, lines } = event;
+      const block = this.#options.format === "text"
+        ? prefixLines(encoder.encode(`${time} `), lines)
+        : encoder.encode(
+          decoder.decode(lines).split("\n").slice(0, -1).map((text) =>
+            `${JSON.stringify({ time, service, stream, text })}\n`
+          ).join(""),
+        );
+      this.#file(logFileName(service)).append(block);
+      return;
+    }
+    const said = ownMessage(event);
+    if (said === null) return;
+    if (event.kind === "notice" && LEVELS.indexOf(said.level) < LEVELS.indexOf(this.#options.level)) return;
+    const { level, text, service } = said;
+    const whole = this.#options.format === "json"
+      ? JSON.stringify({ time, level, ...(service === undefined ? {} : { service }), text })
+      : text.split("\n").map((line) => `${time} ${level.padEnd(5)} ${line}`).join("\n");
+    this.#file(`${OWN}.log`).append(encoder.encode(`${whole}\n`));
+  }
+
+  /** Up to where a log is written now, or `null` when nothing of it is. @param name of a service, or `OWN` for ours */
+  position(name: string, own = false): Position | null {
+    return this.#files.get(own ? `${OWN}.log` : logFileName(name))?.position ?? null;
+  }
+
+  /** Closes the files. What happens afterwards opens them again. */
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+    this.#files.clear();
+  }
+
+  #file(name: string): LogFile {
+    let file = this.#files.get(name);
+    if (file === undefined) {
+      file = new LogFile(`${this.#options.folder}/${name}`, this.#options, {
+        failed: (why) => this.#failed(name, why),
+        mended: (lost) => this.#mended(name, lost),
+      });
+      this.#files.set(name, file);
+    }
+    return file;
+  }
+
+  /** A full disk is a fault of every file: it is told once. */
+  #failed(name: string, why: string): void {
+    const first = this.#failing.size === 0;
+    this.#failing.add(name);
+    if (!first) return;
+    this.#complain(`Cannot write ${this.folder}/${name}: ${why}. The services run on; log lines are lost.`);
+  }
+
+  #mended(name: string, lost: number): void {
+    this.#failing.delete(name);
+    this.#lost += lost;
+    if (this.#failing.size > 0) return;
+    this.#complain(`Logs are written again in ${this.folder}; ${this.#lost} lines are missing there.`);
+    this.#lost = 0;
+  }
+}
+
+/** Who is told of a file's faults. */
+interface FaultListener {
+  failed(why: string): void;
+  mended(lostLines: number): void;
+}
+
+class LogFile {
+  readonly #path: string;
+  readonly #limits: { maxBytes: number; keep: number };
+  readonly #listener: FaultListener;
+  #file: Deno.FsFile | null = null;
+  #ino = 0;
+  #size = 0;
+  #checkedAt = -Infinity;
+  #fault: { lost: number; againAt: number } | null = null;
+
+  constructor(path: string, limits: { maxBytes: number; keep: number }, listener: FaultListener) {
+    this.#path = path;
+    this.#limits = limits;
+    this.#listener = listener;
+  }
+
+  get position(): Position | null {
+    return this.#file === null ? null : { ino: this.#ino, size: this.#size };
+  }
+
+  /** Writes whole lines. */
+  append(lines: Uint8Array): void {
+    const fault = this.#fault;
+    if (fault !== null && performance.now() < fault.againAt) {
+      fault.lost += count(lines);
+      return;
+    }
+    let rest = lines;
+    try {
+      this.#open();
+      while (rest.length > 0) {
+        const part = this.#cut(rest);
+        this.#write(part);
+        rest = rest.subarray(part.length);
+      }
+      if (fault !== null) {
+        this.#fault = null;
+        this.#listener.mended(fault.lost);
+      }
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      this.close();
+      this.#fault = { lost: (fault?.lost ?? 0) + count(rest), againAt: performance.now() + AGAIN_MS };
+      if (fault === null) this.#listener.failed(error.message.split("\n")[0].replace(/ \(os error.*/, ""));
+    }
+  }
+
+  close(): void {
+    this.#file?.close();
+    this.#file = null;
+  }
+
+  /** As many whole lines as this file still takes, one at least; rotates first when it takes none. */
+  #cut(lines: Uint8Array): Uint8Array {
+    const room = this.#limits.maxBytes - this.#size;
+    if (lines.length <= room) return lines;
+    const fitting = room > 0 ? lines.lastIndexOf(NEWLINE, room - 1) + 1 : 0;
+    if (fitting > 0) return lines.subarray(0, fitting);
+    if (this.#size > 0) {
+      this.#rotate();
+      return this.#cut(lines);
+    }
+    return lines.subarray(0, lines.indexOf(NEWLINE) + 1);
+  }
+
+  #write(part: Uint8Array): void {
+    const file = this.#file!;
+    try {
+      for (let rest = part; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+      this.#size += part.length;
+    } catch (error) {
+      try {
+        file.truncateSync(this.#size); // no half line stays behind
+      } catch (second) {
+        if (!(second instanceof Error)) throw second; // a device has no length: the first fault is told
+      }
+      throw error;
+    }
+  }
+
+  #open(): void {
+    if (this.#file !== null && performance.now() - this.#checkedAt > AGAIN_MS && this.#isGone()) this.close();
+    if (this.#file !== null) return;
+    this.#checkedAt = performance.now();
+    Deno.mkdirSync(this.#path.slice(0, this.#path.lastIndexOf("/")), { recursive: true });
+    const file = Deno.openSync(this.#path, { create: true, append: true, read: true, mode: 0o640 });
+    this.#file = file;
+    const { ino, size } = file.statSync();
+    this.#ino = ino ?? 0;
+    this.#size = size;
+    if (size > 0) {
+      // A system that went down may have left half a line: it must not run into the next one.
+      const last = new Uint8Array(1);
+      file.seekSync(-1, Deno.SeekMode.End);
+      file.readSync(last);
+      if (last[0] !== NEWLINE) this.#write(Uint8Array.of(NEWLINE));
+    }
+  }
+
+  /** Whether someone removed or replaced the file. */
+  #isGone(): boolean {
+    this.#checkedAt = performance.now();
+    try {
+      return Deno.statSync(this.#path).ino !== this.#ino;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return true;
+      throw error;
+    }
+  }
+
+  #rotate(): void {
+    this.close();
+    const { keep } = this.#limits;
+    for (let number = keep; number >= 1; number--) {
+      const from = number === 1 ? this.#path : `${this.#path}.${number - 1}`;
+      try {
+        Deno.renameSync(from, `${this.#path}.${number}`);
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error; // there are not that many yet
+      }
+    }
+    if (keep === 0) Deno.removeSync(this.#path);
+    this.#open();
+  }
+}
+
+function count(lines: Uint8Array): number {
+  let found = 0;
+  for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) found++;
+  return found;
+}

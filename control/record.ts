@@ -1,0 +1,299 @@
+/**
+ * The folder `.orchestrator` of an infrastructure folder: the lock that lets one orchestrator run there, and the
+ * record of what runs, so that the next one can tell what a dead one left.
+ *
+ * A process is ours only where that can be proved: the boot is the same and either the PID's start time is the one
+ * that was written down, or the process carries the mark of the run in its environment. Names and ports prove nothing.
+ *
+ * @module
+ */
+
+import { UserError } from "../services.ts";
+
+/** What tells a process from every other one, before and after. */
+export interface Identity {
+  pid: number;
+  /** Field 22 of /proc/PID/stat: when it started, in ticks since the boot. */
+  startTicks: number;
+}
+
+/** What a run leaves behind for the next one. */
+export interface RunRecord {
+  orchestrator: Identity;
+  bootId: string;
+  /** What the run's children carry in `ORCHESTRATOR_RUN`. */
+  run: string;
+  /** ISO time. */
+  startedAt: string;
+  socket: string;
+  /** The folder of the log files, or `null` when none are written. */
+  logs: string | null;
+  groups: readonly (Identity & { service: string })[];
+}
+
+/** One process as /proc shows it. */
+export interface Process extends Identity {
+  group: number;
+  /** Its own and that of the children it has collected. */
+  cpuMs: number;
+}
+
+/** Ticks a second, as every Linux counts them towards programs. */
+const TICKS = 100;
+
+/** This boot of the system, or nothing where it can't be told. */
+export function bootId(): string {
+  try {
+    return Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
+  } catch {
+    return ""; // no Linux: nothing will be proved to be ours
+  }
+}
+
+/** A process that runs, or `null`; one that only waits to be collected does not run. */
+export function readProcess(pid: number): Process | null {
+  let stat: string;
+  try {
+    stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+  } catch {
+    return null; // it is gone, or there is no /proc
+  }
+  const [state, , group, ...fields] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  if (state === "Z" || state === "X") return null;
+  const ticks = [8, 9, 10, 11].reduce((sum, index) => sum + Number(fields[index]), 0);
+  return { pid, group: Number(group), startTicks: Number(fields[16]), cpuMs: ticks * 1_000 / TICKS };
+}
+
+/** Every process of the system that can be seen. */
+export function allProcesses(): Process[] {
+  const found: Process[] = [];
+  try {
+    for (const { name } of Deno.readDirSync("/proc")) {
+      const process = /^[0-9]+$/.test(name) ? readProcess(Number(name)) : null;
+      if (process !== null) found.push(process);
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error; // no /proc on this system
+  }
+  return found;
+}
+
+/** Who this process is. */
+export function ownIdentity(): Identity {
+  return { pid: Deno.pid, startTicks: readProcess(Deno.pid)?.startTicks ?? 0 };
+}
+
+/** Whether the process that was written down is the one that has its PID now. */
+export function isSame(identity: Identity, boot: string): boolean {
+  return boot !== "" && boot === bootId() && readProcess(identity.pid)?.startTicks === identity.startTicks;
+}
+
+function hasMark(pid: number, run: string): boolean {
+  try {
+    return Deno.readTextFileSync(`/proc/${pid}/environ`).split("\0").includes(`ORCHESTRATOR_RUN=${run}`);
+  } catch {
+    return false; // it ended, or it is someone else's
+  }
+}
+
+/** The processes that a run left and that are provably its own. */
+export function survivors(record: RunRecord): Process[] {
+  if (record.bootId === "" || record.bootId !== bootId()) return []; // that boot's processes are gone
+  const all = allProcesses();
+  const starts = new Map(all.map(({ pid, startTicks }) => [pid, startTicks]));
+  // A group is known by its leader. When that is gone, its number may have been given away: only the mark counts.
+  const groups = new Set(
+    record.groups.filter(({ pid, startTicks }) => starts.get(pid) === startTicks).map(({ pid }) => pid),
+  );
+  return all.filter(({ pid, group }) => pid !== Deno.pid && (groups.has(group) || hasMark(pid, record.run)));
+}
+
+/** How long what a dead run left may take to stop before it is killed: as long as its guard waits. */
+const GRACE_MS = 10_000;
+
+/** Stops what a run left. @returns how many processes that were, and the PIDs that would not go */
+export async function stopSurvivors(
+  record: RunRecord,
+  graceMs = GRACE_MS,
+): Promise<{ count: number; left: number[] }> {
+  const seen = new Set<number>();
+  const killAt = performance.now() + graceMs;
+  for (let pauseMs = 10;; pauseMs = Math.min(pauseMs * 2, 200)) {
+    const left = survivors(record);
+    const late = performance.now() > killAt;
+    for (const { pid } of left) {
+      if (seen.has(pid) && !late) continue;
+      seen.add(pid);
+      try {
+        Deno.kill(pid, late ? "SIGKILL" : "SIGTERM");
+      } catch (error) {
+        // It ended since, or it is not ours to signal: then it is named below.
+        if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) {
+          if (!(error instanceof TypeError)) throw error;
+        }
+      }
+    }
+    if (left.length === 0 || performance.now() > killAt + 2_000) {
+      return { count: seen.size, left: left.map(({ pid }) => pid) };
+    }
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  }
+}
+
+/** The longest path a Unix socket may have, in bytes. */
+const LONGEST_SOCKET = Deno.build.os === "darwin" ? 103 : 107;
+
+/**
+ * Where the socket of an infrastructure folder is.
+ *
+ * @throws {UserError} when the path is too long and there is no other place
+ */
+export function socketPath(infrastructure: string): string {
+  const path = `${infrastructure}/.orchestrator/control.sock`;
+  if (new TextEncoder().encode(path).length <= LONGEST_SOCKET) return path;
+  const folder = Deno.env.get("XDG_RUNTIME_DIR");
+  if (!folder) {
+    throw new UserError(
+      `The path ${path} is too long for a socket; set XDG_RUNTIME_DIR to a folder of your own for it.`,
+    );
+  }
+  return `${folder}/orchestrator-${digest(path)}/control.sock`;
+}
+
+/** A short name for a text: FNV-1a over 64 bits. It only has to differ between the folders of one user. */
+function digest(text: string): string {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of new TextEncoder().encode(text)) {
+    hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  }
+  return hash.toString(16).padStart(16, "0");
+}
+
+/** The folder `.orchestrator`: who may run, and what ran. */
+export class RunFolder {
+  readonly path: string;
+
+  constructor(infrastructure: string) {
+    this.path = `${infrastructure}/.orchestrator`;
+  }
+
+  /**
+   * Takes the lock that one orchestrator holds for as long as it lives; the system releases it when that dies.
+   *
+   * @returns `null` when another one has it
+   * @throws what the system says when the folder can't be made or written
+   */
+  lock(): Deno.FsFile | null {
+    for (;;) {
+      makePrivateFolder(this.path);
+      const file = Deno.openSync(`${this.path}/lock`, { create: true, write: true, mode: 0o600 });
+      if (!file.tryLockSync(true)) {
+        file.close();
+        return null;
+      }
+      // Someone may have removed the file between our opening and our locking it.
+      if (this.isLockFile(file)) return file;
+      file.close();
+    }
+  }
+
+  /** Whether an orchestrator holds the lock now. Changes nothing. */
+  isLocked(): boolean {
+    let file: Deno.FsFile;
+    try {
+      file = Deno.openSync(`${this.path}/lock`, { read: true });
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return false;
+      if (error instanceof Deno.errors.NotADirectory) return false;
+      throw error;
+    }
+    try {
+      // Shared, so that two who only look do not take each other for a holder.
+      return !file.tryLockSync(false);
+    } finally {
+      file.close();
+    }
+  }
+
+  /** What the present or last run wrote down, or `null`. A file that can't be understood counts as none. */
+  read(): RunRecord | null {
+    try {
+      return parseRecord(JSON.parse(Deno.readTextFileSync(`${this.path}/run.json`)));
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return null;
+      if (error instanceof Deno.errors.NotADirectory) return null;
+      throw error;
+    }
+  }
+
+  /** Writes the record down, whole or not at all. @throws what the system says */
+  write(record: RunRecord): void {
+    makePrivateFolder(this.path);
+    const file = `${this.path}/run.json`;
+    Deno.writeTextFileSync(`${file}.new`, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
+    Deno.renameSync(`${file}.new`, file);
+  }
+
+  /** A run ended well: it leaves nothing. The lock stays, or two could hold one each. */
+  forget(): void {
+    for (const name of ["run.json", "run.json.new"]) removeIfThere(`${this.path}/${name}`);
+  }
+
+  /** Whether `file` is the lock file that others find. */
+
+  /** Whether `file` is the lock file that others find. */
+  isLockFile(file: Deno.FsFile): boolean {
+    try {
+      const found = Deno.statSync(`${this.path}/lock`);
+      const held = file.statSync();
+      return found.ino === held.ino && found.dev === held.dev;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return false;
+      throw error;
+    }
+  }
+}
+
+/** Makes a folder that only its owner may enter. */
+export function makePrivateFolder(path: string): void {
+  try {
+    Deno.mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    const { mode, isDirectory } = Deno.statSync(path);
+    if (isDirectory && mode !== null && (mode & 0o777) !== 0o700) Deno.chmodSync(path, 0o700);
+  }
+}
+
+/** Removes a file; one that is not there is fine. */
+export function removeIfThere(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+function parseRecord(value: unknown): RunRecord | null {
+  if (!isMap(value) || !isIdentity(value.orchestrator)) return null;
+  const { orchestrator, bootId, run, startedAt, socket, logs, groups } = value;
+  if (typeof bootId !== "string" || typeof run !== "string" || typeof startedAt !== "string") return null;
+  if (typeof socket !== "string" || (logs !== null && typeof logs !== "string")) return null;
+  if (run === "" || !Array.isArray(groups)) return null;
+  return { orchestrator, bootId, run, startedAt, socket, logs, groups: groups.filter(isGroup) };
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isIdentity(value: unknown): value is Identity {
+  if (!isMap(value)) return false;
+  const { pid, startTicks } = value;
+  // PID 1 and below are never a service: -1 would mean everything.
+  return Number.isInteger(pid) && Number(pid) > 1 && Number.isInteger(startTicks) && Number(startTicks) > 0;
+}
+
+function isGroup(value: unknown): value is Identity & { service: string } {
+  return isMap(value) && typeof value.service === "string" && isIdentity(value);
+}

@@ -1,0 +1,112 @@
+/**
+ * What `GET /status` answers: every service in plain figures.
+ *
+ * @module
+ */
+
+import { describe, type Exit, type Life, type Snapshot } from "../orchestrator.ts";
+import { allProcesses } from "./record.ts";
+
+/** One service. Spans and times are milliseconds, memory is bytes; `null`: there is none. */
+export interface ServiceStatus {
+  name: string;
+  title: string;
+  kind: string;
+  state: Life["kind"];
+  pid: number | null;
+  port: number | null;
+  uptimeMs: number | null;
+  restarts: number;
+  lastExit: Exit | null;
+  /** What is worth saying besides the state: what it waits for, when it is tried again, why it failed. */
+  note: string;
+  /** Of its process group, with what ended in it. */
+  cpuMs: number | null;
+  /** Resident memory of its process group; what processes share counts for each. */
+  memoryBytes: number | null;
+}
+
+/** A run at one moment. */
+export interface Status {
+  running: true;
+  pid: number;
+  version: string;
+  infrastructure: string;
+  detached: boolean;
+  /** ISO time. */
+  startedAt: string;
+  /** Whether everything is being stopped. */
+  closing: boolean;
+  /** The folder of the log files, or `null`. */
+  logs: string | null;
+  memoryBytes: number | null;
+  /** Whether every service runs, or is done or was stopped by itself with status 0. */
+  well: boolean;
+  services: ServiceStatus[];
+}
+
+/** What is known of a run besides its services. */
+export type About = Omit<Status, "running" | "closing" | "memoryBytes" | "well" | "services">;
+
+/** All figures of now. */
+export function statusOf(snapshot: Snapshot, about: About): Status {
+  const usage = usageByGroup();
+  const services = snapshot.rows.map((row): ServiceStatus => {
+    const { name, title, kind, port, life } = row;
+    const pid = "pid" in life ? life.pid : null;
+    const used = pid === null ? undefined : usage.get(pid);
+    return {
+      name,
+      title,
+      kind,
+      state: life.kind,
+      pid,
+      port,
+      uptimeMs: "since" in life ? Math.max(0, Math.round(snapshot.at - life.since)) : null,
+      restarts: life.restarts,
+      lastExit: life.kind === "crashed" || life.kind === "failed"
+        ? life.exit ?? life.lastExit
+        : life.lastExit,
+      note: describe(row, snapshot.at),
+      cpuMs: used?.cpuMs ?? null,
+      memoryBytes: used?.memoryBytes ?? null,
+    };
+  });
+  return {
+    running: true,
+    ...about,
+    closing: snapshot.closing,
+    memoryBytes: residentBytes(about.pid),
+    well: services.every(isWell),
+    services,
+  };
+}
+
+/** Whether a service is as it should be. */
+function isWell({ kind, state, lastExit }: ServiceStatus): boolean {
+  if (state === "running") return true;
+  return kind === "task" && state === "stopped" && lastExit?.kind === "exited" && lastExit.code === 0;
+}
+
+function usageByGroup(): Map<number, { cpuMs: number; memoryBytes: number }> {
+  const usage = new Map<number, { cpuMs: number; memoryBytes: number }>();
+  for (const { pid, group, cpuMs } of allProcesses()) {
+    if (group === 0) continue; // the kernel's own
+    const sum = usage.get(group) ?? { cpuMs: 0, memoryBytes: 0 };
+    usage.set(group, {
+      cpuMs: sum.cpuMs + cpuMs,
+      memoryBytes: sum.memoryBytes + (residentBytes(pid) ?? 0),
+    });
+  }
+  return usage;
+}
+
+/** The memory of a process that is in RAM, or `null`. */
+function residentBytes(pid: number): number | null {
+  try {
+    const size = /^VmRSS:\s*([0-9]+) kB/m.exec(Deno.readTextFileSync(`/proc/${pid}/status`));
+    return size === null ? null : Number(size[1]) * 1_024;
+  } catch {
+    return null; // it ended, or there is no /proc
+  }
+}
