@@ -1,0 +1,1325 @@
+// @ts-types="./std.d.ts"
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import {
+  atRest,
+  backoffMs,
+  type Charge,
+  decide,
+  describeExit,
+  type Effect,
+  entryPoint,
+  type Exit,
+  findHome,
+  findPython,
+  formatSpan,
+  type Happening,
+  isFinished,
+  isPortFree,
+  type Life,
+  LineCutter,
+  look,
+  nextWake,
+  planStart,
+  portOf,
+  prepareLaunch,
+  readEnvironment,
+  satisfies,
+  serviceEnvironment,
+  startChild,
+  type Step,
+  step,
+  Tail,
+  UNBORN,
+  UserError,
+  type Wish,
+} from "./orchestrator.ts";
+import { defineServices, type Health, type Service, SERVICES } from "./services.ts";
+import { Folder, freePort, isAlive, LIMIT_MS, outputOf, waitUntil } from "./testdata/run.ts";
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** One service in code. */
+function define(fields: Partial<Service> = {}): Service {
+  return { ...defineServices({ a: { command: ["true"] } })[0], ...fields };
+}
+
+/** A generator of numbers from 0 to 1 that gives the same ones for the same seed. */
+function seeded(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// 2. Settings
+
+for (
+  const [text, port] of [
+    ["1", 1],
+    ["80", 80],
+    [" 8001 ", 8001],
+    ["65535", 65_535],
+    ["", 9000],
+    [undefined, 9000],
+    ["0", null],
+    ["65536", null],
+    ["100000", null],
+    ["-1", null],
+    ["80.5", null],
+    ["8e3", null],
+    ["0x50", null],
+    ["s3cret", null],
+  ] as const
+) {
+  Deno.test(`a port setting of ${text === undefined ? "nothing" : `"${text}"`} is ${port ?? "refused"}`, () => {
+    const service = define({ port: 9000, portEnv: "A_PORT" });
+    const environment: Record<string, string> = text === undefined ? {} : { A_PORT: text };
+    if (port !== null) return assertEquals(portOf(service, environment), port);
+    const { message } = assertThrows(() => portOf(service, environment), UserError, "A_PORT");
+    assertStringIncludes(message, "1 to 65535");
+    assert(!message.includes("s3cret"), "values are secrets");
+  });
+}
+
+Deno.test("the default .env may be missing, one given by name may not", async () => {
+  await using folder = await Folder.make({ env: null });
+  const { environment, warnings } = readEnvironment(findHome({ infrastructure: folder.path }));
+  assertEquals(environment, Deno.env.toObject());
+  assertEquals(warnings.length, 1);
+  assertStringIncludes(warnings[0], `${folder.path}/.env`);
+  const envFile = `${folder.path}/other.env`;
+  assertThrows(() => readEnvironment(findHome({ infrastructure: folder.path, envFile })), UserError, envFile);
+});
+
+Deno.test("a line of .env that can't be read is named by file and number, not by its value", async () => {
+  await using folder = await Folder.make({ env: "GOOD=1\nbad s3cret line\nALSO=2\n" });
+  const { environment, warnings } = readEnvironment(findHome({ infrastructure: folder.path }));
+  assertEquals([environment.GOOD, environment.ALSO], ["1", "2"]);
+  assertEquals(warnings.length, 1);
+  assertStringIncludes(warnings[0], `${folder.path}/.env:2`);
+  assert(!warnings[0].includes("s3cret"));
+});
+
+Deno.test("what .env says wins over the process environment", async () => {
+  await using folder = await Folder.make({ env: { HOME: "/elsewhere" } });
+  const { environment } = readEnvironment(findHome({ infrastructure: folder.path }));
+  assertEquals([environment.HOME, environment.PATH], ["/elsewhere", Deno.env.get("PATH")]);
+});
+
+Deno.test("an infrastructure folder that is not there is told with the option that names another", () => {
+  assertThrows(() => findHome({ infrastructure: "/no/such/place" }), UserError, "/no/such/place");
+  assertThrows(() => findHome({ infrastructure: "/no/such/place" }), UserError, "--infrastructure");
+});
+
+const HOME = { infrastructure: "/infra", envFile: "/infra/.env", envFileNamed: false };
+
+for (
+  const [what, fields, environment, name, value] of [
+    ["Python looks in the infrastructure folder", {}, {}, "PYTHONPATH", "/infra"],
+    ["a PYTHONPATH is kept behind it", {}, { PYTHONPATH: "/x:/y" }, "PYTHONPATH", "/infra:/x:/y"],
+    ["Python does not hold back its output", {}, { PYTHONUNBUFFERED: "" }, "PYTHONUNBUFFERED", "1"],
+    ["a default port is handed on", { port: 8001, portEnv: "A_PORT" }, {}, "A_PORT", "8001"],
+    ["a set port is handed on", { port: 8001, portEnv: "A_PORT" }, { A_PORT: "9" }, "A_PORT", "9"],
+    ["its own settings win", { environment: { LEVEL: "info" } }, { LEVEL: "debug" }, "LEVEL", "info"],
+    [
+      "its settings know the others",
+      { environment: { URL: "x://${NAME}/" } },
+      { NAME: "n" },
+      "URL",
+      "x://n/",
+    ],
+    ["its settings know its port", { port: 81, environment: { URL: ":${PORT}" } }, {}, "URL", ":81"],
+    ["what is not set expands to nothing", { environment: { URL: "a${NONE}b" } }, {}, "URL", "ab"],
+  ] as const
+) {
+  Deno.test(`environment of a service: ${what}`, () => {
+    assertEquals(serviceEnvironment(define(fields), environment, HOME)[name], value);
+  });
+}
+
+Deno.test("variables that a service requires are all named when they are missing or empty", () => {
+  const service = define({ envRequired: ["TOKEN", "PATH", "KEY"] });
+  const { message } = assertThrows(
+    () => serviceEnvironment(service, { PATH: "/bin", KEY: "" }, HOME),
+    UserError,
+    "TOKEN, KEY",
+  );
+  assertStringIncludes(message, "/infra/.env");
+});
+
+Deno.test("python is the first there is of venv, .venv, the active one, python3 and python", async () => {
+  await using folder = await Folder.make();
+  const at = (path: string) => `${folder.path}/${path}`;
+  const environment = { PATH: at("bin"), VIRTUAL_ENV: at("active") };
+  const found = () => findPython(folder.path, environment);
+  assertEquals(found(), null);
+  for (
+    const path of ["bin/python", "bin/python3", "active/bin/python", ".venv/bin/python", "venv/bin/python"]
+  ) {
+    await folder.write(path, "");
+    assertEquals(found(), at(path));
+  }
+});
+
+for (
+  const [what, fields, said] of [
+    ["working folder", { workingDir: "gone" }, "its working folder FOLDER/gone does not exist"],
+    [
+      "working folder that is a file",
+      { workingDir: ".env" },
+      "its working folder FOLDER/.env does not exist",
+    ],
+    ["entry point", { command: ["python", "main.py"] }, "its entry point FOLDER/main.py does not exist"],
+    ["interpreter", { command: ["python", ".env"] }, "python3 -m venv FOLDER/venv"],
+    ["program", { command: ["nosuch"] }, "there is no program nosuch on PATH"],
+    ["program of its own", { command: ["./nosuch"] }, "there is no program ./nosuch"],
+  ] as const
+) {
+  Deno.test(`a missing ${what} is told in a sentence that names the service`, async () => {
+    await using folder = await Folder.make();
+    const home = findHome({ infrastructure: folder.path });
+    const { message } = assertThrows(
+      () => prepareLaunch(define(fields), { PATH: "/nowhere" }, home),
+      UserError,
+    );
+    assertStringIncludes(message, `Cannot start "a"`);
+    assertStringIncludes(message.replaceAll(folder.path, "FOLDER"), said);
+  });
+}
+
+Deno.test("a text is run by the shell, words of a list and the folder are expanded", async () => {
+  await using folder = await Folder.make({ files: { "deep/x": "" } });
+  const home = findHome({ infrastructure: folder.path });
+  const environment = { PATH: "/bin", WHERE: "deep" };
+  const shell = prepareLaunch(define({ command: "echo $HOME" }), environment, home);
+  assertEquals([shell.program, ...shell.args], ["/bin/sh", "-c", "echo $HOME"]);
+  const service = define({ command: ["sh", "-c", "${PORT}"], port: 99, workingDir: "${WHERE}" });
+  const listed = prepareLaunch(service, environment, home);
+  assertEquals([listed.program, ...listed.args], ["/bin/sh", "-c", "99"]);
+  assertEquals([listed.cwd, listed.port], [`${folder.path}/deep`, 99]);
+});
+
+Deno.test("an entry point is shown as a path from the infrastructure folder", () => {
+  assertEquals(SERVICES.map(entryPoint), [
+    "services/database_service/src/main.py",
+    "services/web_service/src/main.py",
+    "services/bot_service/src/main.py",
+  ]);
+  assertEquals(entryPoint(define({ command: ["npm", "start"] })), "npm start");
+  assertEquals(entryPoint(define({ command: ["python", "main.py"] })), "main.py");
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 3. Plan
+
+/** Services whose only property is what they depend on: `{ web: "db cache" }`. */
+function graph(dependencies: Record<string, string>): Service[] {
+  return Object.entries(dependencies).map(([name, needs]) => ({
+    ...define(),
+    name,
+    dependencies: needs.split(" ").filter(Boolean),
+  }));
+}
+
+for (
+  const [what, dependencies, asked, order] of [
+    ["what is independent keeps its order", { c: "", a: "", b: "" }, "", "c a b"],
+    ["dependencies come first", { web: "db", db: "" }, "", "db web"],
+    ["others stay as near to their place as they can", { x: "", web: "db", y: "", db: "" }, "", "x db web y"],
+    ["a diamond is started once", { d: "b c", b: "a", c: "a", a: "" }, "", "a b c d"],
+    ["Nord City as the document orders it", { db: "", web: "db", bot: "db" }, "", "db web bot"],
+    ["the order asked for does not matter", { db: "", web: "db", bot: "db" }, "bot web", "db web bot"],
+    ["only what is asked for and needed", { db: "", web: "db", bot: "db" }, "bot", "db bot"],
+    ["a name asked for twice", { db: "", web: "db" }, "db db", "db"],
+  ] as const
+) {
+  Deno.test(`plan: ${what}`, () => {
+    const plan = planStart(graph(dependencies), asked.split(" ").filter(Boolean));
+    assertEquals(plan.services.map(({ name }) => name).join(" "), order);
+  });
+}
+
+Deno.test("plan: what nobody named is told with what needs it", () => {
+  const services = graph({ disk: "", db: "disk", web: "db", bot: "db" });
+  assertEquals(planStart(services, ["bot"]).added, [
+    { name: "db", neededBy: "bot" },
+    { name: "disk", neededBy: "db" },
+  ]);
+  assertEquals(planStart(services, ["disk"]).added, []);
+});
+
+Deno.test("plan: without autostart a service runs only when named or needed", () => {
+  const services = graph({ db: "", web: "db", tool: "" }).map((service) => ({
+    ...service,
+    autostart: service.name === "web",
+  }));
+  assertEquals(planStart(services, []).services.map(({ name }) => name), ["db", "web"]);
+  assertEquals(planStart(services, ["tool"]).services.map(({ name }) => name), ["tool"]);
+});
+
+for (
+  const [dependencies, cycle] of [
+    [{ a: "a" }, "a -> a"],
+    [{ a: "b", b: "a" }, "a -> b -> a"],
+    [{ x: "a", a: "b", b: "c", c: "a" }, "a -> b -> c -> a"],
+  ] as const
+) {
+  Deno.test(`plan: the cycle ${cycle} is shown`, () => {
+    assertThrows(() => planStart(graph(dependencies), []), UserError, `dependencies ${cycle} form`);
+  });
+}
+
+Deno.test("plan: an unknown dependency is told with who needs it and the closest name", () => {
+  const { message } = assertThrows(() => planStart(graph({ database: "", web: "databse" }), []), UserError);
+  for (const part of [`"web"`, `"databse"`, `did you mean "database"?`]) assertStringIncludes(message, part);
+});
+
+Deno.test("plan: an unknown name is told with the closest and the possible ones", () => {
+  const { message } = assertThrows(() => planStart(SERVICES, ["wbe"]), UserError, `did you mean "web"?`);
+  assertStringIncludes(message, "db, web, bot");
+});
+
+Deno.test("plan: a chain of 10,000 services is put in order", () => {
+  const names = Array.from({ length: 10_000 }, (_, index) => `s${index}`);
+  const services = graph(Object.fromEntries(names.map((name, index) => [name, names[index + 1] ?? ""])));
+  assertEquals(planStart(services, []).services.map(({ name }) => name), names.toReversed());
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 4. Life
+
+const PAST = { failures: [], restarts: 0, lastExit: null } as const;
+const OURS = { pid: 7, since: 0 } as const;
+const STOPPING = { ...PAST, kind: "stopping", ...OURS, killAt: 10_000 } as const;
+const WELL: Exit = { kind: "exited", code: 0 };
+const ILL: Exit = { kind: "exited", code: 1 };
+
+/** Every state, those that carry a plan for afterwards once for each plan. */
+const LIVES = {
+  "pending": { ...PAST, kind: "pending", awaits: [] },
+  "preparing": { ...PAST, kind: "starting", pid: null, since: 0, readyBy: 30_000 },
+  "starting": { ...PAST, kind: "starting", ...OURS, readyBy: 30_000 },
+  "running": { ...PAST, kind: "running", ...OURS },
+  "external": { ...PAST, kind: "running", pid: null, since: 0 },
+  "stopping": { ...STOPPING, then: { kind: "stopped" } },
+  "recycling": { ...STOPPING, then: { kind: "again" } },
+  "clearing up": { ...STOPPING, then: { kind: "ended", exit: ILL } },
+  "giving up": { ...STOPPING, then: { kind: "unfit", reason: "ill" } },
+  "restarting": { ...PAST, kind: "restarting", attempt: 1, retryAt: 10_000, reason: "ill" },
+  "stopped": { ...PAST, kind: "stopped" },
+  "crashed": { ...PAST, kind: "crashed", exit: ILL, ranMs: 5, reason: "ill" },
+  "failed": { ...PAST, kind: "failed", exit: ILL, ranMs: 5, reason: "ill" },
+} satisfies Record<string, Life>;
+
+const HAPPENINGS = {
+  "awaited": [{ kind: "awaited", names: ["db"] }, 100],
+  "start": [{ kind: "start" }, 100],
+  "spawned": [{ kind: "spawned", pid: 8 }, 100],
+  "refused": [{ kind: "refused", reason: "no" }, 100],
+  "ready": [{ kind: "ready" }, 100],
+  "unwell": [{ kind: "unwell", reason: "ill" }, 100],
+  "exit 0": [{ kind: "exited", exit: WELL, lingering: false }, 100],
+  "exit 1": [{ kind: "exited", exit: ILL, lingering: false }, 100],
+  "SIGSEGV": [{ kind: "exited", exit: { kind: "killed", signal: "SIGSEGV" }, lingering: false }, 100],
+  "exit 0, others linger": [{ kind: "exited", exit: WELL, lingering: true }, 100],
+  "exit 1, others linger": [{ kind: "exited", exit: ILL, lingering: true }, 100],
+  "emptied": [{ kind: "emptied" }, 100],
+  "stop": [{ kind: "stop" }, 100],
+  "restart": [{ kind: "restart" }, 100],
+  "kill": [{ kind: "kill" }, 100],
+  "wake at 0.9 s": [{ kind: "wake" }, 900],
+  "wake at 40 s": [{ kind: "wake" }, 40_000],
+} satisfies Record<string, readonly [Happening, number]>;
+
+type State = keyof typeof LIVES;
+type Name = keyof typeof HAPPENINGS;
+
+/** What follows, as the table says it: the state, for a stopping one what then, and what is done. */
+function inWords(before: Life, { life, effects }: Step): string {
+  if (life === before && effects.length === 0) return "-";
+  const then = life.kind === "stopping" ? `, then ${life.then.kind}` : "";
+  const done = effects.map((effect: Effect) => effect.kind === "signal" ? effect.signal : effect.kind);
+  return [life.kind + then, ...done].join("; ");
+}
+
+/** What is not in the table changes nothing. `FAILURE` is what the restart policy makes of one. */
+const FOLLOWS: Record<State, Partial<Record<Name, string>>> = {
+  "pending": {
+    "awaited": "pending",
+    "start": "starting; spawn",
+    "stop": "stopped",
+    "restart": "pending",
+  },
+  "preparing": {
+    "spawned": "starting",
+    "refused": "UNFIT",
+    "ready": "running",
+    "exit 0": "SUCCESS",
+    "exit 1": "FAILURE",
+    "SIGSEGV": "FAILURE",
+    "exit 0, others linger": "SUCCESS",
+    "exit 1, others linger": "FAILURE",
+    "stop": "stopped",
+    "restart": "pending",
+    "kill": "stopped",
+    "wake at 40 s": "UNFIT",
+  },
+  "starting": {
+    "ready": "running",
+    "exit 0": "SUCCESS",
+    "exit 1": "FAILURE",
+    "SIGSEGV": "FAILURE",
+    "exit 0, others linger": "stopping, then ended; SIGTERM",
+    "exit 1, others linger": "stopping, then ended; SIGTERM",
+    "stop": "stopping, then stopped; SIGINT",
+    "restart": "stopping, then again; SIGINT",
+    "kill": "stopping, then stopped; SIGKILL",
+    "wake at 40 s": "stopping, then unfit; SIGINT",
+  },
+  "running": {
+    "unwell": "stopping, then unfit; SIGINT",
+    "exit 0": "SUCCESS",
+    "exit 1": "FAILURE",
+    "SIGSEGV": "FAILURE",
+    "exit 0, others linger": "stopping, then ended; SIGTERM",
+    "exit 1, others linger": "stopping, then ended; SIGTERM",
+    "stop": "stopping, then stopped; SIGINT",
+    "restart": "stopping, then again; SIGINT",
+    "kill": "stopping, then stopped; SIGKILL",
+  },
+  "external": {
+    "unwell": "UNFIT",
+    "exit 0": "SUCCESS",
+    "exit 1": "FAILURE",
+    "SIGSEGV": "FAILURE",
+    "exit 0, others linger": "SUCCESS",
+    "exit 1, others linger": "FAILURE",
+    "stop": "stopped",
+    "restart": "pending",
+    "kill": "stopped",
+  },
+  "stopping": {
+    "exit 0": "stopped",
+    "exit 1": "stopped",
+    "SIGSEGV": "stopped",
+    "exit 0, others linger": "stopping, then stopped",
+    "exit 1, others linger": "stopping, then stopped",
+    "emptied": "stopped",
+    "stop": "stopping, then stopped",
+    "restart": "stopping, then again",
+    "kill": "stopping, then stopped; SIGKILL",
+    "wake at 40 s": "stopping, then stopped; SIGKILL",
+  },
+  "recycling": {
+    "exit 0": "pending",
+    "exit 1": "pending",
+    "SIGSEGV": "pending",
+    "exit 0, others linger": "stopping, then again",
+    "exit 1, others linger": "stopping, then again",
+    "emptied": "pending",
+    "stop": "stopping, then stopped",
+    "restart": "stopping, then again",
+    "kill": "stopping, then stopped; SIGKILL",
+    "wake at 40 s": "stopping, then again; SIGKILL",
+  },
+  "clearing up": {
+    "exit 0": "FAILURE",
+    "exit 1": "FAILURE",
+    "SIGSEGV": "FAILURE",
+    "exit 0, others linger": "stopping, then ended",
+    "exit 1, others linger": "stopping, then ended",
+    "emptied": "FAILURE",
+    "stop": "stopping, then stopped",
+    "restart": "stopping, then again",
+    "kill": "stopping, then stopped; SIGKILL",
+    "wake at 40 s": "stopping, then ended; SIGKILL",
+  },
+  "giving up": {
+    "exit 0": "UNFIT",
+    "exit 1": "UNFIT",
+    "SIGSEGV": "UNFIT",
+    "exit 0, others linger": "stopping, then unfit",
+    "exit 1, others linger": "stopping, then unfit",
+    "emptied": "UNFIT",
+    "stop": "stopping, then stopped",
+    "restart": "stopping, then again",
+    "kill": "stopping, then stopped; SIGKILL",
+    "wake at 40 s": "stopping, then unfit; SIGKILL",
+  },
+  "restarting": {
+    "stop": "stopped",
+    "restart": "pending",
+    "wake at 40 s": "pending",
+  },
+  "stopped": { "restart": "pending" },
+  "crashed": { "restart": "pending" },
+  "failed": { "restart": "pending" },
+};
+
+for (
+  const [restartPolicy, success, failure, unfit] of [
+    ["never", "stopped", "crashed", "failed"],
+    ["on-failure", "stopped", "restarting", "restarting"],
+    ["always", "restarting", "restarting", "restarting"],
+  ] as const
+) {
+  const service = define({ restartPolicy, port: 80, stopSignal: "SIGINT" });
+  for (const state of Object.keys(LIVES) as State[]) {
+    Deno.test(`what follows for a service that restarts ${restartPolicy} and is ${state}`, () => {
+      for (const name of Object.keys(HAPPENINGS) as Name[]) {
+        const [happening, now] = HAPPENINGS[name];
+        const expected = { SUCCESS: success, FAILURE: failure, UNFIT: unfit }[FOLLOWS[state][name] ?? "-"] ??
+          FOLLOWS[state][name] ?? "-";
+        const life: Life = LIVES[state];
+        assertEquals(inWords(life, step(life, happening, now, service, 0.5)), expected, `${state}: ${name}`);
+      }
+    });
+  }
+}
+
+/** The life after happenings at their moments. */
+function live(service: Service, ...story: (readonly [Happening["kind"] | Happening, number])[]): Life {
+  return story.reduce<Life>((life, [what, now]) => {
+    const happening = typeof what === "string" ? HAPPENINGS[what as "ready"][0] : what;
+    return step(life, happening, now, service, 0.5).life;
+  }, UNBORN);
+}
+
+const spawned: Happening = { kind: "spawned", pid: 7 };
+const wake: Happening = { kind: "wake" };
+const exited = (exit: Exit): Happening => ({ kind: "exited", exit, lingering: false });
+
+Deno.test("a service without port and check runs after a second and lets others start after three", () => {
+  const service = define();
+  const young = live(service, ["start", 0], [spawned, 5]);
+  assertEquals(nextWake(young, service), 1_005);
+  assertEquals(step(young, wake, 1_004, service, 0).life.kind, "starting");
+  const grown = step(young, wake, 1_005, service, 0).life;
+  assertEquals([grown.kind, nextWake(grown, service)], ["running", 3_005]);
+  assertEquals([satisfies(grown, service, 3_004), satisfies(grown, service, 3_005)], [false, true]);
+});
+
+Deno.test("a service with a port lets others start as soon as it is ready", () => {
+  const service = define({ port: 80 });
+  const life = live(service, ["start", 0], [spawned, 5]);
+  assertEquals([life.kind, satisfies(life, service, 900)], ["starting", false]);
+  assert(satisfies(step(life, { kind: "ready" }, 900, service, 0).life, service, 900));
+});
+
+Deno.test("a task lets others start when it has ended with 0, and only then", () => {
+  const service = define({ kind: "task", restartPolicy: "on-failure" });
+  const running = live(service, ["start", 0], [spawned, 5]);
+  assertEquals([running.kind, satisfies(running, service, 99_999)], ["running", false]);
+  const done = step(running, exited(WELL), 50, service, 0).life;
+  assertEquals([done.kind, done.lastExit, satisfies(done, service, 50)], ["stopped", WELL, true]);
+  const failed = step(running, exited(ILL), 50, service, 0).life;
+  assertEquals([failed.kind, satisfies(failed, service, 50)], ["restarting", false]);
+  assert(!satisfies(step(running, { kind: "stop" }, 50, service, 0).life, service, 50));
+});
+
+Deno.test("a task that restarts always is not started again once it is done", () => {
+  const service = define({ kind: "task", restartPolicy: "always" });
+  assertEquals(live(service, ["start", 0], [spawned, 5], [exited(WELL), 50]).kind, "stopped");
+});
+
+Deno.test("an external service is not spawned, only waited for", () => {
+  const service = define({ kind: "external" });
+  const { life, effects } = step(UNBORN, { kind: "start" }, 0, service, 0);
+  assertEquals([life.kind, effects], ["starting", []]);
+  const late = step(life, wake, 30_000, service, 0).life;
+  assert(late.kind === "failed");
+  assertEquals(late.reason, "was not ready within 30 s");
+});
+
+Deno.test("what is not ready in time is stopped, and that is a failed start", () => {
+  const service = define({ port: 80, timeoutStartMs: 2_000 });
+  const starting = live(service, ["start", 0], [spawned, 5]);
+  assertEquals(nextWake(starting, service), 2_000);
+  const { life, effects } = step(starting, wake, 2_000, service, 0);
+  assertEquals(effects, [{ kind: "signal", signal: "SIGTERM" }]);
+  const ended = step(life, exited({ kind: "killed", signal: "SIGTERM" }), 2_010, service, 0).life;
+  assert(ended.kind === "failed");
+  assertEquals([ended.reason, ended.lastExit], ["was not ready within 2 s", {
+    kind: "killed",
+    signal: "SIGTERM",
+  }]);
+});
+
+Deno.test("SIGKILL follows when the time to stop is over, once", () => {
+  const service = define({ timeoutStopMs: 4_000 });
+  const stopping = step(LIVES.running, { kind: "stop" }, 500, service, 0).life;
+  assertEquals(nextWake(stopping, service), 4_500);
+  assertEquals(step(stopping, wake, 4_499, service, 0).effects, []);
+  const { life, effects } = step(stopping, wake, 4_500, service, 0);
+  assertEquals([effects, nextWake(life, service)], [[{ kind: "signal", signal: "SIGKILL" }], Infinity]);
+  assertEquals(step(life, wake, 99_999, service, 0).effects, []);
+});
+
+Deno.test("the pause before a retry doubles up to its limit, give or take 10 %", () => {
+  const service = define({ retryDelayMs: 1_000, retryDelayMaxMs: 60_000 });
+  const pauses = [1, 2, 3, 4, 5, 6, 7, 8, 1_000].map((attempt) => backoffMs(service, attempt, 0.5));
+  assertEquals(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+  const random = seeded(1);
+  for (let times = 0; times < 1_000; times++) {
+    const attempt = 1 + Math.floor(random() * 12);
+    const [least, pause, most] = [0, random(), 1].map((chance) => backoffMs(service, attempt, chance));
+    const full = Math.min(1_000 * 2 ** (attempt - 1), 60_000);
+    assert(Math.abs(least - 0.9 * full) < 1e-6, `${least} of ${full}`);
+    assert(Math.abs(most - Math.min(1.1 * full, 60_000)) < 1e-6, `${most} of ${full}`);
+    assert(least <= pause && pause <= most);
+  }
+});
+
+Deno.test("failures are counted, delayed ever longer, and end in FAILED", () => {
+  const service = define({
+    restartPolicy: "on-failure",
+    maxRetries: 3,
+    retryDelayMs: 100,
+    timeoutStartMs: 50,
+  });
+  const seen: string[] = [];
+  let life: Life = UNBORN;
+  let now = 0;
+  while (life.kind !== "failed") {
+    life = live2(life, service, now);
+    seen.push(life.kind === "restarting" ? `${life.attempt} in ${life.retryAt - now}` : life.kind);
+    if (life.kind === "restarting") {
+      now = life.retryAt;
+      assertEquals(step(life, wake, now - 1, service, 0.5).life, life);
+      life = step(life, wake, now, service, 0.5).life;
+    }
+  }
+  assertEquals(seen, ["1 in 100", "2 in 200", "3 in 400", "failed"]);
+  assertEquals([life.reason, life.restarts], ["exited with status 1; gave up after 3 retries", 3]);
+
+  function live2(before: Life, service: Service, now: number): Life {
+    return ([{ kind: "start" }, spawned, exited(ILL)] as Happening[])
+      .reduce((life, happening) => step(life, happening, now, service, 0.5).life, before);
+  }
+});
+
+for (
+  const [what, failures, ranMs, attempt] of [
+    ["a first failure", [], 1_000, 1],
+    ["one more within the window", [950_000], 1_000, 2],
+    ["one after those before have left the window", [900_000, 930_000], 1_000, 1],
+    ["one after a run longer than the window", [990_000], 61_000, 1],
+  ] as const
+) {
+  Deno.test(`retries: ${what} is number ${attempt}`, () => {
+    const service = define({ restartPolicy: "always", retryWindowMs: 60_000 });
+    const since = 1_000_000 - ranMs;
+    const before: Life = { ...PAST, failures, kind: "running", pid: 7, since };
+    const { life } = step(before, exited(ILL), 1_000_000, service, 0.5);
+    assert(life.kind === "restarting");
+    assertEquals(life.attempt, attempt);
+  });
+}
+
+Deno.test("a restart after status 0 waits too but does not count as a failure", () => {
+  const service = define({ restartPolicy: "always", retryDelayMs: 500 });
+  const before: Life = { ...PAST, failures: [900], kind: "running", pid: 7, since: 0 };
+  const { life } = step(before, exited(WELL), 1_000, service, 0.5);
+  assert(life.kind === "restarting");
+  assertEquals([life.retryAt, life.attempt, life.failures], [1_500, 0, [900]]);
+});
+
+Deno.test("a failure for good is CRASHED for a critical service that ended, FAILED otherwise", () => {
+  const critical = step(LIVES.running, exited(ILL), 9_000, define(), 0).life;
+  assert(critical.kind === "crashed");
+  assertEquals([critical.exit, critical.ranMs, critical.reason], [ILL, 9_000, "exited with status 1"]);
+  assertEquals(step(LIVES.running, exited(ILL), 9_000, define({ critical: false }), 0).life.kind, "failed");
+});
+
+Deno.test("a start asked for by the user forgets earlier failures", () => {
+  const before: Life = { ...LIVES.failed, failures: [1, 2, 3], restarts: 3 };
+  assertEquals(step(before, { kind: "restart" }, 10, define(), 0).life, { ...UNBORN, restarts: 3 });
+});
+
+for (
+  const [exit, words] of [
+    [{ kind: "exited", code: 3 }, "exited with status 3"],
+    [{ kind: "killed", signal: "SIGKILL" }, "killed by SIGKILL, perhaps out of memory"],
+    [{ kind: "killed", signal: "SIGSEGV" }, "killed by SIGSEGV, an invalid memory access"],
+    [{ kind: "killed", signal: "SIGTERM" }, "killed by SIGTERM, sent by someone else"],
+    [{ kind: "killed", signal: "SIGUSR1" }, "killed by SIGUSR1"],
+  ] as const
+) Deno.test(`an end in words: ${words}`, () => assertEquals(describeExit(exit), words));
+
+for (
+  const [ms, words] of [
+    [0, "0 ms"],
+    [999.4, "999 ms"],
+    [1_000, "1 s"],
+    [1_449, "1.4 s"],
+    [12_345, "12 s"],
+    [59_400, "59 s"],
+    [59_999, "1 min"],
+    [125_000, "2 min 5 s"],
+    [3_600_000, "1 h"],
+    [11_040_000, "3 h 4 min"],
+    [360_000_000, "100 h"],
+  ] as const
+) Deno.test(`a span of ${ms} ms is ${words}`, () => assertEquals(formatSpan(ms), words));
+
+/** Charges of services named as in `graph`, all in one state unless told otherwise. */
+function chargesOf(
+  services: readonly Service[],
+  states: Record<string, readonly [State, Wish]>,
+): Map<string, Charge> {
+  return new Map(services.map((service) => {
+    const [state, wish] = states[service.name];
+    return [service.name, { service, life: LIVES[state], wish }];
+  }));
+}
+
+function dependentsIn(services: readonly Service[]): Map<string, string[]> {
+  return new Map(services.map(({ name }) => [
+    name,
+    services.filter(({ dependencies }) => dependencies.includes(name)).map((other) => other.name),
+  ]));
+}
+
+for (
+  const [what, states, expected] of [
+    [
+      "only what depends on nothing starts first",
+      { db: ["pending", "up"], web: ["pending", "up"], bot: ["pending", "up"] },
+      "db start; web awaited db; bot awaited db",
+    ],
+    [
+      "what depends on a starting service waits",
+      { db: ["starting", "up"], web: ["pending", "up"], bot: ["pending", "up"] },
+      "web awaited db; bot awaited db",
+    ],
+    [
+      "all that depend on a running service start side by side",
+      { db: ["running", "up"], web: ["pending", "up"], bot: ["pending", "up"] },
+      "web start; bot start",
+    ],
+    ["a crashed dependency starts nothing", {
+      db: ["crashed", "up"],
+      web: ["pending", "up"],
+      bot: ["running", "up"],
+    }, "web awaited db"],
+    [
+      "what nothing depends on stops first, side by side",
+      { db: ["running", "down"], web: ["running", "down"], bot: ["starting", "down"] },
+      "bot stop; web stop",
+    ],
+    [
+      "a dependency waits for the last of its dependents",
+      { db: ["running", "down"], web: ["stopped", "down"], bot: ["stopping", "down"] },
+      "",
+    ],
+    ["and stops when all are at rest", {
+      db: ["running", "down"],
+      web: ["stopped", "down"],
+      bot: ["crashed", "down"],
+    }, "db stop"],
+    [
+      "what waits or is delayed is stopped without waiting for anyone",
+      { db: ["restarting", "down"], web: ["running", "down"], bot: ["pending", "down"] },
+      "bot stop; web stop; db stop",
+    ],
+    [
+      "one that is on its way down to start again stays down",
+      { db: ["running", "up"], web: ["recycling", "down"], bot: ["giving up", "down"] },
+      "bot stop; web stop",
+    ],
+    ["a service is restarted alone", {
+      db: ["running", "again"],
+      web: ["running", "up"],
+      bot: ["running", "up"],
+    }, "db restart"],
+    [
+      "what starts meanwhile waits for a dependency that restarts",
+      { db: ["running", "again"], web: ["pending", "up"], bot: ["running", "up"] },
+      "db restart; web awaited db",
+    ],
+    [
+      "a restart of several goes down and up in order",
+      { db: ["running", "again"], web: ["running", "again"], bot: ["running", "up"] },
+      "web restart",
+    ],
+    ["an ended service is started again when asked for", {
+      db: ["running", "up"],
+      web: ["stopped", "again"],
+      bot: ["failed", "again"],
+    }, "bot restart; web restart"],
+    ["nothing is due when all runs", {
+      db: ["running", "up"],
+      web: ["running", "up"],
+      bot: ["stopped", "up"],
+    }, ""],
+  ] as const
+) {
+  Deno.test(`whose turn it is: ${what}`, () => {
+    const services = graph({ db: "", web: "db", bot: "db" }).map((service) => ({ ...service, port: 80 }));
+    const due = decide(chargesOf(services, states), dependentsIn(services), 5_000);
+    const words = due.map(({ name, happening }) =>
+      [name, happening.kind, ...happening.kind === "awaited" ? happening.names : []].join(" ")
+    );
+    assertEquals(words.join("; "), expected);
+  });
+}
+
+for (
+  const [a, b, finished] of [
+    [["stopped", "up"], ["stopped", "up"], true],
+    [["stopped", "up"], ["failed", "up"], true],
+    [["crashed", "up"], ["pending", "up"], true],
+    [["stopped", "up"], ["running", "up"], false],
+    [["stopped", "up"], ["stopping", "down"], false],
+    [["stopped", "up"], ["restarting", "up"], false],
+    [["stopped", "up"], ["stopped", "again"], false],
+  ] as const
+) {
+  Deno.test(`a run with services that are ${a[0]} and ${b[0]} (${b[1]}) is ${finished ? "over" : "not over"}`, () => {
+    assertEquals(isFinished(chargesOf(graph({ a: "", b: "" }), { a, b })), finished);
+  });
+}
+
+Deno.test("an external service alone keeps no run alive", () => {
+  const external = chargesOf([define({ kind: "external" })], { a: ["external", "up"] });
+  assert(isFinished(external));
+});
+
+/**
+ * A supervisor in a made-up world: processes that end, ignore signals, leave others behind or are refused, news that
+ * come late, and wishes at any moment. Time passes from event to event.
+ */
+class World {
+  readonly charges = new Map<string, Charge>();
+  readonly #dependents: Map<string, string[]>;
+  /** The living groups: those that the leader has left live on until they are killed. */
+  readonly groups = new Map<number, { name: string; leader: boolean }>();
+  /** What will be told, and when. */
+  #news: { at: number; name: string; happening: Happening }[] = [];
+  #now = 0;
+  #nextPid = 1;
+  #stopping = false;
+
+  constructor(readonly services: readonly Service[], readonly random: () => number) {
+    for (const service of services) this.charges.set(service.name, { service, life: UNBORN, wish: "up" });
+    this.#dependents = dependentsIn(services);
+    this.settle();
+  }
+
+  pick<T>(choices: readonly T[]): T {
+    return choices[Math.floor(this.random() * choices.length)];
+  }
+
+  #soon(name: string, happening: Happening): void {
+    this.#news.push({ at: this.#now + Math.floor(this.random() * 3_000), name, happening });
+  }
+
+  apply(name: string, happening: Happening): void {
+    const charge = this.charges.get(name)!;
+    const from = charge.life;
+    const { life, effects } = step(from, happening, this.#now, charge.service, this.random());
+    if (happening.kind === "restart" && atRest(from)) charge.wish = "up";
+    charge.life = life;
+    for (const effect of effects) {
+      if (effect.kind === "spawn") this.#spawn(name);
+      else if (life.kind === "stopping") this.#signal(life.pid, effect.signal);
+    }
+  }
+
+  #spawn(name: string): void {
+    const { service } = this.charges.get(name)!;
+    const runsAlready = [...this.groups.values()].some((group) => group.name === name);
+    assert(!runsAlready, `${name} is started a second time`);
+    for (const needed of service.dependencies) {
+      const { life, service } = this.charges.get(needed)!;
+      assert(satisfies(life, service, this.#now), `${name} is started before ${needed} is ready`);
+    }
+    assert(!this.#stopping, `${name} is started while everything is being stopped`);
+    const luck = this.random();
+    if (luck < 0.1) return this.apply(name, { kind: "refused", reason: "no program" });
+    if (luck < 0.2) return this.#soon(name, { kind: "refused", reason: "the port is taken" });
+    const pid = this.#nextPid++;
+    this.groups.set(pid, { name, leader: true });
+    this.apply(name, { kind: "spawned", pid });
+    if (this.random() < 0.8) this.#soon(name, { kind: "ready" });
+  }
+
+  #signal(pid: number, signal: Deno.Signal): void {
+    const group = this.groups.get(pid);
+    if (group === undefined) return;
+    if (signal !== "SIGKILL" && this.random() < 0.3) return; // it takes no notice
+    if (group.leader) this.#end(pid, { kind: "killed", signal }, signal !== "SIGKILL" && this.random() < 0.2);
+    else this.#empty(pid);
+  }
+
+  #end(pid: number, exit: Exit, lingering: boolean): void {
+    const group = this.groups.get(pid)!;
+    group.leader = false;
+    if (!lingering) this.groups.delete(pid);
+    this.#soon(group.name, { kind: "exited", exit, lingering });
+  }
+
+  #empty(pid: number): void {
+    const { name } = this.groups.get(pid)!;
+    this.groups.delete(pid);
+    // It is told after the leader's end, as the owner of a child does it.
+    const told = Math.max(this.#now, ...this.#news.filter((news) => news.name === name).map(({ at }) => at));
+    this.#news.push({ at: told + 10, name, happening: { kind: "emptied" } });
+  }
+
+  settle(): void {
+    for (let rounds = 0;; rounds++) {
+      assertLess(rounds, 1_000, "it never settles");
+      const due = decide(this.charges, this.#dependents, this.#now);
+      if (due.length === 0) return;
+      for (const { name, happening } of due) {
+        if (happening.kind === "start" && this.charges.get(name)!.wish !== "up") break;
+        const { kind } = this.charges.get(name)!.life;
+        const toldToStop = happening.kind === "stop" && (kind === "starting" || kind === "running");
+        const needed = (this.#dependents.get(name) ?? []).filter((other) => this.#runs(other));
+        assert(!toldToStop || !this.#stopping || needed.length === 0, `${name} stops while ${needed} run`);
+        this.apply(name, happening);
+      }
+    }
+  }
+
+  #runs(name: string): boolean {
+    return !atRest(this.charges.get(name)!.life);
+  }
+
+  /** Something happens: time passes, a process ends by itself, someone wishes something. */
+  disturb(): void {
+    const luck = this.random();
+    const leaders = [...this.groups].filter(([, { leader }]) => leader);
+    const name = this.pick(this.services).name;
+    if (luck < 0.15 && leaders.length > 0) {
+      this.#end(this.pick(leaders)[0], this.pick([WELL, ILL]), this.random() < 0.2);
+    } else if (luck < 0.2) {
+      this.apply(name, this.pick([{ kind: "unwell", reason: "ill" }, { kind: "wake" }, { kind: "kill" }]));
+    } else if (luck < 0.35 && !this.#stopping) {
+      const { life } = this.charges.get(name)!;
+      const wish = this.pick<Wish>(["up", "down", "again"]);
+      this.charges.get(name)!.wish = wish === "up" && atRest(life) ? "again" : wish;
+    } else this.pass();
+    this.settle();
+  }
+
+  /** Time passes until the next news or wake-up. */
+  pass(): boolean {
+    const wakes = [...this.charges.values()].map(({ life, service }) => nextWake(life, service) ?? Infinity)
+      .filter((at) => at > this.#now);
+    const next = Math.min(...wakes, ...this.#news.map(({ at }) => at));
+    if (next === Infinity) return false;
+    this.#now = Math.max(this.#now, next);
+    const told = this.#news.filter(({ at }) => at <= this.#now).sort((a, b) => a.at - b.at);
+    this.#news = this.#news.filter(({ at }) => at > this.#now);
+    for (const { name, happening } of told) this.apply(name, happening);
+    for (const name of this.charges.keys()) this.apply(name, { kind: "wake" });
+    return true;
+  }
+
+  stop(): void {
+    this.#stopping = true;
+    for (const charge of this.charges.values()) charge.wish = "down";
+    this.settle();
+  }
+
+  /** Every living group is shown with its PID, and every PID shown lives or its end is on its way. */
+  check(): void {
+    for (const [pid, { name }] of this.groups) {
+      const { life } = this.charges.get(name)!;
+      assert(
+        "pid" in life && life.pid === pid,
+        `PID ${pid} of ${name} runs, but the table says ${life.kind}`,
+      );
+    }
+    for (const [name, { life }] of this.charges) {
+      if (!("pid" in life) || life.pid === null || this.groups.has(life.pid)) continue;
+      const coming = this.#news.some((news) =>
+        news.name === name && (news.happening.kind === "exited" || news.happening.kind === "emptied")
+      );
+      assert(coming, `${name} is shown as ${life.kind} with PID ${life.pid}, which does not run`);
+    }
+  }
+}
+
+Deno.test("whatever happens, what runs and what the table shows are the same (500 seeded worlds)", () => {
+  for (let seed = 1; seed <= 500; seed++) {
+    const random = seeded(seed);
+    const choose = <T>(choices: readonly T[]) => choices[Math.floor(random() * choices.length)];
+    const names = ["db", "cache", "web", "bot", "job"].slice(0, 2 + Math.floor(random() * 4));
+    const services = names.map((name, index) => ({
+      ...define({
+        restartPolicy: choose(["never", "on-failure", "always"]),
+        maxRetries: choose([0, 1, 3]),
+        timeoutStartMs: choose([500, 30_000]),
+        timeoutStopMs: choose([500, 10_000]),
+        kind: choose(["service", "service", "task"]),
+        port: choose([null, 80]),
+        critical: false,
+      }),
+      name,
+      dependencies: names.slice(0, index).filter(() => random() < 0.4),
+    }));
+    const world = new World(services, random);
+    try {
+      for (let times = 0; times < 200; times++) {
+        world.disturb();
+        world.check();
+      }
+      world.stop();
+      world.check();
+      for (let times = 0; times < 1_000 && world.pass(); times++) {
+        world.settle();
+        world.check();
+      }
+      assertEquals(world.groups.size, 0, "something is left running");
+      assert([...world.charges.values()].every(({ life }) => atRest(life)) && isFinished(world.charges));
+    } catch (error) {
+      console.error(`seed ${seed}`);
+      throw error;
+    }
+  }
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 5. Children
+
+/** What a text's lines are, each with its newline, when `\n`, `\r\n` and a lone `\r` end one. */
+function wholeLines(text: string): string {
+  const unified = text.replaceAll(/\r\n?/g, "\n");
+  return unified === "" || unified.endsWith("\n") ? unified : `${unified}\n`;
+}
+
+/** What a cutter gives for chunks, as bytes in a text. */
+function cut(chunks: readonly Uint8Array[]): string[] {
+  const cutter = new LineCutter();
+  const blocks = chunks.map((chunk) => cutter.push(chunk));
+  return [...blocks, cutter.flush()].filter((block) => block !== null).map(binary);
+}
+
+/** Bytes as a text of as many characters. */
+function binary(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 8_192) {
+    text += String.fromCharCode(...bytes.subarray(at, at + 8_192));
+  }
+  return text;
+}
+
+for (
+  const [what, chunks, lines] of [
+    ["a line without a newline at the end gets one", ["a\nb"], "a\nb\n"],
+    ["a line over several chunks is one", ["a", "b", "c\n"], "abc\n"],
+    ["an empty line is one", ["\n\n"], "\n\n"],
+    ["\\r\\n ends one line", ["a\r\nb\r\n"], "a\nb\n"],
+    ["\\r\\n over two chunks ends one line", ["a\r", "\nb\n"], "a\nb\n"],
+    ["\\r\\n over three chunks ends one line", ["a", "\r", "\n", "b"], "a\nb\n"],
+    ["a progress bar's \\r ends a line", ["10%\r20%\r", "done\n"], "10%\n20%\ndone\n"],
+    ["\\r at the very end ends a line", ["50%\r"], "50%\n"],
+    ["\\n\\r are two ends", ["a\n\rb"], "a\n\nb\n"],
+    ["nothing is nothing", [], ""],
+  ] as const
+) {
+  Deno.test(`lines: ${what}`, () =>
+    assertEquals(cut(chunks.map((chunk) => encoder.encode(chunk))).join(""), lines));
+}
+
+Deno.test("lines: however the bytes are chunked, the lines are the same (1,000 seeded flows)", () => {
+  for (let seed = 1; seed <= 1_000; seed++) {
+    const random = seeded(seed);
+    const alphabet = ["\n", "\r", "\r\n", "x", "\xff\x80", "é", "\x1b[31m", "long".repeat(20)];
+    const text = Array.from({ length: random() * 60 }, () => alphabet[Math.floor(random() * alphabet.length)])
+      .join("");
+    const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
+    const chunks: Uint8Array[] = [];
+    for (let at = 0; at < bytes.length;) {
+      const length = 1 + Math.floor(random() * 8);
+      chunks.push(bytes.slice(at, at + length));
+      at += length;
+    }
+    const blocks = cut(chunks);
+    assertEquals(blocks.join(""), wholeLines(binary(bytes)), `seed ${seed}`);
+    assert(blocks.every((block) => block.endsWith("\n")), `seed ${seed}`);
+  }
+});
+
+Deno.test("lines: a chunk's memory may be used again", () => {
+  const cutter = new LineCutter();
+  const memory = encoder.encode("one\ntwo");
+  const block = cutter.push(memory)!;
+  memory.fill(0);
+  assertEquals([decoder.decode(block), decoder.decode(cutter.flush()!)], ["one\n", "two\n"]);
+});
+
+Deno.test("lines: a line of 20 MB stays whole, one without an end does not take all memory", () => {
+  const chunk = new Uint8Array(65_536).fill(120);
+  const cutter = new LineCutter();
+  for (let times = 0; times < 320; times++) assertEquals(cutter.push(chunk), null);
+  assertEquals(cutter.push(encoder.encode("\n"))?.length, 320 * 65_536 + 1);
+  let pushed = 0;
+  let block: Uint8Array | null = null;
+  while (block === null && pushed < 100 * 1024 * 1024) {
+    block = cutter.push(chunk);
+    pushed += chunk.length;
+  }
+  assertEquals(block?.length, pushed + 1);
+});
+
+Deno.test("the last 1,000 lines are kept, however they come, and memory is bounded (100 seeded flows)", () => {
+  for (let seed = 1; seed <= 100; seed++) {
+    const random = seeded(seed);
+    const tail = new Tail();
+    const all: string[] = [];
+    for (let times = 0; times < 200; times++) {
+      const block = Array.from({ length: 1 + Math.floor(random() * 40) }, () => {
+        all.push(`${all.length} ${"x".repeat(random() * 50)}`);
+        return all.at(-1)!;
+      });
+      tail.push(encoder.encode(block.map((line) => `${line}\n`).join("")));
+    }
+    for (const count of [0, 1, 3, 20, 1_000]) {
+      assertEquals(tail.last(count), count === 0 ? [] : all.slice(-count), `seed ${seed}`);
+    }
+    assertLess(tail.last(Infinity).length, 1_200);
+  }
+});
+
+Deno.test("lines of megabytes are kept as far as memory is bounded, the last one always", () => {
+  const tail = new Tail();
+  for (let index = 0; index < 20; index++) tail.push(encoder.encode(`${index}${"x".repeat(1_500_000)}\n`));
+  const kept = tail.last(1_000);
+  assertEquals(kept.at(-1)?.slice(0, 3), "19x");
+  assertLess(kept.reduce((sum, line) => sum + line.length, 0), 6_000_000);
+  tail.push(encoder.encode(`${"y".repeat(30_000_000)}\n`));
+  assertLess(tail.last(1_000).reduce((sum, line) => sum + line.length, 0), 6_000_000);
+});
+
+Deno.test("an empty line and bytes that are not UTF-8 are kept as lines", () => {
+  const tail = new Tail();
+  tail.push(Uint8Array.of(10, 255, 65, 10));
+  assertEquals(tail.last(10), ["", "\ufffdA"]);
+});
+
+for (const hostname of ["127.0.0.1", "0.0.0.0", "::1"]) {
+  Deno.test(`a port that someone listens on at ${hostname} is not free, and is free afterwards`, () => {
+    const listener = Deno.listen({ hostname, port: 0 });
+    const { port } = listener.addr as Deno.NetAddr;
+    assertEquals(isPortFree(port), false);
+    listener.close();
+    assertEquals(isPortFree(port), true);
+  });
+}
+
+const ELSEWHERE = { environment: Deno.env.toObject(), cwd: "/", infrastructure: "/" };
+
+/** Looks once, with a limit that a test machine keeps. */
+function lookAt(probe: Exclude<Health["probe"], { kind: "log" }>, environment: Record<string, string> = {}) {
+  const target = { ...ELSEWHERE, environment: { ...ELSEWHERE.environment, ...environment } };
+  return look(probe, target, 20_000, new AbortController().signal);
+}
+
+for (
+  const [path, body, fault] of [
+    ["/200", null, null],
+    ["/204", null, null],
+    ["/500", null, "answered 500"],
+    ["/404", null, "answered 404"],
+    ["/200", "status: (ok|fine)", null],
+    ["/200", "^status: bad$", "answered without the expected text"],
+    ["/500", "status", "answered 500"],
+  ] as const
+) {
+  Deno.test(`a look by http at ${path}${body === null ? "" : ` for ${body}`} is ${fault ?? "well"}`, async () => {
+    await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, ({ url }) => {
+      const status = Number(new URL(url).pathname.slice(1));
+      return new Response(status === 204 ? null : "status: ok", { status });
+    });
+    const url = "http://127.0.0.1:${PORT}" + path;
+    assertEquals(await lookAt({ kind: "http", url, body }, { PORT: String(server.addr.port) }), fault);
+  });
+}
+
+Deno.test("a look by tcp is well when the port accepts a connection", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const port = String(listener.addr.port);
+  assertEquals(await lookAt({ kind: "tcp", port: "${PORT}" }, { PORT: port }), null);
+  listener.close();
+  assertMatch(await lookAt({ kind: "tcp", port }) ?? "", /refused/i);
+});
+
+Deno.test("a look by tcp finds a service that listens on IPv6 only", async () => {
+  const listener = Deno.listen({ hostname: "::1", port: 0 });
+  assertEquals(await lookAt({ kind: "tcp", port: String(listener.addr.port) }), null);
+  listener.close();
+});
+
+for (
+  const [command, fault] of [
+    ["exit 0", null],
+    ["exit 3", "its check ended with status 3"],
+    [["test", "${ANSWER}", "=", "42"], null],
+    [["python", "-c", "raise SystemExit(4)"], "its check ended with status 4"],
+  ] as const
+) {
+  Deno.test(`a look by the command ${JSON.stringify(command)} is ${fault ?? "well"}`, async () => {
+    assertEquals(await lookAt({ kind: "command", command }, { ANSWER: "42" }), fault);
+  });
+}
+
+Deno.test("a look that takes too long ends in time, with all that it has started", async () => {
+  await using folder = await Folder.make();
+  const command = `echo $$ >${folder.path}/pid; sleep 1000; true`;
+  const fault = await look({ kind: "command", command }, ELSEWHERE, 300, new AbortController().signal);
+  assertEquals(fault, "no answer within 300 ms");
+  const group = Number(await folder.read("pid"));
+  await waitUntil(() => !isAlive(group), "the check is gone");
+  const left = (await outputOf("ps", "-eo", "pgid=,stat=")).split("\n").filter((line) => {
+    const [itsGroup, state] = line.trim().split(/\s+/);
+    return Number(itsGroup) === group && !state.startsWith("Z");
+  });
+  assertEquals(left, []);
+});
+
+Deno.test("a look that is stopped ends at once", async () => {
+  const stop = new AbortController();
+  const looking = look({ kind: "command", command: "sleep 1000" }, ELSEWHERE, LIMIT_MS, stop.signal);
+  stop.abort();
+  assert(await looking !== null);
+});
+
+Deno.test("what a look says holds no value of the environment", async () => {
+  const environment = { TOKEN: "s3cret", PORT: String(freePort()) };
+  const faults = [
+    await lookAt(
+      { kind: "http", url: "http://127.0.0.1:${PORT}/health?token=${TOKEN}", body: null },
+      environment,
+    ),
+    await lookAt({ kind: "http", url: "http://user:${TOKEN}@127.0.0.1:${PORT}/", body: null }, environment),
+    await lookAt({ kind: "command", command: ["${TOKEN}", "x"] }, environment),
+    await lookAt({ kind: "tcp", port: "${TOKEN}" }, environment),
+  ];
+  for (const fault of faults) assert(fault !== null && !fault.includes("s3cret"), fault ?? "well");
+  assertMatch(faults[0] ?? "", /connection refused/i);
+});
+
+/** Runs a shell text as a child and gives what it told. */
+async function childOf(command: string, environment: Record<string, string> = {}) {
+  const told: string[] = [];
+  const ended = Promise.withResolvers<{ exit: Exit; lingering: boolean }>();
+  const emptied = Promise.withResolvers<void>();
+  const pid = startChild({
+    program: "/bin/sh",
+    args: ["-c", command],
+    cwd: "/",
+    environment: { PATH: Deno.env.get("PATH")!, ...environment },
+    port: null,
+  }, {
+    lines: (stream, lines) => told.push(`${stream}: ${binary(lines)}`),
+    room: () => null,
+    exited(exit, lingering) {
+      told.push("exited");
+      ended.resolve({ exit, lingering });
+      if (!lingering) emptied.resolve();
+    },
+    emptied: () => emptied.resolve(),
+  });
+  const { exit, lingering } = await ended.promise;
+  if (lingering) Deno.kill(-pid, "SIGKILL");
+  await emptied.promise;
+  return { pid, exit, lingering, told };
+}
+
+Deno.test("a child leads its own session and group", async () => {
+  const { pid, told } = await childOf("ps -o sid=,pgid= -p $$");
+  assertEquals(told[0].trim().split(/[\s:]+/).slice(1).map(Number), [pid, pid]);
+});
+
+Deno.test("a child gets the environment it is given and nothing else, and no input", async () => {
+  const { told } = await childOf("env | sort | grep -v ^PWD=; cat", { MINE: "1" });
+  assertEquals(told.slice(0, -1).join("").replaceAll("out: ", "").split("\n").filter(Boolean), [
+    "MINE=1",
+    `PATH=${Deno.env.get("PATH")}`,
+  ]);
+});
+
+Deno.test("a child ignores no signals that it did not ask to ignore", async () => {
+  const { told } = await childOf("grep SigIgn /proc/self/status");
+  assertMatch(told[0], /SigIgn:\s*0+\s*$/);
+});
+
+for (
+  const [what, command, exit, told] of [
+    ["a last line without newline", "printf 'one\\ntwo'", WELL, ["out: one\n", "out: two\n", "exited"]],
+    ["both pipes", "echo a; sleep 0.05; echo b >&2; exit 4", { kind: "exited", code: 4 }, [
+      "out: a\n",
+      "err: b\n",
+      "exited",
+    ]],
+    ["bytes that are not UTF-8", "printf '\\377\\200\\n'; kill -SEGV $$", {
+      kind: "killed",
+      signal: "SIGSEGV",
+    }, [
+      "out: \xff\x80\n",
+      "exited",
+    ]],
+  ] as const
+) {
+  Deno.test(`a child's ${what} are told before its end`, async () => {
+    const child = await childOf(command);
+    assertEquals(child.exit, exit);
+    assertEquals(child.told.join("").replaceAll("out: ", ""), told.join("").replaceAll("out: ", ""));
+    assertEquals(child.told.at(-1), "exited");
+  });
+}
+
+Deno.test("a megabyte that was written just before the end is told before the end", async () => {
+  const { told } = await childOf("head -c 1000000 /dev/zero | tr '\\0' x; kill -KILL $$");
+  assertEquals(told.at(-1), "exited");
+  assertEquals(told.slice(0, -1).join("").replaceAll("out: ", "").length, 1_000_001);
+});
+
+Deno.test("an end is told although a grandchild holds the pipes open, and says that some linger", async () => {
+  const { exit, lingering, told } = await childOf("sleep 1000 & printf 'bye'");
+  assertEquals([exit, lingering], [WELL, true]);
+  assertEquals(told, ["out: bye\n", "exited"]);
+});
+
+Deno.test("a process that left the group and keeps the pipes does not hold up the end", async () => {
+  await using folder = await Folder.make();
+  const escape = `setsid sh -c 'echo $$ >${folder.path}/pid; exec sleep 1000' &`;
+  const { lingering } = await childOf(`${escape} until [ -s ${folder.path}/pid ]; do sleep 0.01; done`);
+  Deno.kill(Number(await folder.read("pid")), "SIGKILL");
+  assertEquals(lingering, false);
+});
+
+Deno.test("a variable that is too long for the system is named, without its value", async () => {
+  const failure = await assertRejects(
+    () => childOf("true", { HUGE: "s3cret".repeat(50_000) }),
+    UserError,
+    "HUGE",
+  );
+  assert(!failure.message.includes("s3cret"));
+  await assertRejects(
+    () =>
+      childOf(
+        "true",
+        Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`V${n}`, "x".repeat(100_000)])),
+      ),
+    UserError,
+    "too long",
+  );
+});

@@ -1,0 +1,23 @@
+"""Leaves a process behind that is in no group of ours and keeps the port: escapes.py PORT"""
+import os
+import signal
+import socket
+import sys
+import time
+
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in 0, 1, 2:
+        os.dup2(null, fd)
+    time.sleep(1000)
+    os._exit(0)
+print("escaped", pid, flush=True)
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+while True:
+    signal.pause()

@@ -1,0 +1,50 @@
+"""Answers HTTP on a port: serves.py PORT [SECONDS_BEFORE] [FILE]
+
+A FILE, where there is one, says how it is: "sick" answers 500, "slow" answers after five seconds, "mute" not at all.
+"""
+import http.server
+import os
+import signal
+import sys
+import threading
+import time
+
+port, *rest = sys.argv[1:]
+wait = float(rest[0]) if rest else 0
+file = rest[1] if len(rest) > 1 else None
+asked = [0]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked[0] += 1
+        print("asked", asked[0], self.path, flush=True)
+        mood = open(file).read().strip() if file and os.path.exists(file) else "well"
+        if mood == "slow":
+            time.sleep(5)
+        if mood == "mute":
+            time.sleep(1000)
+        try:
+            self.send_response(500 if mood == "sick" else 200)
+            self.end_headers()
+            self.wfile.write(f"I am {mood}\n".encode())
+        except ConnectionError:
+            pass
+        asked[0] -= 1
+
+    def log_message(self, *args):
+        pass
+
+
+def stop(*_):
+    print("closing", flush=True)
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, stop)
+time.sleep(wait)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(f"listening on {port}", flush=True)
+while True:
+    signal.pause()
