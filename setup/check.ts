@@ -6,6 +6,7 @@
 
 import type * as orchestrator from "../orchestrator.ts";
 import { type Service, ServicesFileError, UserError } from "../services.ts";
+import { referencesIn } from "./env.ts";
 import { portHolder } from "./ports.ts";
 import { isVenvOutdated } from "./venv.ts";
 
@@ -176,16 +177,13 @@ function checkService(
   }
 }
 
-function unsetReferences(service: Service, final: orchestrator.Environment): Set<string> {
+function unsetReferences(service: Service, final: orchestrator.Environment): string[] {
   const { command, health } = service;
   const texts = [service.workingDir, ...Object.values(service.environment)];
   if (typeof command !== "string") texts.push(...command);
   if (health?.probe.kind === "http") texts.push(health.probe.url);
   if (health?.probe.kind === "tcp") texts.push(health.probe.port);
-  const names = texts.flatMap((text) =>
-    Array.from(text.matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g), ([, name]) => name)
-  );
-  return new Set(names.filter((name) => final[name] === undefined));
+  return referencesIn(texts.join("\n")).filter((name) => final[name] === undefined);
 }
 
 const fileAt = (path: string) => stat(path)?.isFile ?? false;

@@ -52,9 +52,6 @@ export function explainEnvironment({ service, process, dotenv, final }: Environm
       ? below[known].from
       : "orchestrator";
     const hidden = below.slice(from === "services file" || from === "orchestrator" ? 0 : known + 1);
-    const references = [...written?.matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g) ?? []].map(([, word]) =>
-      word
-    );
     return {
       name,
       value: maskValue(name, value),
@@ -63,11 +60,16 @@ export function explainEnvironment({ service, process, dotenv, final }: Environm
         value === undefined ? [] : [{ value: maskValue(name, value), from }]
       ),
       line: from === "env file" ? dotenv?.lines?.get(name) ?? null : null,
-      unset: [...new Set(references)].filter((word) => word !== "PORT" && own(final, word) === undefined),
+      unset: referencesIn(written ?? "").filter((word) => word !== "PORT" && own(final, word) === undefined),
     };
   });
   const rank = ({ from }: Explained) => from === "process" ? 1 : 0;
   return explained.sort((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : 1));
+}
+
+/** The names that a text refers to as `${NAME}`, each once. */
+export function referencesIn(text: string): string[] {
+  return [...new Set(Array.from(text.matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g), ([, name]) => name))];
 }
 
 /** An explanation as text, one variable a line, followed by what it hides. */
