@@ -85,9 +85,10 @@ export async function checkInfrastructure({ home, config, look }: CheckInput): P
 export function checkText({ findings, services }: CheckReport): string {
   const count = (level: Finding["level"]) => findings.filter((finding) => finding.level === level).length;
   const lines = findings.map(({ level, about, text }) => `${level}: ${about}: ${text}`);
+  const checked = `${services} service${services === 1 ? "" : "s"} checked`;
   const sum = findings.length === 0
-    ? `Nothing to mend: ${services} services can start.`
-    : `${count("error")} to mend, ${count("warning")} to know; ${services} services checked.`;
+    ? `Nothing to mend; ${checked}.`
+    : `${count("error")} to mend, ${count("warning")} to know; ${checked}.`;
   return [...lines, sum].join("\n");
 }
 

@@ -42,7 +42,7 @@ Deno.test("a folder in order has nothing to mend, and its status is 0", async ()
     ),
     "main.py": "",
   });
-  assertEquals([text, status], ["Nothing to mend: 3 services can start.", 0]);
+  assertEquals([text, status], ["Nothing to mend; 3 services checked.", 0]);
 });
 
 Deno.test("everything that would fail is found at once, and the status is 2", async () => {
