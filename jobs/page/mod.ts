@@ -54,6 +54,8 @@ const policy = Promise.all([policyHash(style), policyHash(script)]).then(([style
   pageHeaders(`style-src ${style}; script-src ${script}; connect-src 'self'`)
 );
 
+const packed = new Response(new Blob([html]).stream().pipeThrough(new CompressionStream("gzip"))).bytes();
+
 /** The page at `/`. */
 export function pageRoutes(): Route[] {
   return [{
@@ -63,6 +65,13 @@ export function pageRoutes(): Route[] {
     group: "Public",
     summary: "The page: jobs, workers and load, after signing in with a client token",
     answers: { 200: { description: "The page", type: "text/html" } },
-    handle: async () => new Response(html, { headers: await policy }),
+    async handle({ request }) {
+      const headers = new Headers(await policy);
+      headers.set("Vary", "Accept-Encoding");
+      const accepted = request.headers.get("accept-encoding") ?? "";
+      if (!/\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(accepted)) return new Response(html, { headers });
+      headers.set("Content-Encoding", "gzip");
+      return new Response(await packed, { headers });
+    },
   }];
 }

@@ -303,18 +303,25 @@ export function drawGraph(graph, walk, status) {
   );
 }
 
-/** A plot of the last minutes; the first series is filled. Samples come one a second. */
-export function drawPlot(title, unit, samples, series) {
+/** A plot of the last minutes; the first series is filled. Samples come one a second; each point is a mean of some. */
+export function drawPlot(title, unit, { samples, series, meanSeconds }) {
   const spanSeconds = 300;
+  const mean = (key, at) => {
+    const some = samples.slice(Math.max(0, at + 1 - meanSeconds), at + 1);
+    return some.reduce((sum, sample) => sum + sample[key], 0) / some.length;
+  };
   const end = samples[samples.length - 1]?.seconds ?? 0;
-  const peak = Math.max(1, ...series.flatMap(({ key }) => samples.map((sample) => sample[key])));
+  const points = samples.map((sample, at) => ({
+    x: (600 - (end - sample.seconds) * 600 / spanSeconds).toFixed(1),
+    values: series.map(({ key }) => mean(key, at)),
+  })).filter(({ x }) => x >= 0);
+  const peak = Math.max(1, ...points.flatMap(({ values }) => values));
   const step = 10 ** Math.floor(Math.log10(peak));
   const top = [1, 2, 5, 10].map((times) => times * step).find((limit) => limit >= peak);
-  const x = (sample) => (600 - (end - sample.seconds) * 600 / spanSeconds).toFixed(1);
-  const y = (value) => (100 - value * 96 / top).toFixed(1);
-  const shown = samples.filter((sample) => end - sample.seconds <= spanSeconds);
-  const lineOf = (key) => shown.map((sample) => `${x(sample)} ${y(sample[key])}`).join("L");
-  const now = series.map(({ key, name }) => `${name} ${shown[shown.length - 1]?.[key] ?? 0}`);
+  const lineOf = (index) =>
+    points.map(({ x, values }) => `${x} ${(100 - values[index] * 96 / top).toFixed(1)}`).join("L");
+  const last = points[points.length - 1]?.values;
+  const now = series.map(({ name }, index) => `${name} ${Math.round((last?.[index] ?? 0) * 10) / 10}`);
   return make(
     "figure.card.plot",
     make(
@@ -329,16 +336,16 @@ export function drawPlot(title, unit, samples, series) {
         "svg:svg",
         {
           role: "img",
-          "aria-label": `${title}, last five minutes. Now: ${now.join(", ")}. Most: ${peak}.`,
+          "aria-label": `${title}, last five minutes. Now: ${now.join(", ")}. Most: ${
+            Math.round(peak * 10) / 10
+          }.`,
           viewBox: "0 0 600 100",
           preserveAspectRatio: "none",
         },
         make("svg:path.grid", { d: "M0 4H600M0 52H600M0 99.5H600" }),
-        shown.length > 1 && series.map(({ key }, index) => [
-          index === 0 && make("svg:path.area", {
-            d: `M${x(shown[0])} 100L${lineOf(key)}V100z`,
-          }),
-          make(`svg:path.line.s${index}`, { d: `M${lineOf(key)}` }),
+        points.length > 1 && series.map((_, index) => [
+          index === 0 && make("svg:path.area", { d: `M${points[0].x} 100L${lineOf(index)}V100z` }),
+          make(`svg:path.line.s${index}`, { d: `M${lineOf(index)}` }),
         ]),
       ),
       make(
@@ -586,15 +593,17 @@ export function page() {
     return make("time", { datetime: text, title: at.toLocaleString() }, shown);
   };
   const span = (ms) =>
-    ms < 1000 && ms % 1000 !== 0
+    ms < 1000
       ? `${Math.max(0, Math.round(ms))} ms`
       : ms < 60_000
-      ? `${(ms / 1000).toFixed(ms < 10_000 && ms % 1000 ? 1 : 0)} s`
+      ? `${(ms / 1000).toFixed(ms < 10_000 && ms % 1000 !== 0 ? 1 : 0)} s`
       : ms < 3_600_000
-      ? `${Math.floor(ms / 60_000)} min ${Math.round(ms / 1000) % 60} s`
+      ? `${Math.floor(ms / 60_000)} min ${Math.floor(ms / 1000) % 60} s`
       : `${(ms / 3_600_000).toFixed(1)} h`;
-  const ago = (text) =>
-    `${span(Math.max(0, Math.round((Date.now() + state.skewMs - Date.parse(text)) / 1000)) * 1000)} ago`;
+  const ago = (text) => {
+    const seconds = Math.round((Date.now() + state.skewMs - Date.parse(text)) / 1000);
+    return seconds < 1 ? "now" : `${span(seconds * 1000)} ago`;
+  };
   const pill = (status) => make(`span.pill.${status}`, words[status] ?? status);
   const jobLink = (id) => make("a", { href: `#/jobs/${encodeURIComponent(id)}` }, id);
 
@@ -876,14 +885,22 @@ export function page() {
       make("h1.unseen", "Workers and load"),
       make(
         "div.plots",
-        drawPlot("Queue depth", "tasks", samples, [
-          { key: "queued", name: "waiting" },
-          { key: "held", name: "at workers" },
-        ]),
-        drawPlot("Throughput", "jobs a second", samples, [
-          { key: "ended", name: "ended" },
-          { key: "submitted", name: "submitted" },
-        ]),
+        drawPlot("Queue depth", "tasks", {
+          samples,
+          meanSeconds: 1,
+          series: [
+            { key: "queued", name: "waiting" },
+            { key: "held", name: "at workers" },
+          ],
+        }),
+        drawPlot("Throughput", "jobs a second, mean of 10 s", {
+          samples,
+          meanSeconds: 10,
+          series: [
+            { key: "ended", name: "ended" },
+            { key: "submitted", name: "submitted" },
+          ],
+        }),
       ),
       queues.length > 0 && make(
         "div.card.scroll",

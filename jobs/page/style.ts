@@ -93,3 +93,15 @@ dialog .row{margin-top:1.2rem;justify-content:end}dialog::backdrop{background:rg
 header{padding:.5rem .7rem;gap:.4rem .6rem}header .quiet{padding:.45rem .3rem}.split>section,.load{padding:.9rem .8rem}}
 @media(prefers-reduced-motion:no-preference){.live.on::before{animation:pulse 2s infinite}@keyframes pulse{50%{opacity:.35}}}
 `;
+
+export const docsStyle = `
+body{display:grid;grid-template-columns:minmax(15rem,20rem) minmax(0,60rem);min-height:100dvh}
+nav{border-right:1px solid var(--line);padding:1.2rem;height:100dvh;overflow:auto;position:sticky;top:0;font-size:.86rem}
+nav h2{margin:1rem 0 .2rem}nav h2 a{color:inherit;text-decoration:none}nav li a{text-decoration:none;overflow-wrap:anywhere}
+main{padding:1.2rem}main>p,main>ul{margin:.6rem 0}main>h2{margin-top:1.8rem}
+h4{font-size:.82rem;color:var(--dim);margin:.7rem 0 .2rem}
+h3{font-size:1rem;margin-bottom:.3rem}.method{color:var(--accent)}
+.card li{padding:.12rem 0;overflow-wrap:anywhere}.fields{margin-left:.4rem;padding-left:.9rem;border-left:2px solid var(--line)}
+:target{scroll-margin-top:1rem}section:target{border-color:var(--accent)}
+@media(max-width:52rem){body{display:block}nav{position:static;height:auto;max-height:40dvh;border:0;border-bottom:1px solid var(--line)}}
+`;

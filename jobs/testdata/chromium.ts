@@ -1,6 +1,6 @@
 /**
  * Drives a headless Chromium over its DevTools protocol, as far as tests of pages need it: one browser, one profile in
- * a temporary folder, one page. Both are gone when it is disposed.
+ * a temporary folder, one page. All are gone when it is disposed.
  */
 
 /** Where Chromium is, or undefined where it is not installed. */
@@ -33,6 +33,7 @@ export class Page implements AsyncDisposable {
   /** What the page or the browser complained about. */
   readonly complaints: string[] = [];
   readonly #waiting = new Map<number, { resolve: (result: Json) => void; reject: (error: Error) => void }>();
+  readonly #closed = Promise.withResolvers<void>();
   #lastId = 0;
   #session: string | undefined;
 
@@ -44,13 +45,18 @@ export class Page implements AsyncDisposable {
   ) {
     socket.onmessage = ({ data }) => this.#take(JSON.parse(String(data)));
     socket.onclose = () => {
+      this.#closed.resolve();
       for (const { reject } of this.#waiting.values()) reject(new Error("The browser is gone."));
       this.#waiting.clear();
     };
   }
 
   /** Starts a browser. @throws when it does not come up within 30 s. */
-  static async open(program: string, size: { width: number; height: number }): Promise<Page> {
+  static async open(size = { width: 1280, height: 860 }): Promise<Page> {
+    const program = findChromium();
+    if (program === undefined) {
+      throw new Error("Chromium is not in PATH; install your system's package (chromium) and try again.");
+    }
     const profile = await Deno.makeTempDir({ prefix: "chromium-" });
     const child = new Deno.Command(program, {
       args: [
@@ -265,6 +271,7 @@ export class Page implements AsyncDisposable {
     // It may be gone already; what counts is that it is gone afterwards.
     await Promise.race([this.send("Browser.close").catch(() => {}), this.child.status]);
     await endBrowser(this.child, this.chatter, this.profile);
+    await this.#closed.promise;
   }
 }
 
