@@ -344,9 +344,8 @@ function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
 }
 
 function dispatch(draft: Draft, task: OpenTask, transitions: Transitions, rules: Rules): void {
-  const { id, spec, dispatchedAt } = task;
   draft.job = enter(draft.job, { status: "waiting_for_worker", task, transitions }, {
-    lastTask: { id, spec, transitions, dispatchedAt },
+    lastTask: undefined,
     progress: undefined,
   });
   queueTask(draft, task, rules);
@@ -435,6 +434,13 @@ function giveUp(draft: Draft, verdict: Verdict, transitions: Transitions, rules:
   else endJob(draft, verdict.status, verdict.error, rules);
 }
 
+// The task that a job leaves, for those who look at it later.
+function lastTaskOf(job: Job, workerId: string | undefined): JobFacts["lastTask"] {
+  if (job.status !== "waiting_for_worker") return job.lastTask;
+  const { id, spec, dispatchedAt } = job.task;
+  return { id, spec, transitions: job.transitions, dispatchedAt, workerId };
+}
+
 /** How the answer to a result is called. */
 export type ResultStatus =
   | "result_accepted_success"
@@ -461,8 +467,7 @@ export function taskAnswered(draft: Draft, task: HeldTask, outcome: Outcome, rul
   if (job.status !== "waiting_for_worker") throw new Error(`Job ${job.id} waits for no task.`);
   draft.note("task_finished", rules, { ...event, attempt_number: job.task.retries + 1 });
   const { transitions } = job;
-  const lastTask = job.lastTask === undefined ? undefined : { ...job.lastTask, workerId: task.workerId };
-  draft.job = { ...job, lastTask };
+  draft.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
   if (outcome.status === "failure") {
     const verdict = verdictOn(outcome.error, job.task.retries, rules);
     if (verdict !== undefined) giveUp(draft, verdict, transitions, rules);
@@ -521,7 +526,7 @@ function retryTask(
   const next = nextAttempt(task, rules);
   draft.job = enter(draft.job, { status: "waiting_for_worker", task: next, transitions }, {
     error,
-    lastTask: { id: next.id, spec: next.spec, transitions, dispatchedAt: rules.wall },
+    lastTask: undefined,
     progress: undefined,
   });
   draft.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
@@ -600,6 +605,7 @@ export function taskTimedOut(draft: Draft, task: Task, rules: Rules): void {
     };
     joinBranches(draft, rules);
   } else if (job.status === "waiting_for_worker") {
+    draft.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
     giveUp(draft, { status: "failed", error }, job.transitions, rules);
   }
 }
@@ -662,6 +668,10 @@ export function childEnded(draft: Draft, child: Job, rules: Rules): void {
 export function cancelled(draft: Draft, tasks: readonly Task[], rules: Rules): void {
   const { job } = draft;
   draft.note("cancel_requested", rules);
+  draft.job = {
+    ...job,
+    lastTask: lastTaskOf(job, tasks.find((task) => task.workerId !== undefined)?.workerId),
+  };
   for (const task of tasks) draft.withdraw.push(task.id);
   const transitions = "transitions" in job ? job.transitions : {};
   if (Object.hasOwn(transitions, "cancelled")) {

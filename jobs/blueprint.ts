@@ -151,7 +151,7 @@ export class StateMachineBlueprint {
   /** Initial values of its data stores. */
   readonly dataStores = new Map<string, JsonObject>();
   /** Arrows seen at run time from states that declare no ways out. */
-  readonly #seen = new Map<string, Edge>();
+  readonly #seen = new Map<string, Map<string, Set<string>>>();
 
   /** @throws BlueprintError when the name or endpoint cannot be used. */
   constructor(options: { name: string; apiEndpoint?: string; apiVersion?: string }) {
@@ -252,8 +252,11 @@ export class StateMachineBlueprint {
   /** Notes an arrow that a handler without declared ways out has taken, for the drawing. */
   noteEdge(from: string, to: string, label: string): void {
     if (this.states.get(from)?.to !== undefined) return;
-    const key = `${from}\0${to}\0${label}`;
-    if (!this.#seen.has(key)) this.#seen.set(key, { from, to, label });
+    let labels = this.#seen.get(from);
+    if (labels === undefined) this.#seen.set(from, labels = new Map());
+    const targets = labels.get(label);
+    if (targets === undefined) labels.set(label, new Set([to]));
+    else targets.add(to);
   }
 
   /** All arrows that are known: declared ones, and those seen at run time. */
@@ -261,7 +264,10 @@ export class StateMachineBlueprint {
     const declared = [...this.states.values()].flatMap((state) =>
       Object.entries(state.to ?? {}).map(([label, to]) => ({ from: state.name, to, label }))
     );
-    return [...declared, ...this.#seen.values()];
+    const seen = [...this.#seen].flatMap(([from, labels]) =>
+      [...labels].flatMap(([label, targets]) => [...targets].map((to) => ({ from, to, label })))
+    );
+    return [...declared, ...seen];
   }
 
   /** The graph in Graphviz' language. */

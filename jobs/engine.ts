@@ -34,6 +34,7 @@ import {
   type StateMachineBlueprint,
   type TaskRequest,
 } from "./blueprint.ts";
+import { Arrivals } from "./body.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { type Config, ConfigError } from "./config.ts";
 import { Handout } from "./handout.ts";
@@ -193,6 +194,8 @@ export class OrchestratorEngine implements AsyncDisposable {
   readonly metrics = new Metrics();
   readonly workers: Workers;
   readonly handout: Handout;
+  /** Bodies of requests that are on their way. */
+  readonly arrivals: Arrivals;
   guard: Guard = new Guard([], [], undefined);
   readonly clock: Clock;
   readonly log: Log;
@@ -225,6 +228,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     this.clock = options.clock ?? systemClock;
     this.log = options.log ?? (() => {});
     this.workers = new Workers(storage, config.healthCheckMs * 2, (id) => this.guard.grant(id)?.cost);
+    this.arrivals = new Arrivals(config.bodyTimeoutMs);
     this.handout = new Handout(storage, this.workers, () => this.now(), (task) => this.#taken(task));
   }
 
@@ -426,7 +430,6 @@ export class OrchestratorEngine implements AsyncDisposable {
       resultTimeoutMs: more.resultTimeoutMs,
       webhook: more.webhookUrl === undefined ? undefined : { url: more.webhookUrl, tries: 0 },
     }, wall);
-    const month = new Date(wall).toISOString().slice(0, 7);
     let outcome: CommitOutcome;
     if (more.idempotencyKey === undefined && client.monthlyAttempts === undefined) {
       outcome = await this.#advance(draft);
@@ -437,7 +440,9 @@ export class OrchestratorEngine implements AsyncDisposable {
         const fingerprint = digest(`${blueprint.name}\n${JSON.stringify(data)}`);
         admission.idempotency = { key: more.idempotencyKey, fingerprint };
       }
-      if (client.monthlyAttempts !== undefined) admission.quota = { month, limit: client.monthlyAttempts };
+      if (client.monthlyAttempts !== undefined) {
+        admission.quota = { month: monthOf(wall), limit: client.monthlyAttempts };
+      }
       draft.admission = admission;
       outcome = await this.#save([draft], this.now() + LEASE_MS);
       if (outcome.kind === "done") {
@@ -449,7 +454,7 @@ export class OrchestratorEngine implements AsyncDisposable {
       }
     }
     if (outcome.kind === "over-quota") {
-      const next = new Date(`${month}-01T00:00:00Z`);
+      const next = new Date(`${monthOf(wall)}-01T00:00:00Z`);
       next.setUTCMonth(next.getUTCMonth() + 1);
       return { kind: "over-quota", retryAfterSeconds: Math.ceil((next.getTime() - wall) / 1000) };
     }
@@ -764,15 +769,21 @@ export class OrchestratorEngine implements AsyncDisposable {
     return true;
   }
 
-  /** The next task for a worker; undefined when none came in time. */
-  async poll(workerId: string, signal: AbortSignal, waitMs: number): Promise<HeldTask | undefined> {
+  /** The next task for a worker that comes within `waitMs`; `signal` tells when it is not there any longer. */
+  async poll(
+    workerId: string,
+    signal: AbortSignal | undefined,
+    waitMs: number,
+  ): Promise<HeldTask | undefined> {
     const worker = this.workers.get(workerId);
-    if (worker === undefined) {
-      await this.clock.sleep(waitMs, AbortSignal.any([signal, this.#stopping.signal]));
-      return undefined;
+    if (worker !== undefined) {
+      await this.workers.seen(worker, this.now(), this.clock.wall());
+      return await this.handout.poll(worker, signal, waitMs);
     }
-    await this.workers.seen(worker, this.now(), this.clock.wall());
-    return await this.handout.poll(worker, signal, waitMs);
+    if (signal !== undefined) {
+      await this.clock.sleep(waitMs, AbortSignal.any([signal, this.#stopping.signal]));
+    }
+    return undefined;
   }
 
   #taken(task: HeldTask): void {
@@ -1127,6 +1138,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     for (let second = 1; !signal.aborted; second++) {
       await this.clock.sleep(TICK_MS, signal);
       if (signal.aborted) return;
+      this.arrivals.look();
       try {
         const shared = await this.storage.time(this.now());
         if (shared > this.now()) this.#offset += shared - this.now();
@@ -1183,6 +1195,11 @@ function newChild(job: Job): Draft {
   const draft = new Draft(job, 0);
   draft.history.push({ event_type: "job_created", timestamp: job.createdAt, state: job.state });
   return draft;
+}
+
+// Quotas follow the calendar's months, in UTC.
+function monthOf(wall: number): string {
+  return new Date(wall).toISOString().slice(0, 7);
 }
 
 /** What an error says, without its stack. */

@@ -37,18 +37,22 @@ export class Handout {
   }
 
   /** The first task for a worker that is there or comes within `waitMs`. Takes none once `signal` is aborted. */
-  async poll(worker: LiveWorker, signal: AbortSignal, waitMs: number): Promise<HeldTask | undefined> {
+  async poll(
+    worker: LiveWorker,
+    signal: AbortSignal | undefined,
+    waitMs: number,
+  ): Promise<HeldTask | undefined> {
     for (;;) {
       const epoch = this.#epoch;
       const task = await this.storage.take(worker.ask, this.now());
       if (task !== undefined) {
         this.taken(task);
         this.#served(worker.id);
-        if (!signal.aborted) return task;
+        if (!signal?.aborted) return task;
         await this.returned(task);
         return undefined;
       }
-      if (signal.aborted || this.#isClosed || waitMs <= 0) return undefined;
+      if (signal?.aborted || this.#isClosed || waitMs <= 0) return undefined;
       if (epoch === this.#epoch) break;
       worker = this.workers.get(worker.id) ?? worker;
     }
@@ -57,7 +61,7 @@ export class Handout {
         if (waiter.isOver) return;
         waiter.isOver = true;
         clearTimeout(timer);
-        signal.removeEventListener("abort", leave);
+        signal?.removeEventListener("abort", leave);
         this.#remove(waiter);
         resolve(task);
       };
@@ -70,7 +74,7 @@ export class Handout {
         isAsking: false,
       };
       const timer = setTimeout(leave, waitMs);
-      signal.addEventListener("abort", leave);
+      signal?.addEventListener("abort", leave);
       this.#add(waiter);
     });
   }

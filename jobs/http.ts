@@ -10,6 +10,7 @@ import { BlueprintError, type StateMachineBlueprint } from "./blueprint.ts";
 import { ConfigError } from "./config.ts";
 import { type OrchestratorEngine, type Submission, textOf } from "./engine.ts";
 import type { Job, JsonObject, JsonValue, Status } from "./job.ts";
+import { drain, readText } from "./body.ts";
 import { BodyError, isObject, parseBody } from "./json.ts";
 import { openapiRoutes } from "./openapi.ts";
 import { pageRoutes } from "./page/mod.ts";
@@ -45,8 +46,6 @@ export interface Call {
   query: URLSearchParams;
   /** Set on routes with access `client`. */
   client?: Client;
-  /** Resolves when the answer was sent, rejects when its connection was gone. */
-  completed: Promise<void>;
 }
 
 /** One row of the route table. */
@@ -79,8 +78,6 @@ class Refusal extends Error {
 }
 
 const JSON_TYPE = { "content-type": "application/json" };
-/** Bodies that are refused are read to their end up to this size, so that the refusal is not lost in a reset connection. */
-const DRAIN_BYTES = 64 << 20;
 const SERVER_EVENTS_PING_MS = 15_000;
 const LIST_LIMIT = 1000;
 const SMALL_RESULT_BYTES = 16 << 10;
@@ -101,7 +98,7 @@ export function serve(engine: OrchestratorEngine): Server {
       engine.log("ERROR", "Request failed", { error: textOf(error) });
       return refuse(500, "Internal Server Error");
     },
-  }, (request, info) => answer(request, info.completed));
+  }, answer);
   const { port } = server.addr;
   const host = engine.config.host === "0.0.0.0" || engine.config.host === "::"
     ? "localhost"
@@ -128,8 +125,14 @@ function refuse(status: number, error: string, headers: Record<string, string> =
 
 interface Node {
   children: Map<string, Node>;
-  parameter?: { name: string; node: Node };
-  routes: Map<string, Route>;
+  parameter?: Node;
+  routes: Map<string, Place>;
+}
+
+/** A route and the names of the parameters in its path. */
+interface Place {
+  route: Route;
+  names: string[];
 }
 
 function emptyNode(): Node {
@@ -138,41 +141,45 @@ function emptyNode(): Node {
 
 function addRoute(root: Node, path: string, route: Route): void {
   let node = root;
+  const names: string[] = [];
   for (const segment of path.split("/").slice(1)) {
     const name = /^\{(\w+)\}$/.exec(segment)?.[1];
     if (name !== undefined) {
-      node.parameter ??= { name, node: emptyNode() };
-      node = node.parameter.node;
+      names.push(name);
+      node = node.parameter ??= emptyNode();
     } else {
       let child = node.children.get(segment);
       if (child === undefined) node.children.set(segment, child = emptyNode());
       node = child;
     }
   }
-  node.routes.set(route.method, route);
+  node.routes.set(route.method, { route, names });
 }
 
-// A fixed segment goes before a parameter, also when only the parameter's side knows the method.
-function findNodes(
+// The place for a method below a node; `values` receives the parameters. A fixed segment goes before a parameter.
+function findPlace(
   node: Node,
   segments: readonly string[],
   index: number,
+  method: string,
   values: string[],
-): [Node, string[]][] {
-  if (index === segments.length) return [[node, values]];
-  const found: [Node, string[]][] = [];
+): Place | undefined {
+  if (index === segments.length) return node.routes.get(method);
   const child = node.children.get(segments[index]);
-  if (child !== undefined) found.push(...findNodes(child, segments, index + 1, values));
-  if (node.parameter !== undefined && segments[index] !== "") {
-    found.push(...findNodes(node.parameter.node, segments, index + 1, [...values, segments[index]]));
-  }
-  return found;
+  const found = child && findPlace(child, segments, index + 1, method, values);
+  if (found !== undefined || node.parameter === undefined || segments[index] === "") return found;
+  values.push(segments[index]);
+  const below = findPlace(node.parameter, segments, index + 1, method, values);
+  if (below === undefined) values.pop();
+  return below;
 }
 
-/** Answers requests for an engine. `completed` tells when an answer was sent. */
+const METHODS = ["GET", "POST", "PATCH", "DELETE"];
+
+/** Answers requests for an engine. */
 export function handler(
   engine: OrchestratorEngine,
-): (request: Request, completed?: Promise<void>) => Promise<Response> {
+): (request: Request) => Promise<Response> {
   const root = emptyNode();
   const table = routes(engine);
   const versions = new Set([...engine.blueprints.values()].map((blueprint) => blueprint.apiVersion ?? ""));
@@ -188,30 +195,27 @@ export function handler(
     const { apiVersion, apiEndpoint } = blueprint;
     addRoute(root, `/api${apiVersion ? `/${apiVersion}` : ""}${apiEndpoint}`, submission(engine, blueprint));
   }
-  return async (request, completed = Promise.resolve()) => {
+  return async (request) => {
     try {
       const { url } = request;
       const start = url.indexOf("/", url.indexOf("//") + 2);
       const mark = url.indexOf("?", start);
       const path = mark === -1 ? url.slice(start) : url.slice(start, mark);
-      const segments = path.split("/").slice(1);
-      const found = findNodes(root, segments, 0, []);
+      const segments = path.split("/");
+      const values: string[] = [];
       const method = request.method === "HEAD" ? "GET" : request.method;
-      const hit = found.find(([node]) => node.routes.has(method));
-      if (hit === undefined) {
+      const place = findPlace(root, segments, 1, method, values);
+      if (place === undefined) {
         await drain(request);
-        const allowed = [...new Set(found.flatMap(([node]) => [...node.routes.keys()]))];
+        const allowed = METHODS.filter((other) => findPlace(root, segments, 1, other, []) !== undefined);
         if (allowed.length === 0) return refuse(404, "404: Not Found");
         return refuse(405, "405: Method Not Allowed", { allow: allowed.join(", ") });
       }
-      const [node, values] = hit;
-      const route = node.routes.get(method);
-      if (route === undefined) return refuse(404, "404: Not Found");
+      const { route } = place;
       const call: Call = {
         request,
-        params: values.length === 0 ? NOTHING : named(route.path, values),
+        params: values.length === 0 ? NOTHING : named(place.names, values),
         query: mark === -1 ? NO_QUERY : new URLSearchParams(url.slice(mark + 1)),
-        completed,
       };
       if (route.access === "client") call.client = clientOf(engine, request);
       return await route.handle(call);
@@ -234,12 +238,12 @@ export function handler(
 const NOTHING: Record<string, string> = {};
 const NO_QUERY = new URLSearchParams();
 
-function named(path: string, values: readonly string[]): Record<string, string> {
+function named(names: readonly string[], values: readonly string[]): Record<string, string> {
   const params: Record<string, string> = {};
-  let index = 0;
-  for (const [, name] of path.matchAll(/\{(\w+)\}/g)) {
+  for (const [index, name] of names.entries()) {
+    const value = values[index];
     try {
-      params[name] = decodeURIComponent(values[index++]);
+      params[name] = value.includes("%") ? decodeURIComponent(value) : value;
     } catch (error) {
       if (error instanceof URIError) throw new Refusal(400, "The path is not valid UTF-8.");
       throw error;
@@ -298,73 +302,6 @@ class RateLimit {
 
 // ---- Bodies ---------------------------------------------------------------------------------------------------------
 
-const UTF8 = new TextDecoder("utf-8", { fatal: true });
-
-// Reads a body that is neither too large nor too slow.
-async function readText(request: Request, limit: number, timeoutMs: number): Promise<string> {
-  const length = request.headers.get("content-length");
-  if (length !== null && Number(length) > limit) {
-    await drain(request);
-    throw new BodyError(413, `The body is larger than the ${limit} bytes that are allowed here`);
-  }
-  if (request.body === null) return "";
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => late.reject(new BodyError(408, "The body did not arrive in time")),
-    timeoutMs,
-  );
-  try {
-    const reading = length !== null ? request.bytes() : readStream(request.body, limit);
-    const bytes = await Promise.race([reading, late.promise]);
-    return UTF8.decode(bytes);
-  } catch (error) {
-    if (error instanceof BodyError) throw error;
-    // Broken chunks, a closed connection, bytes that are not UTF-8.
-    throw new BodyError(400, "Invalid JSON body");
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function readStream(stream: ReadableStream<Uint8Array>, limit: number): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for await (const part of stream) {
-    size += part.length;
-    if (size > limit) {
-      throw new BodyError(413, `The body is larger than the ${limit} bytes that are allowed here`);
-    }
-    parts.push(part);
-  }
-  const bytes = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-
-// A refusal that is sent before the body was read gets lost when the connection is reset.
-async function drain(request: Request): Promise<void> {
-  if (request.body === null || request.bodyUsed) return;
-  if (Number(request.headers.get("content-length") ?? Infinity) > DRAIN_BYTES) return;
-  const reader = request.body.getReader();
-  let size = 0;
-  const timer = setTimeout(() => void reader.cancel().catch(() => {}), 5_000);
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      size += value?.length ?? 0;
-      if (done || size > DRAIN_BYTES) return;
-    }
-  } catch {
-    // It broke off: there is nobody left to answer.
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 function check<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
@@ -405,7 +342,7 @@ function submission(engine: OrchestratorEngine, blueprint: StateMachineBlueprint
       ...UNAUTHORIZED,
     },
     async handle({ request, client, query }) {
-      const text = await readText(request, config.maxSubmissionBytes, config.bodyTimeoutMs);
+      const text = await readText(request, config.maxSubmissionBytes, engine.arrivals);
       const data = parseBody(text, config.maxDepth, true);
       if (!isObject(data)) throw new BodyError(400, "Invalid JSON body: it must be an object");
       if (client === undefined) throw new Refusal(401, "Unauthorized: Invalid token");
@@ -572,8 +509,8 @@ async function own(
 }
 
 async function approve(engine: OrchestratorEngine, call: Call, secret?: string): Promise<Response> {
-  const { maxSubmissionBytes, bodyTimeoutMs, maxDepth } = engine.config;
-  const text = await readText(call.request, maxSubmissionBytes, bodyTimeoutMs);
+  const { maxSubmissionBytes, maxDepth } = engine.config;
+  const text = await readText(call.request, maxSubmissionBytes, engine.arrivals);
   const body = parseBody(text, maxDepth, true);
   const decision = Decision.safeParse(body);
   if (!decision.success) throw new BodyError(400, "decision is required in body");
@@ -954,7 +891,7 @@ function workerRoutes(engine: OrchestratorEngine): Route[] {
   const { config } = engine;
   const limit = new RateLimit(engine);
   const read = async (request: Request) =>
-    parseBody(await readText(request, config.maxResultBytes, config.bodyTimeoutMs), config.maxDepth, false);
+    parseBody(await readText(request, config.maxResultBytes, engine.arrivals), config.maxDepth, false);
   // The id of a worker that says it in the path.
   const known = ({ request, params }: Call): string => {
     const token = workerToken(request);
@@ -1007,7 +944,7 @@ function workerRoutes(engine: OrchestratorEngine): Route[] {
       async handle(call) {
         const id = known(call);
         limit.count(`heartbeat ${id}`);
-        const text = await readText(call.request, config.maxSubmissionBytes, config.bodyTimeoutMs);
+        const text = await readText(call.request, config.maxSubmissionBytes, engine.arrivals);
         const body = heartbeatBody(text, config.maxDepth);
         if (body === undefined) {
           if (!await engine.seen(id)) return refuse(404, "Worker not found");
@@ -1057,7 +994,7 @@ function workerRoutes(engine: OrchestratorEngine): Route[] {
       },
       async handle({ request }) {
         const token = workerToken(request);
-        const text = await readText(request, config.maxResultBytes, config.bodyTimeoutMs);
+        const text = await readText(request, config.maxResultBytes, engine.arrivals);
         const body = parseBody(text, config.maxDepth, false);
         if (!isObject(body)) throw new BodyError(400, "Invalid JSON body");
         const { job_id: jobId, task_id: taskId, worker_id: workerId } = body;
@@ -1178,16 +1115,21 @@ function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined):
 
 async function poll(
   engine: OrchestratorEngine,
-  call: Call,
+  { query, request }: Call,
   workerId: string,
   limit: RateLimit,
 ): Promise<Response> {
-  const { query, request } = call;
   const waitText = query.get("wait");
   const longest = engine.config.pollTimeoutMs;
-  const waitMs = waitText === null ? longest : Math.min(longest, secondsOf(waitText, "wait") ?? longest);
+  const waitMs = waitText === null ? longest : Math.min(longest, secondsOf(waitText, "wait") ?? 0);
+  const hearsCommands = query.get("commands") === "1";
+  if (query.get("tasks") !== "0") {
+    // What is there is given at once; only those who must wait are watched for being gone.
+    const task = await engine.poll(workerId, undefined, 0);
+    if (task !== undefined) return raw(task.payload);
+  }
   const { signal } = request;
-  if (query.get("commands") !== "1") return await taskPoll(engine, call, workerId, signal, waitMs, limit);
+  if (!hearsCommands) return await taskPoll(engine, workerId, signal, waitMs, limit);
   // Whichever comes first: a task, or a command.
   const over = new AbortController();
   const command = Promise.withResolvers<Response>();
@@ -1200,7 +1142,7 @@ async function poll(
       ? engine.clock.sleep(waitMs, AbortSignal.any([both, engine.stopping])).then(() =>
         new Response(null, { status: 204 })
       )
-      : taskPoll(engine, call, workerId, both, waitMs, limit);
+      : taskPoll(engine, workerId, both, waitMs, limit);
     const answer = await Promise.race([task, command.promise]);
     over.abort();
     return answer;
@@ -1211,7 +1153,6 @@ async function poll(
 
 async function taskPoll(
   engine: OrchestratorEngine,
-  { completed }: Call,
   workerId: string,
   signal: AbortSignal,
   waitMs: number,
@@ -1222,8 +1163,6 @@ async function taskPoll(
     if (!signal.aborted) limit.count(`poll ${workerId}`);
     return new Response(null, { status: 204 });
   }
-  // The answer may still meet a dead connection.
-  completed.catch(() => engine.handout.returned(task));
   return raw(task.payload);
 }
 

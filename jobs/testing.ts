@@ -142,7 +142,11 @@ export async function openTestEngine(
   for (const blueprint of options.blueprints) engine.registerBlueprint(blueprint);
   const { url } = await engine.start();
   const ask = async (path: string, init: RequestOptions, token: Record<string, string>): Promise<Answer> => {
-    const body = init.body === undefined ? undefined : typeof init.body === "string" ? init.body : JSON.stringify(init.body);
+    const body = init.body === undefined
+      ? undefined
+      : typeof init.body === "string"
+      ? init.body
+      : JSON.stringify(init.body);
     const response = await fetch(`${url}${path}`, {
       method: init.method ?? (body === undefined ? "GET" : "POST"),
       headers: { ...token, ...init.headers },
@@ -151,10 +155,17 @@ export async function openTestEngine(
     });
     const text = await response.text();
     const isJson = response.headers.get("content-type") === "application/json";
-    return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined };
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      json: isJson ? JSON.parse(text) : undefined,
+    };
   };
-  const client = (path: string, init: RequestOptions = {}) => ask(path, init, { "x-avtomatika-token": "client-token" });
-  const worker = (path: string, init: RequestOptions = {}) => ask(path, init, { "x-worker-token": "worker-token" });
+  const client = (path: string, init: RequestOptions = {}) =>
+    ask(path, init, { "x-avtomatika-token": "client-token" });
+  const worker = (path: string, init: RequestOptions = {}) =>
+    ask(path, init, { "x-worker-token": "worker-token" });
   return {
     engine,
     url,
@@ -167,7 +178,13 @@ export async function openTestEngine(
       return answer.json.job_id;
     },
     async register(workerId, tasks, more = {}) {
-      const body = { worker_id: workerId, worker_type: "test", supported_tasks: tasks, max_concurrent_tasks: 10, ...more };
+      const body = {
+        worker_id: workerId,
+        worker_type: "test",
+        supported_tasks: tasks,
+        max_concurrent_tasks: 10,
+        ...more,
+      };
       const answer = await worker("/_worker/workers/register", { body });
       if (answer.status !== 200) throw new Error(`Registration refused: ${answer.status} ${answer.text}`);
     },
@@ -189,8 +206,10 @@ export async function openTestEngine(
           hear = Promise.withResolvers<void>();
           const { json } = await client(`/api/jobs/${jobId}`);
           if (wanted(json)) return json;
-          if (Date.now() > patience) throw new Error(`The job never became as wanted: ${JSON.stringify(json)}`);
-          let timer = 0;
+          if (Date.now() > patience) {
+            throw new Error(`The job never became as wanted: ${JSON.stringify(json)}`);
+          }
+          let timer: ReturnType<typeof setTimeout> | undefined;
           await Promise.race([hear.promise, new Promise((resolve) => timer = setTimeout(resolve, 200))]);
           clearTimeout(timer);
         }

@@ -21,8 +21,11 @@ export function jobView(job: Job, tasks: readonly Task[]): JobView {
   };
   const waitingFor = waitsFor(job, tasks);
   if (waitingFor !== undefined) view.waiting_for = waitingFor;
-  if (job.lastTask !== undefined) {
-    const { id, spec, transitions, dispatchedAt, workerId } = job.lastTask;
+  const last = job.status === "waiting_for_worker"
+    ? { ...job.task, transitions: job.transitions, workerId: undefined }
+    : job.lastTask;
+  if (last !== undefined) {
+    const { id, spec, transitions, dispatchedAt, workerId } = last;
     view.current_task_info = taskInfo(spec, transitions);
     view.current_task_id = id;
     view.task_worker_id = tasks.find((task) => task.id === id)?.workerId ?? workerId ?? null;
