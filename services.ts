@@ -194,10 +194,21 @@ export function findServicesFile(infrastructure: string): string | null {
 /**
  * Reads and checks a services file.
  *
+ * @param memory a folder in which the result is kept, if it exists: a file that has not changed since needs no parser
  * @throws {ServicesFileError} with every mistake of the file, or the reason why it can't be read.
  */
-export async function readServicesFile(path: string): Promise<Service[]> {
-  const [text, yaml, z] = await Promise.all([readSource(path), import("yaml"), import("zod/mini")]);
+export async function readServicesFile(path: string, memory: string | null = null): Promise<Service[]> {
+  const text = await readSource(path);
+  const note = memory === null ? null : `${memory}/services.cache.json`;
+  const known = note === null ? null : await recall(note, text);
+  if (known !== null) return known;
+  const services = await checkSource(path, text);
+  if (note !== null) await remember(note, text, services);
+  return services;
+}
+
+async function checkSource(path: string, text: string): Promise<Service[]> {
+  const [yaml, z] = await Promise.all([import("yaml"), import("zod/mini")]);
   const source = new SourceFile(path, text, yaml);
   const root = source.read();
   const schemas = fileSchemas(z);
@@ -207,6 +218,38 @@ export async function readServicesFile(path: string): Promise<Service[]> {
   source.throwProblems();
   if (!result.success) throw result.error; // every issue is a problem, so this is not reached
   return result.data.services.map(toService);
+}
+
+/** What a kept result is only good for: the same text, read with the same meaning. */
+interface Kept {
+  /** To be raised when the meaning of a file changes in a way that its fields' defaults do not show. */
+  format: 1;
+  defaults: string;
+  text: string;
+  services: Service[];
+}
+
+const MEANING = { format: 1, defaults: JSON.stringify([DEFAULTS, HEALTH_DEFAULTS]) } as const;
+
+async function recall(note: string, text: string): Promise<Service[] | null> {
+  try {
+    const kept: Kept = JSON.parse(await Deno.readTextFile(note));
+    const fits = kept.format === MEANING.format && kept.defaults === MEANING.defaults && kept.text === text;
+    return fits ? kept.services : null;
+  } catch {
+    return null; // none, unreadable or half-written: the file itself is read
+  }
+}
+
+async function remember(note: string, text: string, services: Service[]): Promise<void> {
+  const kept: Kept = { ...MEANING, text, services };
+  const draft = `${note}.${Deno.pid}`;
+  try {
+    await Deno.writeTextFile(draft, JSON.stringify(kept), { mode: 0o600 });
+    await Deno.rename(draft, note);
+  } catch {
+    // No such folder, or none we may write to: it saves time, nothing depends on it.
+  }
 }
 
 /** The JSON Schema of a services file, as the text kept in `services.schema.json`. */

@@ -559,3 +559,32 @@ for (
     assertEquals(closest(word, candidates), expected);
   });
 }
+
+Deno.test("an unchanged file is read from what was kept, a changed one and a broken note are not", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = `${folder}/services.yaml`;
+    const memory = `${folder}/memory`;
+    const note = `${memory}/services.cache.json`;
+    await Deno.writeTextFile(path, "services:\n  - {name: a, command: [sleep, 1]}\n");
+    const fresh = await readServicesFile(path, memory); // no such folder: nothing is kept
+    assertEquals(await readServicesFile(path), fresh);
+
+    await Deno.mkdir(memory);
+    await readServicesFile(path, memory);
+    const kept = JSON.parse(await Deno.readTextFile(note));
+    assertEquals(kept.services, JSON.parse(JSON.stringify(fresh)));
+    kept.services[0].title = "from the note";
+    await Deno.writeTextFile(note, JSON.stringify(kept));
+    assertEquals((await readServicesFile(path, memory))[0].title, "from the note");
+
+    await Deno.writeTextFile(note, JSON.stringify({ ...kept, defaults: "others" }));
+    assertEquals((await readServicesFile(path, memory))[0].title, "a");
+    await Deno.writeTextFile(note, JSON.stringify(kept).slice(0, 40));
+    assertEquals((await readServicesFile(path, memory))[0].title, "a");
+    await Deno.writeTextFile(path, "services:\n  - {name: b, command: [sleep, 1]}\n");
+    assertEquals((await readServicesFile(path, memory))[0].name, "b");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
