@@ -46,10 +46,10 @@ import {
 
 const FORMAT = 1;
 // A connection that says nothing for this long is given up; pings keep a healthy one talking.
-const SILENCE_MS = 10_000;
-const PING_MS = 2_500;
+const SILENCE_MS = 5_000;
+const PING_MS = 1_500;
 const RECONNECT_MS = 1_000;
-const OPEN_PATIENCE_MS = 5_000;
+const OPEN_PATIENCE_MS = 3_000;
 const PAGE = 1_000;
 // One claim answers with no more text than this: its jobs are read together, and may be large.
 const CLAIM_BYTES = 16 << 20;
@@ -409,19 +409,21 @@ function makeClient(url: string) {
 
 // A client that once was connected reconnects for ever, but the first connection must come soon.
 async function connect(client: Client, label: string): Promise<void> {
-  let last: unknown;
-  client.on("error", (error: unknown) => last = error);
-  const impatience = Promise.withResolvers<never>();
+  let reason = "no answer";
+  const failed = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
-    const reason = last instanceof Error ? plain(last) : "no answer";
-    impatience.reject(
+    failed.reject(
       new ConfigError(`Cannot reach ${label}: ${reason}; start the server, or name another one.`),
     );
   }, OPEN_PATIENCE_MS);
+  client.on("error", (error: Error) => {
+    reason = plain(error);
+    if (error instanceof ErrorReply) failed.reject(error);
+  });
   const connected = client.connect();
-  connected.catch(() => {});
+  connected.catch(() => {}); // told by the event, and tried again
   try {
-    await Promise.race([connected, impatience.promise]);
+    await Promise.race([connected, failed.promise]);
   } finally {
     clearTimeout(timer);
   }

@@ -70,6 +70,13 @@ export class RedisServer implements AsyncDisposable {
     this.#child = undefined;
   }
 
+  /** What the server says to a command, as its own client prints it. */
+  async command(...words: string[]): Promise<string> {
+    const args = ["-p", String(this.port), ...words];
+    const { stdout } = await new Deno.Command("redis-cli", { args, stderr: "null" }).output();
+    return new TextDecoder().decode(stdout);
+  }
+
   /** Stops its process where it stands, and lets it go on. */
   pause(on: boolean): void {
     this.#child?.kill(on ? "SIGSTOP" : "SIGCONT");
