@@ -13,6 +13,8 @@ export interface Dotenv {
   entries: Map<string, string | null>;
   /** The line, counted from 1, on which each statement begins that can't be read and is left out. */
   skipped: number[];
+  /** The line on which the entry that counts begins, for each key. */
+  lines: Map<string, number>;
 }
 
 /** A `.env` file that cannot be used. The message is for its owner: the file, the line, the remedy, never a value. */
@@ -33,8 +35,7 @@ export class DotenvError extends Error {
  * ```
  */
 export function parseDotenv(text: string, environment: Readonly<Record<string, string>>): Dotenv {
-  const { entries, skipped } = evaluate(text, environment);
-  return { entries, skipped };
+  return evaluate(text, environment);
 }
 
 /**
@@ -45,7 +46,8 @@ export function parseDotenv(text: string, environment: Readonly<Record<string, s
  * @throws {DotenvError} when it can't be opened, is not UTF-8, or holds what no environment can hold
  */
 export function readDotenv(path: string, environment: Readonly<Record<string, string>>): Dotenv {
-  const { entries, skipped, lines } = evaluate(decode(readBytes(path), path), environment, path);
+  const dotenv = evaluate(decode(readBytes(path), path), environment, path);
+  const { entries, lines } = dotenv;
   for (const [key, value] of entries) {
     if (value === null) continue;
     const where = `${path}, line ${lines.get(key)}`;
@@ -56,7 +58,7 @@ export function readDotenv(path: string, environment: Readonly<Record<string, st
       throw new DotenvError(`Cannot use ${where}: an environment can't hold a NUL character; remove it.`);
     }
   }
-  return { entries, skipped };
+  return dotenv;
 }
 
 /**
@@ -247,16 +249,11 @@ function isSpace(code: number): boolean {
 /** Far above what any system lets into an environment, and below what a string can hold. */
 const LONGEST_VALUE = 2 ** 27;
 
-interface Evaluated extends Dotenv {
-  /** The line on which the statement begins that gave each key its value. */
-  lines: Map<string, number>;
-}
-
-function evaluate(text: string, environment: Readonly<Record<string, string>>, path?: string): Evaluated {
+function evaluate(text: string, environment: Readonly<Record<string, string>>, path?: string): Dotenv {
   if (text.startsWith("\ufeff")) text = text.slice(1);
   if (text.includes("\r")) text = text.replace(/\r\n?/g, "\n");
 
-  const evaluated: Evaluated = { entries: new Map(), skipped: [], lines: new Map() };
+  const evaluated: Dotenv = { entries: new Map(), skipped: [], lines: new Map() };
   const { entries, skipped, lines } = evaluated;
   const lookUp = (name: string, fallback: string): string => {
     // A key without "=" hides the process's variable of that name, and takes no default.
