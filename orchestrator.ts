@@ -249,8 +249,9 @@ export function readEnvironment(home: Home): FoundEnvironment {
     if (home.envFileNamed) {
       throw new UserError(`There is no file ${home.envFile}; check what --env-file names.`);
     }
-    const hint = "copy .env.example there to set one up";
-    const warnings = [`There is no ${home.envFile}; the defaults apply (${hint}).`];
+    const example = `${home.infrastructure}/.env.example`;
+    const hint = exists(example, "isFile") ? ` (copy ${example} there to set one up)` : "";
+    const warnings = [`There is no ${home.envFile}; the defaults apply${hint}.`];
     return { environment: own, dotenv: null, warnings };
   }
 }
@@ -263,16 +264,22 @@ export function readEnvironment(home: Home): FoundEnvironment {
 export function portOf(service: Service, environment: Environment): number | null {
   const text = service.portEnv === null ? undefined : environment[service.portEnv];
   if (text === undefined || text === "") return service.port;
-  const port = /^[0-9]{1,5}$/.test(text.trim()) ? Number(text) : 0;
-  if (port >= 1 && port <= 65_535) return port;
+  if (isPort(text)) return Number(text);
   throw new UserError(
     `Cannot use ${service.portEnv}, the port of "${service.name}": its value is not a whole number from 1 to 65535.`,
   );
 }
 
+function isPort(text: string | undefined): boolean {
+  return /^\s*[0-9]{1,5}\s*$/.test(text ?? "") && Number(text) >= 1 && Number(text) <= 65_535;
+}
+
 /** `${NAME}` in `text` replaced by that variable, or by nothing when it is not set. */
 export function expand(text: string, environment: Environment): string {
-  return text.replaceAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_, name: string) => environment[name] ?? "");
+  return text.replaceAll(
+    /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g,
+    (_, name: string) => Object.hasOwn(environment, name) ? environment[name] : "",
+  );
 }
 
 /**
@@ -389,7 +396,7 @@ export function prepareLaunch(service: Service, environment: Environment, home: 
  */
 export async function loadServices(home: Home, config?: string): Promise<readonly Service[]> {
   const path = config === undefined ? findServicesFile(home.infrastructure) : resolvePath(Deno.cwd(), config);
-  return path === null ? SERVICES : await readServicesFile(path);
+  return path === null ? SERVICES : await readServicesFile(path, `${home.infrastructure}/.orchestrator`);
 }
 
 // ------------------------------------------------------------------------------------------------------------------
@@ -1815,7 +1822,7 @@ export function describe({ life, kind, maxRetries }: Row, at: number): string {
     case "pending":
       return life.awaits.length > 0 ? `waits for ${life.awaits.join(", ")}` : "";
     case "restarting": {
-      const inText = `in ${Math.max(0, Math.ceil((life.retryAt - at) / 1_000))} s`;
+      const inText = `in ${Math.max(0, Math.round((life.retryAt - at) / 1_000))} s`;
       return life.attempt > 0 ? `${inText}, try ${life.attempt} of ${maxRetries}` : inText;
     }
     case "stopping":
@@ -2055,6 +2062,7 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; t
     case "starting":
       return { level: "debug", text: `${name} is starting` };
     case "running": {
+      if (row.kind === "external") return { level: "info", text: `${name} is there${after}` };
       const facts = [to.pid === null ? "" : `PID ${to.pid}`, row.port === null ? "" : `port ${row.port}`]
         .filter(Boolean);
       return { level: "info", text: `${name} is running${facts.length > 0 ? ` (${facts.join(", ")})` : ""}` };
@@ -2066,6 +2074,7 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; t
       }
       return { level: "info", text: `stopping ${name}` };
     case "stopped":
+      if (row.kind === "external") return { level: "debug", text: `${name} is not waited for any more` };
       if (from.kind === "pending" || from.kind === "restarting") {
         return { level: "info", text: `${name} is not started` };
       }
@@ -2705,7 +2714,7 @@ function replaceProcess(program: string, args: readonly string[]): never {
 /** Replaces this process by a service. */
 function becomeService(launch: Launch): never {
   for (const name of Object.keys(Deno.env.toObject())) {
-    if (!(name in launch.environment)) Deno.env.delete(name);
+    if (!Object.hasOwn(launch.environment, name)) Deno.env.delete(name);
   }
   for (const [name, value] of Object.entries(launch.environment)) Deno.env.set(name, value);
   Deno.chdir(launch.cwd);
@@ -2947,7 +2956,8 @@ function farewell(verdict: Verdict, supervisor: Supervisor): string[] {
   return [...verdict.leftovers, ...blocked, ...card];
 }
 
-function useColors(): boolean {
+/** Whether what is printed may have colours. */
+export function useColors(): boolean {
   return Deno.stdout.isTerminal() && !Deno.noColor;
 }
 
@@ -2994,6 +3004,9 @@ async function openView(supervisor: Supervisor, options: RunOptions): Promise<Vi
 /** What the command line asks for. */
 export type Command =
   | { kind: "run"; names: string[]; options: RunOptions }
+  // A run with more to it: in the background, with logs, or in an orchestrator that runs already when `named`.
+  | { kind: "start"; names: string[]; named: boolean; options: RunOptions; flags: Flags }
+  | { kind: "control"; word: string; args: string[] }
   | { kind: "foreground"; name: string; options: RunOptions }
   | { kind: "list"; json: boolean; options: RunOptions }
   | { kind: "init" | "setup"; options: RunOptions }
@@ -3003,13 +3016,49 @@ export type Command =
   | { kind: "help"; options: RunOptions }
   | { kind: "version" };
 
-const OPTIONS = {
-  boolean: ["list", "json", "help", "version", "explain"],
-  string: ["services", "service", "env-file", "infrastructure", "config"],
-  negatable: ["dashboard"],
+/** The options of a command line. */
+export interface FlagSpec {
+  /** Those that are given or not. */
+  boolean: readonly string[];
+  /** Those with a value, each with an example of it. */
+  text: Readonly<Record<string, string>>;
+  /** Letters that stand for them. */
+  letters: Readonly<Record<string, string>>;
+}
+
+/** What a command line said. */
+export interface Flags {
+  on: ReadonlySet<string>;
+  text: Readonly<Record<string, string | undefined>>;
+  /** What is no option. */
+  words: readonly string[];
+}
+
+/** Options that every command takes: where things are. */
+export const HOME_FLAGS = {
+  "env-file": "infrastructure/.env",
+  infrastructure: "./infrastructure",
+  config: "infrastructure/services.yaml",
 } as const;
 
-const ALIASES: Record<string, string> = { s: "services", l: "list", h: "help", V: "version" };
+/** Options that make a run more than a plain one. */
+const START_FLAGS = {
+  wait: "60s",
+  "log-dir": "infrastructure/logs",
+  "log-format": "json",
+  "log-level": "debug",
+  "log-size": "10MiB",
+  "log-keep": "5",
+} as const;
+
+const MAIN_FLAGS: FlagSpec = {
+  boolean: ["list", "json", "help", "version", "explain", "no-dashboard", "detach"],
+  text: { services: "db,web", service: "web", ...HOME_FLAGS, ...START_FLAGS },
+  letters: { s: "services", l: "list", h: "help", V: "version", d: "detach" },
+};
+
+/** Said by `--detach` to the run that it starts. */
+export const BACKGROUND_FLAG = "in-background";
 
 /** The words that may stand before the options, each with what it does. */
 const WORDS: Record<string, string> = {
@@ -3021,7 +3070,30 @@ const WORDS: Record<string, string> = {
   worker: "run a job worker",
   job: "submit, watch and cancel jobs",
   workers: "list the engine's workers",
+  start: "NAME...: what no command does; where one runs already, these are started there",
+  status: "what runs: state, PID, port, uptime, restarts, CPU and memory (--json)",
+  logs: "NAME... -f -n N --since 10m --grep RE --json: the lines of all, in time order",
+  restart: "NAME... --with-dependents --with-dependencies",
+  stop: "NAME...: these and what depends on them, or everything and the orchestrator itself",
+  reload: "read the services file and .env again and do what follows (--dry-run)",
+  "self-restart": "stop everything, then begin anew as the same process",
+  attach: "the dashboard of one that runs; q leaves it",
+  events: "what happens, one JSON object a line",
+  completions: "bash, zsh or fish: a script for the shell",
 };
+
+/** Words that talk to an orchestrator that runs; `control/` reads their options. */
+const CONTROL_WORDS = [
+  "status",
+  "logs",
+  "restart",
+  "stop",
+  "reload",
+  "self-restart",
+  "attach",
+  "events",
+  "completions",
+];
 
 /** Words whose arguments belong to the job engine's own command line. */
 const JOB_WORDS = ["engine", "worker", "job", "workers"];
@@ -3041,11 +3113,58 @@ export function parseCommand(args: readonly string[]): Command {
         `The commands are ${Object.keys(WORDS).join(", ")}; --help explains them.`,
     );
   }
-  const known = [...OPTIONS.boolean, ...OPTIONS.string, ...OPTIONS.negatable.map((name) => `no-${name}`)];
-  const flags = parseArgs(word === null ? args : args.slice(1), {
-    boolean: [...OPTIONS.boolean, ...OPTIONS.negatable.map((name) => `no-${name}`)],
-    string: [...OPTIONS.string],
-    alias: ALIASES,
+  if (word !== null && CONTROL_WORDS.includes(word)) return { kind: "control", word, args: args.slice(1) };
+  const flags = readFlags(word === null ? args : args.slice(1), MAIN_FLAGS);
+  const { on, text, words: rest } = flags;
+  const options: RunOptions = { ...homeOptions(flags), dashboard: !on.has("no-dashboard") };
+  if (on.has("help")) return { kind: "help", options };
+  if (on.has("version")) return { kind: "version" };
+  if (word === "env") {
+    if (rest.length !== 1) {
+      throw new UserError("env needs the name of one service; for example: env db --explain.");
+    }
+    return { kind: "env", name: rest[0], options };
+  }
+  if (rest.length > 0 && word !== "start") {
+    throw new UserError(
+      `"${rest[0]}" is one word too many; services are named with --services ${rest.join(",")}.`,
+    );
+  }
+  if (word === "init" || word === "setup") return { kind: word, options };
+  const json = on.has("json");
+  if (word === "check") return { kind: "check", json, options };
+  if (on.has("list")) return { kind: "list", json, options };
+  if (json) throw new UserError("--json goes with --list.");
+  if (text.service !== undefined) {
+    if (text.services !== undefined || word === "start") {
+      throw new UserError(
+        "--service runs one service in the foreground, --services several; give one of them.",
+      );
+    }
+    return { kind: "foreground", name: text.service, options };
+  }
+  const names = text.services === undefined ? [] : [...new Set(text.services.split(",").map(trim))];
+  if (names.includes("")) {
+    throw new UserError("--services holds an empty name; for example --services db,web.");
+  }
+  const more = word === "start" || on.has("detach") || on.has(BACKGROUND_FLAG) ||
+    Object.keys(START_FLAGS).some((name) => text[name] !== undefined);
+  if (!more) return { kind: "run", names, options };
+  const all = [...new Set([...names, ...rest])];
+  return { kind: "start", names: all, named: word === "start" && all.length > 0, options, flags };
+}
+
+/**
+ * Reads options as a command defines them.
+ *
+ * @throws {UserError} for one it does not have, with the closest and the possible ones, and for a missing value
+ */
+export function readFlags(args: readonly string[], spec: FlagSpec): Flags {
+  const known = [...spec.boolean, ...Object.keys(spec.text)];
+  const flags = parseArgs(args, {
+    boolean: [...spec.boolean, BACKGROUND_FLAG],
+    string: Object.keys(spec.text),
+    alias: { ...spec.letters },
     unknown: (option: string) => {
       if (!option.startsWith("-")) return true;
       const name = option.replace(/^-+/, "").replace(/=.*/, "");
@@ -3058,66 +3177,30 @@ export function parseCommand(args: readonly string[]): Command {
       );
     },
   });
-  for (const name of OPTIONS.string) {
-    const value = flags[name];
+  const text: Record<string, string | undefined> = {};
+  for (const [name, example] of Object.entries(spec.text)) {
+    const value: unknown = flags[name];
     if (Array.isArray(value)) throw new UserError(`--${name} is given more than once; give it once.`);
-    if (value === "") throw new UserError(`--${name} needs a value; for example ${EXAMPLES[name]}.`);
+    if (value === "") throw new UserError(`--${name} needs a value; for example --${name} ${example}.`);
+    if (typeof value === "string") text[name] = value;
   }
-  const options: RunOptions = {
-    envFile: flags["env-file"],
-    infrastructure: flags.infrastructure,
-    config: flags.config,
-    dashboard: !flags["no-dashboard"],
-  };
-  const rest: string[] = flags._.map(String);
-  if (flags.help) return { kind: "help", options };
-  if (flags.version) return { kind: "version" };
-  if (word === "env") {
-    if (rest.length !== 1) {
-      throw new UserError("env needs the name of one service; for example: env db --explain.");
-    }
-    return { kind: "env", name: rest[0], options };
-  }
-  if (rest.length > 0) {
-    throw new UserError(
-      `"${rest[0]}" is one word too many; services are named with --services ${rest.join(",")}.`,
-    );
-  }
-  if (word === "init" || word === "setup") return { kind: word, options };
-  if (word === "check") return { kind: "check", json: flags.json, options };
-  if (flags.list) return { kind: "list", json: flags.json, options };
-  if (flags.json) throw new UserError("--json goes with --list.");
-  if (flags.service !== undefined) {
-    if (flags.services !== undefined) {
-      throw new UserError(
-        "--service runs one service in the foreground, --services several; give one of them.",
-      );
-    }
-    return { kind: "foreground", name: flags.service, options };
-  }
-  const names = flags.services === undefined ? [] : [...new Set<string>(flags.services.split(",").map(trim))];
-  if (names.includes("")) {
-    throw new UserError("--services holds an empty name; for example --services db,web.");
-  }
-  return { kind: "run", names, options };
+  const on = new Set([...spec.boolean, BACKGROUND_FLAG].filter((name) => flags[name] === true));
+  return { on, text, words: flags._.map(String) };
+}
+
+/** Where things are, by the options that every command takes. */
+export function homeOptions({ text }: Flags): RunOptions {
+  return { envFile: text["env-file"], infrastructure: text.infrastructure, config: text.config };
 }
 
 const trim = (text: string) => text.trim();
-
-const EXAMPLES: Record<typeof OPTIONS.string[number], string> = {
-  services: "--services db,web",
-  service: "--service web",
-  "env-file": "--env-file infrastructure/.env",
-  infrastructure: "--infrastructure ./infrastructure",
-  config: "--config infrastructure/services.yaml",
-};
 
 /** The text of `--help`, with the real aliases. */
 export function helpText(services: readonly Service[]): string {
   const names = services.map(({ name }) => name);
   const two = names.slice(0, 2).join(",");
   const last = names.at(-1) ?? "NAME";
-  const words = Object.entries(WORDS).map(([word, does]) => `  ${word.padEnd(10)} ${does}`).join("\n");
+  const words = Object.entries(WORDS).map(([word, does]) => `  ${word.padEnd(12)} ${does}`).join("\n");
   return `Starts, watches and stops the services of an infrastructure folder.
 
 usage: orchestrator [--services ALIASES | --service ALIAS] [options]
@@ -3132,6 +3215,9 @@ options:
                            or the program's own folder when that holds services/)
       --config FILE        services file (default: services.yaml, .yml or .json in the folder, else built in)
       --no-dashboard       stream prefixed logs even on a terminal
+  -d, --detach             run in the background; returns when all are ready or one failed (--wait 60s: at the latest)
+      --log-dir DIR        write logs there too; --log-format text|json, --log-level debug|info|warn|error,
+                           --log-size 10MiB a file, --log-keep 5 older ones
   -h, --help   -V, --version
 
 commands:
@@ -3171,6 +3257,11 @@ async function listServices(json: boolean, options: RunOptions): Promise<string>
       dependencies.join(", ") || "-",
     ]),
   ];
+  return await tableText(cells);
+}
+
+/** Cells as lines with aligned columns. */
+export async function tableText(cells: readonly (readonly string[])[]): Promise<string> {
   if (cells.some((line) => line.some((cell) => !/^[\x20-\x7e]*$/.test(cell)))) await loadMeasure();
   const widths = cells[0].map((_, column) => Math.max(...cells.map((line) => displayWidth(line[column]))));
   return cells.map((line) =>
@@ -3187,8 +3278,18 @@ async function explain(name: string, options: RunOptions): Promise<string> {
   if (service === undefined) throw unknownName(name, services.map((candidate) => candidate.name));
   const own = Deno.env.toObject();
   const { environment, dotenv } = readEnvironment(home);
-  const final = serviceEnvironment({ ...service, envRequired: [] }, environment, home); // what is missing is told too
-  const explained = explainEnvironment({ service, process: own, dotenv, final });
+  // A variable that is missing or no port is shown, not refused.
+  const told = {
+    ...service,
+    envRequired: [],
+    portEnv: isPort(environment[service.portEnv ?? ""]) ? service.portEnv : null,
+  };
+  const explained = explainEnvironment({
+    service,
+    process: own,
+    dotenv,
+    final: serviceEnvironment(told, environment, home),
+  });
   return environmentText(service, explained, home.envFile);
 }
 
@@ -3197,6 +3298,14 @@ async function perform(command: Command): Promise<number> {
   switch (command.kind) {
     case "run":
       return await new Orchestrator(command.names, command.options).run();
+    case "start": {
+      const { start } = await import("./control/start.ts");
+      return await start(command);
+    }
+    case "control": {
+      const { control } = await import("./control/commands.ts");
+      return await control(command.word, command.args);
+    }
     case "foreground":
       return await runSingleService(command.name, command.options);
     case "list":
@@ -3261,7 +3370,7 @@ async function knownServices(options: RunOptions): Promise<readonly Service[]> {
 }
 
 /** Writes a text for the user, at once: a command that only prints needs no queue. */
-function print(text: string, to: { writeSync(bytes: Uint8Array): number } = Deno.stdout): void {
+export function print(text: string, to: { writeSync(bytes: Uint8Array): number } = Deno.stdout): void {
   try {
     for (let bytes = encoder.encode(`${text}\n`); bytes.length > 0;) {
       bytes = bytes.subarray(to.writeSync(bytes));
