@@ -87,7 +87,7 @@ Deno.test("a variable named __proto__ survives loading and a later copy", () => 
 
 Deno.test("loading changes neither of its arguments, and a key without = keeps the process's value", () => {
   const environment = { A: "1", B: "2" };
-  const dotenv: Dotenv = { entries: new Map([["A", null], ["B", "3"]]), skipped: [] };
+  const dotenv: Dotenv = { entries: new Map([["A", null], ["B", "3"]]), skipped: [], lines: new Map() };
   assertEquals({ ...withDotenv(environment, dotenv) }, { A: "1", B: "3" });
   assertEquals(environment, { A: "1", B: "2" });
   assertEquals(dotenv.entries.size, 2);

@@ -3279,11 +3279,8 @@ async function explain(name: string, options: RunOptions): Promise<string> {
   const own = Deno.env.toObject();
   const { environment, dotenv } = readEnvironment(home);
   // A variable that is missing or no port is shown, not refused.
-  const told = {
-    ...service,
-    envRequired: [],
-    portEnv: isPort(environment[service.portEnv ?? ""]) ? service.portEnv : null,
-  };
+  const port = environment[service.portEnv ?? ""] || "1";
+  const told = { ...service, envRequired: [], portEnv: isPort(port) ? service.portEnv : null };
   const explained = explainEnvironment({
     service,
     process: own,
