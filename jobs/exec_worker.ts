@@ -8,6 +8,7 @@ import { stripAnsiCode } from "@std/fmt/colors";
 import { z } from "zod";
 import { systemClock } from "./clock.ts";
 import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./worker.ts";
+import { plain } from "./output.ts";
 import { AnyObject } from "./wire.ts";
 
 /** How a command is run. */
@@ -230,8 +231,8 @@ class LineReader implements Sink {
     }
   }
   #emit(line: string): void {
-    const plain = stripAnsiCode(line).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "");
-    this.#tail = `${this.#tail}${plain}\n`.slice(-KEPT_STDERR);
-    this.onLine(plain);
+    const text = plain(stripAnsiCode(line));
+    this.#tail = `${this.#tail}${text}\n`.slice(-KEPT_STDERR);
+    this.onLine(text);
   }
 }

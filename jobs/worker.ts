@@ -18,6 +18,7 @@ import { z } from "zod";
 import { systemClock } from "./clock.ts";
 import type { Log } from "./engine.ts";
 import type { JsonObject } from "./job.ts";
+import { errorIn, parseJson, reasonOf } from "./reasons.ts";
 import { Command, WireTask } from "./wire.ts";
 
 /** What a task's function is given besides its params. */
@@ -373,6 +374,12 @@ class Session {
     return [...this.types].filter(([, type]) => type.running < type.maxConcurrent).map(([name]) => name);
   }
 
+  /** Waits until at least one task could begin as far as its own limit goes. */
+  async untilOpen(signal: AbortSignal): Promise<boolean> {
+    while (this.open().length === 0 && !signal.aborted) await this.changed.wait(LONG_MS, signal);
+    return !signal.aborted;
+  }
+
   /** Whether this engine is the one to poll: in fail-over mode the first that is up. */
   isTurnOf(link: Link): boolean {
     return this.settings.MULTI_ORCHESTRATOR_MODE === "ROUND_ROBIN" ||
@@ -453,7 +460,11 @@ class Link {
         ...retryAfter >= 0 ? { retryMs: Math.min(retryAfter, 300) * 1000 } : {},
       };
     } catch (error) {
-      const why = !control.signal.aborted ? rootOf(error) : signal.aborted ? "stopped" : "no answer in time";
+      const why = !control.signal.aborted
+        ? reasonOf(error)
+        : signal.aborted
+        ? "stopped"
+        : "no answer in time";
       throw new LinkError(`cannot reach ${this.url}: ${why}`);
     } finally {
       clearTimeout(timer);
@@ -527,6 +538,11 @@ class Link {
     for (const taskId of cancelled.data?.cancelled_tasks ?? []) this.#cancel(taskId);
   }
 
+  // Whether something can be done that the last heartbeat did not name.
+  #hidesOpen(): boolean {
+    return this.session.open().some((name) => !this.#told.includes(name));
+  }
+
   /** Sends heartbeats: on their interval, and soon after the load has changed. */
   async beat(): Promise<void> {
     const { settings, changed, over, log } = this.session;
@@ -537,8 +553,9 @@ class Link {
       const due = last + settings.HEARTBEAT_INTERVAL;
       while (!over.signal.aborted) {
         const now = systemClock.steady();
-        // A change is told at most once a second: under load it would be a flood, and nobody needs it.
-        const soon = this.session.running === toldLoad ? due : last + 1000;
+        // A change is told at most once a second: under load it would be a flood, and nobody needs it. But a task may
+        // wait for what can be done again.
+        const soon = this.#hidesOpen() ? now : this.session.running === toldLoad ? due : last + 1000;
         if (this.up && now >= Math.min(due, soon)) break;
         await changed.wait(this.up ? Math.max(1, Math.min(due, soon) - now) : LONG_MS, over.signal);
       }
@@ -556,7 +573,9 @@ class Link {
         announced = true;
       } catch (error) {
         if (!(error instanceof LinkError)) throw error;
-        if (!over.signal.aborted) log("WARNING", "heartbeat_failed", { error: error.message });
+        if (over.signal.aborted) return;
+        log("WARNING", "heartbeat_failed", { error: error.message });
+        await systemClock.sleep(error.retryMs ?? 1_000, over.signal);
       }
     }
   }
@@ -636,13 +655,15 @@ class Link {
   }
 
   // The engine gives out what the last heartbeat named. When a type has reached its own limit it must not be named;
-  // one that is full for a moment only is waited for instead, as each heartbeat costs more than a short task.
+  // one that is full for a moment only is waited for instead, as each heartbeat costs more than a short task. When all
+  // are full there is nothing to ask for.
   async #tellOpen(stop: AbortSignal): Promise<void> {
     const { session } = this;
     const by = systemClock.steady() + PATIENCE_MS;
     while (this.#told.some((name) => !isOpen(session.types.get(name))) && !stop.aborted) {
-      if (systemClock.steady() >= by) return await this.#heartbeat();
-      await session.changed.wait(Math.max(1, by - systemClock.steady()), stop);
+      if (session.open().length === 0) await this.#hearCommandsUntil(session.untilOpen(stop));
+      else if (systemClock.steady() >= by) return await this.#heartbeat();
+      else await session.changed.wait(Math.max(1, by - systemClock.steady()), stop);
     }
   }
 
@@ -859,7 +880,7 @@ class Link {
     try {
       body = bodyOf(outcome);
     } catch (error) { // BigInt, or a value that contains itself
-      body = bodyOf(failure("PERMANENT_ERROR", `The result cannot be written as JSON: ${rootOf(error)}`));
+      body = bodyOf(failure("PERMANENT_ERROR", `The result cannot be written as JSON: ${reasonOf(error)}`));
     }
     for (let tries = 0, replaced = false; !over.signal.aborted; tries++) {
       let problem: string;
@@ -937,24 +958,9 @@ function jittered(ms: number): number {
   return ms * (0.75 + Math.random() / 2);
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined; // the schema that it is checked by next says no
-  }
-}
-
 function errorText({ status, text }: Answer): string {
-  const { data } = z.looseObject({ error: z.string() }).safeParse(parseJson(text));
-  return data === undefined ? `status ${status}` : `${data.error} (${status})`;
-}
-
-// fetch wraps what happened in words about the request; the innermost cause is what a reader needs.
-function rootOf(error: unknown): string {
-  let at = error;
-  while (at instanceof Error && at.cause instanceof Error) at = at.cause;
-  return at instanceof Error ? at.message : String(at);
+  const said = errorIn(text);
+  return said === undefined ? `status ${status}` : `${said} (${status})`;
 }
 
 function ownAddress(): string {
