@@ -1051,6 +1051,8 @@ export function page() {
     if (!state.token) return;
     wantDashboard();
     if (routeOf().view === "load") wantWorkers();
+    // That a worker has taken the task is no event of the job.
+    if (state.job && !ended.includes(state.job.status)) wantJob();
   }, 2000);
   if (state.token) enter();
   else render();
