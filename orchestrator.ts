@@ -1807,6 +1807,8 @@ export interface Look {
   /** Whether the keys are explained. */
   help: boolean;
   colors: boolean;
+  /** What is said where otherwise stands how to stop everything. */
+  hint?: string;
 }
 
 /** `00:05:23` */
@@ -1937,7 +1939,7 @@ function hintText(snapshot: Snapshot, look: Look): string {
     return names.length > 0 ? `Stopping, waiting for ${names.join(", ")}; Ctrl+C kills` : "Stopped";
   }
   return look.narrowed === null
-    ? "Ctrl+C to stop all services"
+    ? look.hint ?? "Ctrl+C to stop all services"
     : `Only lines of ${look.narrowed}; Esc shows all`;
 }
 
@@ -2481,6 +2483,8 @@ export interface PanelSource {
   wish(names: readonly string[], wish: Wish): void;
   /** What `q` does. */
   quit(): void;
+  /** What stands below the panel instead of how to stop everything. */
+  hint?: string;
 }
 
 /** The log stream with the panel below it. */
@@ -2506,7 +2510,7 @@ export class PanelView implements View {
     this.#outlet = outlet;
     this.#source = source;
     this.#terminal = new Terminal(outlet);
-    this.#look = { selected: null, narrowed: null, help: false, colors: this.#colors };
+    this.#look = { selected: null, narrowed: null, help: false, colors: this.#colors, hint: source.hint };
   }
 
   /** Takes over the terminal. */
@@ -3051,7 +3055,8 @@ const START_FLAGS = {
   "log-keep": "5",
 } as const;
 
-const MAIN_FLAGS: FlagSpec = {
+/** The options of everything but the words that `control/` reads. */
+export const MAIN_FLAGS: FlagSpec = {
   boolean: ["list", "json", "help", "version", "explain", "no-dashboard", "detach"],
   text: { services: "db,web", service: "web", ...HOME_FLAGS, ...START_FLAGS },
   letters: { s: "services", l: "list", h: "help", V: "version", d: "detach" },
@@ -3061,7 +3066,7 @@ const MAIN_FLAGS: FlagSpec = {
 export const BACKGROUND_FLAG = "in-background";
 
 /** The words that may stand before the options, each with what it does. */
-const WORDS: Record<string, string> = {
+export const WORDS: Record<string, string> = {
   init: "write a first services.yaml from what the folder holds",
   check: "look for mistakes without starting anything (--json)",
   env: "NAME --explain: where each variable of a service comes from",

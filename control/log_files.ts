@@ -107,9 +107,18 @@ export class LogFiles implements Listener {
     this.#file(`${OWN}.log`).append(encoder.encode(`${whole}\n`));
   }
 
-  /** Up to where a log is written now, or `null` when nothing of it is. @param name of a service, or `OWN` for ours */
+  /** Up to where a log is written now, or `null` when there is none. @param name of a service, or `OWN` for ours */
   position(name: string, own = false): Position | null {
-    return this.#files.get(own ? `${OWN}.log` : logFileName(name))?.position ?? null;
+    const file = own ? `${OWN}.log` : logFileName(name);
+    const position = this.#files.get(file)?.position;
+    if (position) return position;
+    try {
+      const { ino, size } = Deno.statSync(`${this.folder}/${file}`); // of an earlier run: ours will go on there
+      return { ino: ino ?? 0, size };
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
+      throw error;
+    }
   }
 
   /** Closes the files. What happens afterwards opens them again. */

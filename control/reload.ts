@@ -102,7 +102,7 @@ function changedKeys(before: object, after: object): string[] {
 }
 
 /** A plan in words, a line a service. */
-export function describePlan(plan: ReloadPlan): string[] {
+export function describePlan(plan: Pick<ReloadPlan, "changes">): string[] {
   const widest = Math.max(0, ...plan.changes.map(({ name }) => name.length));
   return plan.changes.map(({ name, action, because }) => {
     const why = because.length > 0 ? `  (${because.join(", ")})` : "";

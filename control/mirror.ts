@@ -1,0 +1,275 @@
+/**
+ * A run as a client sees it: its services, kept up to date by the event stream.
+ *
+ * @module
+ */
+
+import { crashCard, describeChange, print, type Row, Tail, useColors } from "../orchestrator.ts";
+import { ask, lines, request, Unreachable } from "./client.ts";
+import { type Message, readMessage } from "./wire.ts";
+
+/** The first line of the event stream. */
+export type Hello = Extract<Message, { kind: "hello" }>;
+
+/** The services of a run and their last lines, as far as the messages that were read tell. */
+export class Mirror {
+  readonly socket: string;
+  readonly hello: Hello;
+  readonly #messages: AsyncGenerator<Message>;
+  readonly #abort: AbortController;
+  readonly #rows = new Map<string, Row>();
+  readonly #tails = new Map<string, string[]>();
+  /** What is to be added to this process's steady clock to get the orchestrator's. */
+  readonly #aheadMs: number;
+  closing: boolean;
+
+  private constructor(
+    socket: string,
+    hello: Hello,
+    messages: AsyncGenerator<Message>,
+    abort: AbortController,
+  ) {
+    this.socket = socket;
+    this.hello = hello;
+    this.#messages = messages;
+    this.#abort = abort;
+    this.#aheadMs = hello.at - performance.now();
+    this.closing = hello.closing;
+    this.#takeRows(hello.rows);
+  }
+
+  /**
+   * Begins to follow a run.
+   *
+   * @param recent how many of each service's last lines are wanted
+   * @throws {Unreachable} when nobody answers
+   */
+  static async open(socket: string, recent: number): Promise<Mirror> {
+    const reply = await request(socket, "GET", `/events?recent=${recent}`);
+    const abort = new AbortController();
+    const messages = readMessages(lines(reply.body, abort.signal));
+    const first = await messages.next();
+    if (first.done || first.value.kind !== "hello") {
+      abort.abort();
+      throw new Unreachable("it does not tell what happens");
+    }
+    return new Mirror(socket, first.value, messages, abort);
+  }
+
+  /** The services, in starting order. */
+  get rows(): readonly Row[] {
+    return [...this.#rows.values()];
+  }
+
+  /** The present moment of the orchestrator's steady clock. */
+  get at(): number {
+    return performance.now() + this.#aheadMs;
+  }
+
+  row(name: string): Row | undefined {
+    return this.#rows.get(name);
+  }
+
+  /** The last lines of a service, oldest first. */
+  tail(name: string, count: number): readonly string[] {
+    return this.#tails.get(name)?.slice(-count) ?? [];
+  }
+
+  /** What happens, until the stream ends. The mirror shows it already when it is told. */
+  async *messages(): AsyncGenerator<Message> {
+    for await (const message of this.#messages) {
+      switch (message.kind) {
+        case "state":
+          this.#rows.set(message.row.name, message.row);
+          break;
+        case "rows":
+          this.#takeRows(message.rows);
+          break;
+        case "output":
+          this.#keep(message.service, message.text);
+          break;
+        case "over":
+          this.closing = true;
+          break;
+      }
+      yield message;
+    }
+  }
+
+  /** Stops following. */
+  close(): void {
+    this.#abort.abort();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #takeRows(rows: readonly Row[]): void {
+    this.#rows.clear();
+    for (const row of rows) {
+      this.#rows.set(row.name, row);
+      if (row.recent.length > 0) this.#tails.set(row.name, [...row.recent]);
+    }
+  }
+
+  #keep(name: string, text: string): void {
+    const tail = this.#tails.get(name) ?? [];
+    const more = text.split("\n").slice(0, -1);
+    tail.push(...more.slice(-Tail.KEPT_LINES));
+    if (tail.length > 2 * Tail.KEPT_LINES) tail.splice(0, tail.length - Tail.KEPT_LINES);
+    this.#tails.set(name, tail);
+  }
+}
+
+async function* readMessages(texts: AsyncGenerator<string>): AsyncGenerator<Message> {
+  for await (const text of texts) {
+    const message = readMessage(text);
+    if (message !== null) yield message;
+  }
+}
+
+/** What services shall come to: running, running again after a stop, at rest; or the end of the whole run. */
+export type Goal = "up" | "again" | "down" | "over";
+
+/** What came of waiting for it. */
+export type Outcome =
+  | { kind: "reached" }
+  | { kind: "failed"; row: Row }
+  | { kind: "blocked"; row: Row }
+  | { kind: "late"; waiting: readonly string[] }
+  // The run is over, or the orchestrator went away without a word (`status` is `null`).
+  | { kind: "over"; status: number | null; again: boolean };
+
+/** What is waited for. */
+export interface Wanted {
+  /** The services; `null`: all that the run has. */
+  names: readonly string[] | null;
+  goal: Goal;
+  /** Those that someone named: a task among them has to run anew. */
+  asked?: readonly string[];
+  limitMs?: number;
+}
+
+/** Follows a run until services have come to what is wanted of them, and says on stderr what happens meanwhile. */
+export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<Outcome> {
+  const { names, goal, asked = [], limitMs = Infinity } = wanted;
+  const came = new Set<string>(); // to run, or to a good end, while we looked
+  let late = false;
+  const timer = limitMs === Infinity ? undefined : setTimeout(() => {
+    late = true;
+    mirror.close();
+  }, limitMs);
+
+  function isThere(row: Row): boolean {
+    if (goal === "over") return false;
+    if (goal === "down") return isAtRest(row);
+    if (goal === "again" || came.has(row.name)) return came.has(row.name);
+    const mayBeDone = names === null || (row.kind === "task" && !asked.includes(row.name));
+    return row.life.kind === "running" || (mayBeDone && hasEnded(row));
+  }
+  const remaining = () =>
+    (names === null ? mirror.rows : names.flatMap((name) => mirror.row(name) ?? [])).filter((row) =>
+      !isThere(row)
+    );
+  const isReached = () => goal !== "over" && remaining().length === 0;
+
+  try {
+    if (isReached()) return { kind: "reached" };
+    for await (const message of mirror.messages()) {
+      tellProgress(message);
+      if (message.kind === "over") return { kind: "over", status: message.status, again: message.again };
+      if (message.kind === "state" && (message.row.life.kind === "running" || hasEnded(message.row))) {
+        if (message.from.kind !== "stopping") came.add(message.row.name);
+      }
+      if (isReached()) return { kind: "reached" };
+      if (goal === "down" || goal === "over" || message.kind !== "state") continue;
+      const left = remaining();
+      const failed = left.find(({ life }) => life.kind === "crashed" || life.kind === "failed");
+      if (failed !== undefined && failed.name === message.row.name) return { kind: "failed", row: failed };
+      const blocked = left.find((row) => isBlocked(row, mirror));
+      if (blocked !== undefined) return { kind: "blocked", row: blocked };
+    }
+    return late
+      ? { kind: "late", waiting: remaining().map(({ name }) => name) }
+      : { kind: "over", status: null, again: false };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Whether a service came to its end by itself, with status 0. */
+function hasEnded({ life }: Row): boolean {
+  return life.kind === "stopped" && life.lastExit?.kind === "exited" && life.lastExit.code === 0;
+}
+
+function isAtRest({ life }: Row): boolean {
+  return life.kind === "stopped" || life.kind === "crashed" || life.kind === "failed";
+}
+
+/** Whether a service waits for one that has ended, so that nothing will start it by itself. */
+function isBlocked({ life }: Row, mirror: Mirror): boolean {
+  return life.kind === "pending" && life.awaits.some((name) => {
+    const other = mirror.row(name);
+    return other !== undefined && other.kind !== "task" && isAtRest(other);
+  });
+}
+
+/** Says on stderr what a stream of lines would say. */
+export function tellProgress(message: Message): void {
+  const told = message.kind === "notice"
+    ? message
+    : message.kind === "state"
+    ? describeChange(message)
+    : null;
+  if (told !== null && told.level !== "debug") print(`[orchestrator] ${told.text}`, Deno.stderr);
+}
+
+/** Says why a service failed, as the last thing: its crash card. */
+async function tellFailure(mirror: Mirror, row: Row): Promise<void> {
+  // Its failure may end the whole run: that is told first.
+  const closing = await isClosing(mirror.socket);
+  if (closing) {
+    for await (const message of mirror.messages()) if (message.kind === "state") tellProgress(message);
+  }
+  const card = crashCard(row, mirror.tail(row.name, Tail.KEPT_LINES), useColors());
+  print(card.join("\n"), Deno.stderr);
+}
+
+async function isClosing(socket: string): Promise<boolean> {
+  try {
+    const status = await ask(socket, "GET", "/status");
+    return typeof status === "object" && status !== null && "closing" in status && status.closing === true;
+  } catch (error) {
+    if (error instanceof Unreachable) return true; // it has closed already
+    throw error;
+  }
+}
+
+/** Says what came of waiting for services to run. @returns the exit status */
+export async function conclude(mirror: Mirror, outcome: Outcome): Promise<number> {
+  switch (outcome.kind) {
+    case "reached":
+      return 0;
+    case "failed":
+      await tellFailure(mirror, outcome.row);
+      return 1;
+    case "blocked": {
+      const { life, name } = outcome.row;
+      const awaited = life.kind === "pending" ? life.awaits.join(", ") : "";
+      print(`orchestrator: ${name} is not started: it waits for ${awaited}.`, Deno.stderr);
+      return 1;
+    }
+    case "late":
+      print(
+        `orchestrator: ${
+          outcome.waiting.join(", ")
+        } did not come up in time; "orchestrator status" shows more.`,
+        Deno.stderr,
+      );
+      return 1;
+    case "over":
+      if (outcome.status === null) print("orchestrator: It went away without a word.", Deno.stderr);
+      return outcome.status ?? 1;
+  }
+}
