@@ -2078,7 +2078,7 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; t
     case "stopped":
       if (row.kind === "external") return { level: "debug", text: `${name} is not waited for any more` };
       if (from.kind === "pending" || from.kind === "restarting") {
-        return { level: "info", text: `${name} is not started` };
+        return { level: "info", text: `${name} is not started${from.kind === "pending" ? "" : " again"}` };
       }
       return { level: "info", text: `${name} ${row.kind === "task" ? "is done" : "has stopped"}${after}` };
     case "restarting":
