@@ -386,6 +386,7 @@ function parsePlace(spec: string): Place {
 }
 
 function makeClient(url: string) {
+  let connected = false;
   const client = createClient({
     url,
     RESP: 2,
@@ -398,34 +399,32 @@ function makeClient(url: string) {
     socket: {
       connectTimeout: OPEN_PATIENCE_MS,
       socketTimeout: SILENCE_MS,
+      // Once it was connected it reconnects for ever.
       reconnectStrategy: (tries: number) =>
-        Math.min(RECONNECT_MS, 25 * 2 ** tries) * (0.5 + Math.random() / 2),
+        connected && Math.min(RECONNECT_MS, 25 * 2 ** tries) * (0.5 + Math.random() / 2),
     },
   });
   // Requests that fail tell about it; without a listener the process would end.
   client.on("error", () => {});
+  client.once("ready", () => connected = true);
   return client;
 }
 
-// A client that once was connected reconnects for ever, but the first connection must come soon.
+// The first connection must come soon.
 async function connect(client: Client, label: string): Promise<void> {
-  let reason = "no answer";
-  const failed = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    failed.reject(
-      new ConfigError(`Cannot reach ${label}: ${reason}; start the server, or name another one.`),
-    );
-  }, OPEN_PATIENCE_MS);
-  client.on("error", (error: Error) => {
-    reason = plain(error);
-    if (error instanceof ErrorReply) failed.reject(error);
-  });
-  const connected = client.connect();
-  connected.catch(() => {}); // told by the event, and tried again
-  try {
-    await Promise.race([connected, failed.promise]);
-  } finally {
-    clearTimeout(timer);
+  for (const giveUpAt = performance.now() + OPEN_PATIENCE_MS;;) {
+    try {
+      await client.connect();
+      return;
+    } catch (error) {
+      if (!(error instanceof Error) || error instanceof ErrorReply) throw error;
+      if (performance.now() > giveUpAt) {
+        throw new ConfigError(
+          `Cannot reach ${label}: ${plain(error)}; start the server, or name another one.`,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   }
 }
 

@@ -326,7 +326,8 @@ redisTest("a server whose memory is full refuses a step whole", [], async ({ ser
   assertEquals((await storage.commit([{ job: next, wakeAt: null, settle }])).kind, "done");
 });
 
-redisTest("no message holds the password", ["--requirepass", "s3cret-w0rd"], async ({ server }) => {
+redisTest("no message holds the password", [], async ({ server }) => {
+  await server.command("CONFIG", "SET", "requirepass", "s3cret-w0rd");
   const place = `127.0.0.1:${server.port}`;
   for (
     const [address, said] of [

@@ -14,7 +14,6 @@ export const redisMissing: string | undefined = Deno.env.get("CI") ? undefined :
 /** A running server. */
 export class RedisServer implements AsyncDisposable {
   #child: Deno.ChildProcess | undefined;
-  #output: Promise<void> = Promise.resolve();
 
   private constructor(readonly folder: string, readonly port: number, readonly options: string[]) {}
 
@@ -45,28 +44,37 @@ export class RedisServer implements AsyncDisposable {
         ...["--port", String(this.port), "--bind", "127.0.0.1", "--dir", this.folder, "--save", ""],
         ...["--appendonly", "yes", ...this.options],
       ],
-      stdout: "piped",
+      stdout: "null",
       stderr: "null",
     }).spawn();
     this.#child = child;
-    const ready = Promise.withResolvers<void>();
-    this.#output = (async () => {
-      let said = "";
-      for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-        said = (said + text).slice(-4_000);
-        if (said.includes("Ready to accept connections")) ready.resolve();
-      }
-      ready.reject(new Error(`redis-server ended: ${said}`));
-      await child.status;
-    })();
-    ready.promise.catch(() => {});
-    await ready.promise;
+    let ended = false;
+    child.status.then(() => ended = true);
+    while (!await this.#isServedBy(child.pid)) {
+      if (ended) throw new Error(`redis-server ended as soon as it was started on port ${this.port}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  // Another process may have taken the port, so the answer must name ours. One that still loads does not count.
+  async #isServedBy(pid: number): Promise<boolean> {
+    try {
+      using connection = await Deno.connect({ hostname: "127.0.0.1", port: this.port });
+      await connection.write(new TextEncoder().encode("INFO\r\n"));
+      const answer = new Uint8Array(1 << 14);
+      const size = await connection.read(answer);
+      const said = new TextDecoder().decode(answer.subarray(0, size ?? 0));
+      return said.includes(`process_id:${pid}\r`) && said.includes("loading:0\r");
+    } catch (error) {
+      if (error instanceof Deno.errors.ConnectionRefused) return false; // it does not listen yet
+      throw error;
+    }
   }
 
   /** Ends it: SIGTERM in order, SIGKILL at once. */
   async down(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
     this.#child?.kill(signal);
-    await this.#output;
+    await this.#child?.status;
     this.#child = undefined;
   }
 
