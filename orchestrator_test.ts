@@ -2,6 +2,7 @@
 import {
   assert,
   assertEquals,
+  assertGreaterOrEqual,
   assertLess,
   assertMatch,
   assertRejects,
@@ -13,9 +14,12 @@ import {
   backoffMs,
   type Charge,
   decide,
+  describe,
+  describeChange,
   describeExit,
   type Effect,
   entryPoint,
+  type Event,
   type Exit,
   findHome,
   findPython,
@@ -31,18 +35,29 @@ import {
   portOf,
   prepareLaunch,
   readEnvironment,
+  type Row,
   satisfies,
   serviceEnvironment,
   startChild,
   type Step,
   step,
+  Supervisor,
   Tail,
   UNBORN,
   UserError,
   type Wish,
 } from "./orchestrator.ts";
 import { defineServices, type Health, type Service, SERVICES } from "./services.ts";
-import { Folder, freePort, isAlive, LIMIT_MS, outputOf, waitUntil } from "./testdata/run.ts";
+import {
+  Folder,
+  freePort,
+  isAlive,
+  LIMIT_MS,
+  outputOf,
+  processesWith,
+  TESTDATA,
+  waitUntil,
+} from "./testdata/run.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -1322,4 +1337,714 @@ Deno.test("a variable that is too long for the system is named, without its valu
     UserError,
     "too long",
   );
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 6. Supervisor
+
+const IDLE = "exec sleep 1000";
+const PYTHON = "/usr/bin/env python3";
+
+/** Ready as soon as it prints a line. */
+const READY: Health = {
+  probe: { kind: "log", pattern: "" },
+  intervalMs: 10_000,
+  timeoutMs: 2_000,
+  retries: 3,
+};
+
+/** A service that is up at once and does nothing. */
+const UP = { command: "echo up; exec sleep 1000", health: READY };
+
+/** A shell text that runs one of the scripts. */
+function script(name: string, ...args: (string | number)[]): string {
+  const program = name.endsWith(".py") ? PYTHON : "/bin/sh";
+  return ["exec", program, `${TESTDATA}/${name}`, ...args].join(" ");
+}
+
+/** A supervisor inside this process, and all that it told. */
+class Inside implements AsyncDisposable {
+  readonly events: Event[] = [];
+  readonly supervisor: Supervisor;
+  #told = Promise.withResolvers<void>();
+
+  constructor(folder: Folder, definitions: Parameters<typeof defineServices>[0]) {
+    const home = findHome({ infrastructure: folder.path });
+    this.supervisor = new Supervisor(planStart(defineServices(definitions), []).services, home);
+    this.supervisor.listen({
+      event: (event) => {
+        this.events.push(event);
+        this.#told.resolve();
+        this.#told = Promise.withResolvers();
+      },
+    });
+    this.supervisor.start();
+  }
+
+  row(name: string): Row {
+    return this.supervisor.snapshot(1_000).rows.find((row) => row.name === name)!;
+  }
+
+  life(name: string): Life {
+    return this.row(name).life;
+  }
+
+  /** The states a service came into, in order. */
+  states(name: string): string[] {
+    return this.changes(name).map(({ row }) => row.life.kind);
+  }
+
+  changes(name: string) {
+    return this.events.filter((event) => event.kind === "state").filter(({ row }) => row.name === name);
+  }
+
+  /** Every change of every service, as `name state`. */
+  get story(): string[] {
+    return this.events.filter((event) => event.kind === "state").map(({ row }) =>
+      `${row.name} ${row.life.kind}`
+    );
+  }
+
+  get notices(): string[] {
+    return this.events.filter((event) => event.kind === "notice").map(({ text }) => text);
+  }
+
+  text(name: string): string {
+    return this.events.filter((event) => event.kind === "output").filter(({ service }) => service === name)
+      .map(({ lines }) => decoder.decode(lines)).join("");
+  }
+
+  /** Waits until something that was told makes `check` true. */
+  async until(check: () => boolean, what: string): Promise<void> {
+    const lateAt = performance.now() + LIMIT_MS;
+    while (!check()) {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, lateAt - performance.now()));
+      await Promise.race([this.#told.promise, late]);
+      clearTimeout(timer);
+      if (performance.now() > lateAt) {
+        throw new Error(`In vain waited until ${what}:\n${this.story.join("\n")}`);
+      }
+    }
+  }
+
+  /** Waits until a service is in a state. */
+  async is<Kind extends Life["kind"]>(name: string, kind: Kind): Promise<Life & { kind: Kind }> {
+    await this.until(() => this.life(name).kind === kind, `${name} is ${kind}`);
+    return this.life(name) as Life & { kind: Kind };
+  }
+
+  /** Waits until a service came into a state for the `nth` time. */
+  async was(name: string, kind: Life["kind"], nth = 1): Promise<void> {
+    const count = () => this.states(name).filter((state) => state === kind).length;
+    await this.until(() => count() >= nth, `${name} was ${kind} ${nth} times`);
+  }
+
+  processes() {
+    return processesWith(`ORCHESTRATOR_RUN=${this.supervisor.run}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.supervisor.kill();
+    await waitUntil(() => this.processes().length === 0, "all of it is gone", 5_000);
+  }
+}
+
+Deno.test("what depends on a service with a port starts when the port answers", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    web: { ...UP, dependencies: ["db"] },
+    db: { command: script("serves.py", port, 0.3), port },
+  });
+  const life = await run.is("web", "starting");
+  assertEquals(run.story, ["db starting", "db running", "web starting"]);
+  assertEquals(run.text("db").trim(), `listening on ${port}`);
+  assert(life.pid !== null && isAlive(life.pid));
+});
+
+Deno.test("what depends on a service without a port starts three seconds after it", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: IDLE },
+    web: { command: IDLE, dependencies: ["db"] },
+  });
+  await run.is("web", "starting");
+  const [starting, running] = run.changes("db");
+  const [started] = run.changes("web");
+  assertGreaterOrEqual(running.at - starting.at, 1_000);
+  assertGreaterOrEqual(started.at - starting.at, 3_000);
+  assertEquals(run.story, ["db starting", "db running", "web starting"]);
+});
+
+Deno.test("what is independent starts side by side", async () => {
+  await using folder = await Folder.make();
+  const ports = [freePort(), freePort()];
+  await using run = new Inside(folder, {
+    a: { command: script("serves.py", ports[0], 0.3), port: ports[0] },
+    b: { command: script("serves.py", ports[1], 0.3), port: ports[1] },
+  });
+  await run.is("a", "running");
+  await run.is("b", "running");
+  assertEquals(run.story.slice(0, 2), ["a starting", "b starting"]);
+});
+
+Deno.test("what is not ready in time is stopped, and the run fails", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: IDLE, port: freePort(), timeoutStartMs: 300 },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  const { pid } = await run.is("db", "starting");
+  const verdict = await run.supervisor.finished;
+  assertEquals([verdict.status, verdict.culprit?.name], [1, "db"]);
+  const life = run.life("db");
+  assert(life.kind === "failed" && life.reason === "was not ready within 300 ms", JSON.stringify(life));
+  assertEquals([isAlive(pid!), run.states("web")], [false, ["stopped"]]);
+});
+
+Deno.test("a taken port fails the start and tells who holds it", async () => {
+  await using folder = await Folder.make();
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  await using run = new Inside(folder, { db: { command: `touch ${folder.path}/started; ${IDLE}`, port } });
+  const { status, culprit } = await run.supervisor.finished;
+  listener.close();
+  assert(status === 1 && culprit?.life.kind === "failed");
+  for (const part of [`port ${port}`, "db", `PID ${Deno.pid}`, "deno"]) {
+    assertStringIncludes(culprit.life.reason, part);
+  }
+  assertEquals(await folder.read("started"), "");
+});
+
+for (
+  const [what, definition, said] of [
+    ["working folder", { command: IDLE, workingDir: "gone" }, "working folder"],
+    ["entry point", { command: ["python", "gone.py"] }, "entry point"],
+    ["program", { command: ["gone-program"] }, "no program gone-program"],
+  ] as const
+) {
+  Deno.test(`a missing ${what} fails the service, and what runs already is stopped`, async () => {
+    await using folder = await Folder.make();
+    const port = freePort();
+    await using run = new Inside(folder, {
+      db: { command: script("serves.py", port), port },
+      web: { ...definition, dependencies: ["db"] },
+    });
+    const { status, culprit } = await run.supervisor.finished;
+    assert(status === 1 && culprit?.life.kind === "failed" && culprit.name === "web");
+    assertStringIncludes(culprit.life.reason, said);
+    assertEquals(run.life("db").kind, "stopped");
+  });
+}
+
+Deno.test("a service that ends with 0 is STOPPED and the rest go on, until nothing is left", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    short: { command: "echo done" },
+    long: { command: `until [ -e ${folder.path}/enough ]; do sleep 0.02; done` },
+  });
+  await run.is("short", "stopped");
+  await run.is("long", "running");
+  assertEquals(run.life("short").lastExit, WELL);
+  await folder.write("enough", "");
+  const verdict = await run.supervisor.finished;
+  assertEquals([verdict.status, verdict.culprit, run.life("long").kind], [0, null, "stopped"]);
+});
+
+Deno.test("a service that nobody starts because of an ended dependency makes the run fail", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: "true" },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  assertEquals((await run.supervisor.finished).status, 1);
+  const life = run.life("web");
+  assert(life.kind === "pending");
+  assertEquals(life.awaits, ["db"]);
+});
+
+for (
+  const [what, end, exit, reason] of [
+    ["status 3", "exit 3", { kind: "exited", code: 3 }, "exited with status 3"],
+    [
+      "a signal",
+      "kill -KILL $$",
+      { kind: "killed", signal: "SIGKILL" },
+      "killed by SIGKILL, perhaps out of memory",
+    ],
+    ["SIGTERM that was not ours", "kill $$", { kind: "killed", signal: "SIGTERM" }, "killed by SIGTERM"],
+  ] as const
+) {
+  Deno.test(`a service that ends by ${what} while it runs is CRASHED and takes the others along`, async () => {
+    await using folder = await Folder.make();
+    await using run = new Inside(folder, {
+      db: { command: `echo up; until [ -e ${folder.path}/now ]; do sleep 0.02; done; ${end}`, health: READY },
+      other: { ...UP },
+    });
+    await run.is("other", "running");
+    await run.is("db", "running");
+    await folder.write("now", "");
+    const verdict = await run.supervisor.finished;
+    assertEquals([verdict.status, verdict.culprit?.name], [1, "db"]);
+    const life = run.life("db");
+    assert(life.kind === "crashed" && life.reason.startsWith(reason), JSON.stringify(life));
+    assertEquals(life.exit, exit);
+    assertEquals(run.states("other"), ["starting", "running", "stopping", "stopped"]);
+  });
+}
+
+Deno.test("an end is noticed when it happens", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { ...UP } });
+  const { pid } = await run.is("a", "running");
+  const killedAt = performance.now();
+  Deno.kill(pid!, "SIGKILL");
+  await run.is("a", "crashed");
+  assertLess(run.changes("a").at(-1)!.at - killedAt, 1_000);
+});
+
+Deno.test("all are stopped in reverse order, independent ones side by side, none before its dependents are gone", async () => {
+  await using folder = await Folder.make();
+  await folder.write(".env", `JOURNAL=${folder.path}/journal\n`);
+  await using run = new Inside(folder, {
+    db: { command: script("journal.py", "db"), health: READY },
+    web: { command: script("journal.py", "web", 0.4), dependencies: ["db"], health: READY },
+    bot: { command: script("journal.py", "bot", 0.4), dependencies: ["db"], health: READY },
+  });
+  await run.is("web", "running");
+  await run.is("bot", "running");
+  const { status, leftovers } = await run.supervisor.close();
+  assertEquals([status, leftovers], [0, []]);
+  const journal = (await folder.read("journal")).trim().split("\n");
+  assertEquals(journal.slice(0, 3).sort(), ["bot started", "db started", "web started"]);
+  assertEquals(journal.slice(3, 5).sort(), ["bot stopping", "web stopping"]);
+  assertEquals(journal.slice(5, 7).sort(), ["bot stopped", "web stopped"]);
+  assertEquals(journal.slice(7), ["db stopping", "db stopped"]);
+  assertEquals(run.story.filter((line) => line.endsWith("stopping")), [
+    "bot stopping",
+    "web stopping",
+    "db stopping",
+  ]);
+});
+
+Deno.test("one that takes no notice of the signal is killed when its time is over", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("stubborn.sh"), timeoutStopMs: 500 } });
+  await run.until(() => run.text("a").includes("ready"), "it is ready");
+  const { status } = await run.supervisor.close();
+  const [, stopping, stopped] = run.changes("a").slice(-3);
+  assertEquals([status, run.life("a").kind], [0, "stopped"]);
+  assertEquals(run.life("a").lastExit, { kind: "killed", signal: "SIGKILL" });
+  assertGreaterOrEqual(stopped.at - stopping.at, 500);
+  assertStringIncludes(run.text("a"), "no thanks");
+  assertEquals(run.processes(), []);
+});
+
+Deno.test("a stop signal of its own is what a service gets", async () => {
+  await using folder = await Folder.make();
+  await folder.write(".env", `JOURNAL=${folder.path}/journal\n`);
+  await using run = new Inside(folder, {
+    a: { command: script("journal.py", "a"), stopSignal: "SIGUSR1", health: READY },
+  });
+  await run.is("a", "running");
+  await run.supervisor.close();
+  assertEquals([run.text("a"), run.life("a").lastExit], ["a is up\na got SIGUSR1\n", WELL]);
+});
+
+Deno.test("a grandchild that takes no notice of the signal is gone at the end, too", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("has_grandchild.sh"), timeoutStopMs: 500 } });
+  await run.until(() => /^up$/m.test(run.text("a")) && /^grandchild/m.test(run.text("a")), "it is there");
+  const grandchild = Number(/grandchild (\d+)/.exec(run.text("a"))![1]);
+  assert(isAlive(grandchild));
+  await run.supervisor.close();
+  assertEquals([isAlive(grandchild), run.life("a").lastExit], [false, WELL]);
+});
+
+Deno.test("what a service leaves running when it ends is stopped before the end counts", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("forks_and_exits.sh") } });
+  const { status } = await run.supervisor.finished;
+  assertEquals([status, run.states("a")], [0, ["starting", "stopping", "stopped"]]);
+  assertMatch(run.text("a"), /^left \d+ behind$/m);
+  assertEquals(isAlive(Number(run.text("a").split(" ")[1])), false);
+});
+
+Deno.test("a service that closes its pipes runs on and is stopped like any other", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("closes_stdout.sh", `${folder.path}/pid`) } });
+  const { pid } = await run.is("a", "running");
+  assertEquals([Number(await folder.read("pid")), run.text("a")], [pid, "last words\n"]);
+  await run.supervisor.close();
+  assertEquals([run.life("a").kind, isAlive(pid!)], ["stopped", false]);
+});
+
+Deno.test("a port that someone keeps after the stop is named, and the run fails", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, { a: { command: script("escapes.py", port), port } });
+  await run.is("a", "running");
+  await run.until(() => run.text("a").includes("escaped"), "one escaped");
+  const { status, leftovers } = await run.supervisor.close();
+  const escaped = Number(run.text("a").split(" ")[1]);
+  Deno.kill(escaped, "SIGKILL");
+  assertEquals([status, leftovers.length], [1, 1]);
+  for (const part of [`${port}`, `"a"`, `PID ${escaped}`]) assertStringIncludes(leftovers[0], part);
+});
+
+Deno.test("a stop while services start starts nothing more and leaves nothing", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port, 30), port },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  await run.is("db", "starting");
+  const { status } = await run.supervisor.close();
+  assertEquals([status, run.states("db"), run.states("web")], [0, ["starting", "stopping", "stopped"], [
+    "stopped",
+  ]]);
+});
+
+Deno.test("kill ends at once what would take its time", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: { command: script("stubborn.sh"), timeoutStopMs: LIMIT_MS },
+    b: { command: script("stubborn.sh"), timeoutStopMs: LIMIT_MS, dependencies: [] },
+  });
+  await run.until(() => run.text("a").includes("ready") && run.text("b").includes("ready"), "they are ready");
+  run.supervisor.close();
+  await run.is("a", "stopping");
+  const killedAt = performance.now();
+  const { status } = await run.supervisor.kill();
+  assertLess(performance.now() - killedAt, LIMIT_MS / 2);
+  assertEquals([status, run.life("a").lastExit], [0, { kind: "killed", signal: "SIGKILL" }]);
+});
+
+Deno.test(".env is read again at each start", async () => {
+  await using folder = await Folder.make({ env: { COLOUR: "red" } });
+  await using run = new Inside(folder, {
+    a: { command: 'echo "it is $COLOUR"; exit 1', restartPolicy: "on-failure", retryDelayMs: 500 },
+  });
+  await run.is("a", "restarting");
+  await folder.write(".env", "COLOUR=green\n");
+  await run.until(() => run.text("a").includes("green"), "it is green");
+  assertEquals(run.text("a").split("\n").slice(0, 2), ["it is red", "it is green"]);
+});
+
+Deno.test("one that dies at every start is tried with growing pauses, then FAILED", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: { command: "echo try; exit 7", restartPolicy: "on-failure", maxRetries: 3, retryDelayMs: 100 },
+    b: { ...UP },
+  });
+  const { status, culprit } = await run.supervisor.finished;
+  assert(status === 1 && culprit?.name === "a" && culprit.life.kind === "failed");
+  assertEquals(culprit.life.reason, "exited with status 7; gave up after 3 retries");
+  assertEquals(run.text("a"), "try\n".repeat(4));
+  const pauses = run.changes("a").filter(({ row }) => row.life.kind === "restarting")
+    .map(({ row, at }) => row.life.kind === "restarting" ? row.life.retryAt - at : 0);
+  [100, 200, 400].forEach((pause, index) => {
+    assertGreaterOrEqual(pauses[index], pause * 0.9 - 20);
+    assertLess(pauses[index], pause * 1.1 + 1);
+  });
+  const starts = run.changes("a").filter(({ row }) => row.life.kind === "starting").map(({ at }) => at);
+  [100, 200, 400].forEach((pause, index) =>
+    assertGreaterOrEqual(starts[index + 1] - starts[index], pause * 0.9 - 2)
+  );
+});
+
+Deno.test("a pause before a retry is told, and ends at once on stop", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: {
+      command: "exit 1",
+      restartPolicy: "on-failure",
+      maxRetries: 5,
+      retryDelayMs: 3_600_000,
+      retryDelayMaxMs: 9e9,
+    },
+  });
+  await run.is("a", "restarting");
+  const snapshot = run.supervisor.snapshot();
+  assertMatch(describe(snapshot.rows[0], snapshot.at), /^in \d+ s, try 1 of 5$/);
+  const { status } = await run.supervisor.close();
+  assertEquals([status, run.states("a")], [0, ["starting", "restarting", "stopped"]]);
+});
+
+Deno.test("a service is started again only when what it needs runs", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port), port, restartPolicy: "on-failure", retryDelayMs: 1_500 },
+    web: {
+      command: `echo up; until [ -e ${folder.path}/now ]; do sleep 0.02; done; rm ${folder.path}/now; exit 1`,
+      health: READY,
+      dependencies: ["db"],
+      restartPolicy: "on-failure",
+      retryDelayMs: 10,
+    },
+  });
+  await run.is("web", "running");
+  const { pid } = await run.is("db", "running");
+  Deno.kill(pid!, "SIGKILL");
+  await run.is("db", "restarting");
+  await folder.write("now", "");
+  await run.until(() => {
+    const life = run.life("web");
+    return life.kind === "pending" && life.awaits.join() === "db";
+  }, "web waits for db");
+  await run.was("web", "starting", 2);
+  const back = run.story.lastIndexOf("db running");
+  assert(
+    back > run.story.indexOf("web pending") && back < run.story.lastIndexOf("web starting"),
+    run.story.join(),
+  );
+});
+
+Deno.test("one that restarts always does so after status 0 too, with its pause and without end", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: { command: "exit 0", restartPolicy: "always", maxRetries: 1, retryDelayMs: 30 },
+  });
+  await run.was("a", "starting", 5);
+  const starts = run.changes("a").filter(({ row }) => row.life.kind === "starting").map(({ at }) => at);
+  assertGreaterOrEqual(starts[1] - starts[0], 25);
+  assertEquals(run.life("a").failures, []);
+});
+
+Deno.test("a service that is restarted with its dependencies is, the others are not", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port), port, restartPolicy: "always", retryDelayMs: 10 },
+    web: { ...UP, dependencies: ["db"], restartWithDependencies: true },
+    bot: { ...UP, dependencies: ["db"] },
+  });
+  await run.is("web", "running");
+  await run.is("bot", "running");
+  const before = run.life("bot");
+  const { pid } = await run.is("db", "running");
+  Deno.kill(pid!, "SIGKILL");
+  await run.was("web", "running", 2);
+  assertEquals(run.life("bot"), before);
+  const story = run.story.slice(run.story.indexOf("db restarting"));
+  assertEquals(story.filter((line) => /^(db running|web stopping|web starting)$/.test(line)), [
+    "db running",
+    "web stopping",
+    "web starting",
+  ]);
+});
+
+Deno.test("one that is not critical shows FAILED and the rest run on", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    extra: { command: "exit 9", critical: false },
+    main: { ...UP },
+    needy: { ...UP, dependencies: ["extra"] },
+  });
+  await run.is("extra", "failed");
+  await run.is("main", "running");
+  const life = run.life("needy");
+  assert(life.kind === "pending");
+  assertEquals(life.awaits, ["extra"]);
+  assertEquals((await run.supervisor.close()).status, 0);
+});
+
+Deno.test("what depends on a task starts when it has ended with 0; its output and end are told", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    migrate: { command: "echo migrating; sleep 0.3; echo migrated", kind: "task" },
+    web: { ...UP, dependencies: ["migrate"] },
+  });
+  await run.is("web", "running");
+  assertEquals(run.story, [
+    "migrate starting",
+    "migrate running",
+    "migrate stopped",
+    "web starting",
+    "web running",
+  ]);
+  assertEquals(run.text("migrate"), "migrating\nmigrated\n");
+  const change = run.changes("migrate").at(-1)!;
+  assertMatch(describeChange(change)?.text ?? "", /^migrate is done after \d+ ms$/);
+});
+
+Deno.test("a task that fails starts nothing and fails the run", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    migrate: { command: "exit 2", kind: "task" },
+    web: { ...UP, dependencies: ["migrate"] },
+  });
+  const { status, culprit } = await run.supervisor.finished;
+  assertEquals([status, culprit?.name, run.states("web")], [1, "migrate", ["stopped"]]);
+});
+
+Deno.test("an external service is waited for and left alone", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    cache: {
+      command: "unused",
+      kind: "external",
+      health: { ...READY, probe: { kind: "tcp", port: String(port) } },
+    },
+    web: { ...UP, dependencies: ["cache"] },
+  });
+  await run.is("cache", "starting");
+  const listener = Deno.listen({ hostname: "127.0.0.1", port });
+  await run.is("web", "running");
+  assertEquals(run.story.slice(0, 3), ["cache starting", "cache running", "web starting"]);
+  const { status, leftovers } = await run.supervisor.close();
+  listener.close();
+  assertEquals([status, leftovers], [0, []]);
+});
+
+for (
+  const [what, health] of [
+    ["an http answer", { kind: "http", url: "http://127.0.0.1:${PORT}/health", body: "I am well" }],
+    ["a port that answers", { kind: "tcp", port: "${PORT}" }],
+    ["a command", { kind: "command", command: ["test", "-e", "ready"] }],
+    ["a line of output", { kind: "log", pattern: "^listening on \\d+$" }],
+  ] as const
+) {
+  Deno.test(`a service is ready by ${what}`, async () => {
+    await using folder = await Folder.make();
+    const port = freePort();
+    await using run = new Inside(folder, {
+      a: {
+        command: `(sleep 0.5; touch ready) & ${script("serves.py", port, 0.5)}`,
+        port,
+        health: { ...READY, probe: health },
+      },
+    });
+    const life = await run.is("a", "running");
+    const [starting, running] = run.changes("a");
+    assertGreaterOrEqual(running.at - starting.at, 400);
+    assert(isAlive(life.pid!));
+  });
+}
+
+Deno.test("a service that is unwell as often as allowed is stopped and restarted by its policy", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    a: {
+      command: script("serves.py", port, 0, `${folder.path}/mood`),
+      port,
+      restartPolicy: "on-failure",
+      retryDelayMs: 50,
+      health: {
+        probe: { kind: "http", url: "http://127.0.0.1:${PORT}/health", body: null },
+        intervalMs: 50,
+        timeoutMs: 10_000,
+        retries: 3,
+      },
+    },
+  });
+  await run.is("a", "running");
+  await folder.write("mood", "sick");
+  const life = await run.is("a", "restarting");
+  assertEquals(life.reason, "failed its health check 3 times: answered 500");
+  assertEquals(run.notices.filter((text) => text.includes("unwell")).map((text) => text.slice(0, 20)), [
+    "a is unwell (1 of 3)",
+    "a is unwell (2 of 3)",
+    "a is unwell (3 of 3)",
+  ]);
+  await folder.write("mood", "well");
+  await run.was("a", "running", 2);
+});
+
+Deno.test("slow answers never kill, and probes do not pile up behind them", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    a: {
+      command: script("serves.py", port, 0, `${folder.path}/mood`),
+      port,
+      health: {
+        probe: { kind: "http", url: "http://127.0.0.1:${PORT}/health", body: null },
+        intervalMs: 20,
+        timeoutMs: 200,
+        retries: 3,
+      },
+    },
+  });
+  await run.is("a", "running");
+  await folder.write("mood", "slow");
+  await run.until(
+    () => run.notices.some((text) => text.startsWith("a is unwell (1 of 3)")),
+    "it is slow once",
+  );
+  await folder.write("mood", "well");
+  const asked = run.text("a").split("\n").length;
+  await run.until(() => run.text("a").split("\n").length > asked + 10, "it is asked again and again");
+  assertEquals(run.states("a"), ["starting", "running"]);
+  // The number is how many were in hand at once: the slow one, those that gave up meanwhile, and the next.
+  const most = Math.max(...[...run.text("a").matchAll(/^asked (\d+)/gm)].map(([, count]) => Number(count)));
+  assertLess(most, 5);
+});
+
+Deno.test("a variable that is too long is named when a start fails by it", async () => {
+  await using folder = await Folder.make({ env: { HUGE: "s3cret".repeat(50_000) } });
+  await using run = new Inside(folder, { a: { command: "true" } });
+  const { culprit } = await run.supervisor.finished;
+  assert(culprit?.life.kind === "failed");
+  assertStringIncludes(culprit.life.reason, "HUGE");
+  assert(!culprit.life.reason.includes("s3cret"));
+});
+
+Deno.test("a clock that is set back changes nothing", async () => {
+  await using folder = await Folder.make();
+  const genuine = Date.now;
+  let wall = 1e12;
+  Date.now = () => wall -= 3_600_000; // an hour back each time someone looks
+  try {
+    await using run = new Inside(folder, {
+      a: { command: "exit 1", restartPolicy: "on-failure", maxRetries: 2, retryDelayMs: 50, critical: false },
+      b: { command: script("stubborn.sh"), timeoutStopMs: 200 },
+    });
+    await run.is("a", "failed");
+    const life = await run.is("b", "running");
+    assertGreaterOrEqual(performance.now() - life.since, 900);
+    await run.supervisor.close();
+    assertEquals(run.life("b").lastExit, { kind: "killed", signal: "SIGKILL" });
+  } finally {
+    Date.now = genuine;
+  }
+});
+
+Deno.test("services are stopped, started and restarted by name while the others run on", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port), port },
+    web: { ...UP, dependencies: ["db"] },
+    other: { ...UP },
+  });
+  for (const name of ["web", "other"]) await run.is(name, "running");
+  const others = run.life("other");
+  run.supervisor.wish(["db"], "down");
+  await run.is("db", "stopped");
+  assertEquals(run.life("web").kind, "stopped");
+  run.supervisor.wish(["web"], "up");
+  await run.is("web", "running");
+  assertEquals(run.life("db").kind, "running");
+  const { pid } = await run.is("db", "running");
+  run.supervisor.wish(["db"], "again");
+  await run.was("db", "running", 3);
+  assert((await run.is("db", "running")).pid !== pid);
+  assertEquals(run.life("other"), others);
+  assertThrows(() => run.supervisor.wish(["wbe"], "up"), UserError, `did you mean "web"?`);
+});
+
+Deno.test("a stop during a restart ends as stopped", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("stubborn.sh"), timeoutStopMs: 300 } });
+  await run.until(() => run.text("a").includes("ready"), "it is ready");
+  run.supervisor.wish(["a"], "again");
+  await run.is("a", "stopping");
+  const { status } = await run.supervisor.close();
+  assertEquals([status, run.life("a").kind, run.text("a").match(/ready/g)?.length], [0, "stopped", 1]);
 });

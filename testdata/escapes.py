@@ -18,6 +18,4 @@ if pid == 0:
     time.sleep(1000)
     os._exit(0)
 print("escaped", pid, flush=True)
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-while True:
-    signal.pause()
+signal.pause()

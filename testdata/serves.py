@@ -4,9 +4,7 @@ A FILE, where there is one, says how it is: "sick" answers 500, "slow" answers a
 """
 import http.server
 import os
-import signal
 import sys
-import threading
 import time
 
 port, *rest = sys.argv[1:]
@@ -36,15 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def stop(*_):
-    print("closing", flush=True)
-    os._exit(0)
-
-
-signal.signal(signal.SIGTERM, stop)
 time.sleep(wait)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
-threading.Thread(target=server.serve_forever, daemon=True).start()
 print(f"listening on {port}", flush=True)
-while True:
-    signal.pause()
+server.serve_forever()
