@@ -1105,7 +1105,7 @@ while read -r verb id; do
     bye) exit 0 ;;
   esac
 done
-if [ -t 1 ]; then stty sane <&1; printf '\0337\033[r\0338\033[?25h\n'; fi 2>/dev/null
+if [ -t 1 ]; then stty sane <&1; printf '\033[r\033[999;1H\033[?25h\n'; fi 2>/dev/null
 marked() { [ -r /proc/self/environ ] && grep -lszxF "ORCHESTRATOR_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
 send() { for id in $groups; do kill "-$1" "-$id"; done 2>/dev/null; for id in $strays; do kill "-$1" "$id"; done 2>/dev/null; }
 left() {
@@ -2142,11 +2142,13 @@ export function crashCard(row: Row, lines: readonly string[], hue: boolean): str
 
 /** Bytes that may wait for a slow reader until every pipe has to wait too. */
 const WAITING_BYTES = 1024 * 1024;
+/** About as much is written at a time. */
+const WRITE_BYTES = 256 * 1024;
 
 /** A queue before a file descriptor. A reader that is gone is no fault: what nobody reads is dropped. */
 export class Outlet {
   readonly #sink: { write(bytes: Uint8Array): Promise<number> };
-  #queue: Uint8Array[] = [];
+  #queue: (Uint8Array | (() => Uint8Array))[] = [];
   #waiting = 0;
   #writing: Promise<void> | null = null;
   #room: PromiseWithResolvers<void> | null = null;
@@ -2156,11 +2158,18 @@ export class Outlet {
     this.#sink = sink;
   }
 
-  /** Queues bytes; they are written in order, each call's whole. */
-  write(bytes: Uint8Array): void {
-    if (this.#gone || bytes.length === 0) return;
+  /** Queues bytes; they are written in order, each call's whole. A function is asked for them when it is their turn. */
+  write(bytes: Uint8Array | (() => Uint8Array)): void {
+    if (this.#gone) return;
     this.#queue.push(bytes);
-    this.#waiting += bytes.length;
+    if (typeof bytes !== "function") this.#waiting += bytes.length;
+    this.#writing ??= this.#drain();
+  }
+
+  /** Like `write`, before all that waits. */
+  writeNext(make: () => Uint8Array): void {
+    if (this.#gone) return;
+    this.#queue.unshift(make);
     this.#writing ??= this.#drain();
   }
 
@@ -2185,8 +2194,7 @@ export class Outlet {
   async #drain(): Promise<void> {
     await Promise.resolve(); // what is written in the same turn goes out together
     while (this.#queue.length > 0) {
-      let bytes = this.#queue.length === 1 ? this.#queue[0] : concat(this.#queue);
-      this.#queue = [];
+      let bytes = this.#next();
       try {
         while (bytes.length > 0) {
           const count = await this.#sink.write(bytes);
@@ -2206,6 +2214,26 @@ export class Outlet {
       }
     }
     this.#writing = null;
+  }
+
+  /** What is written next: a function's bytes alone, others together up to a size that keeps them interruptible. */
+  #next(): Uint8Array {
+    const [first] = this.#queue;
+    if (typeof first === "function") {
+      this.#queue.shift();
+      const bytes = first();
+      this.#waiting += bytes.length;
+      return bytes;
+    }
+    const parts: Uint8Array[] = [];
+    let length = 0;
+    for (const item of this.#queue) {
+      if (typeof item === "function" || length >= WRITE_BYTES) break;
+      parts.push(item);
+      length += item.length;
+    }
+    this.#queue.splice(0, parts.length);
+    return parts.length === 1 ? first : concat(parts);
   }
 }
 
@@ -2325,133 +2353,156 @@ const CSI = `${ESC}[`;
 const FRAME_BEGINS = `${CSI}?2026h`;
 const FRAME_ENDS = `${CSI}?2026l`;
 
+/** Columns and rows of the terminal; `before` when it went away. */
+function consoleSize(before: Size): Size {
+  try {
+    return Deno.consoleSize();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return before; // nobody sees it any more, but the services still have to be stopped in order
+  }
+}
+
+interface Size {
+  rows: number;
+  columns: number;
+}
+
 /**
  * The screen in two parts: above, lines scroll through into the terminal's own scrollback; below, pinned, a panel.
  *
- * The terminal keeps the place of the next line for us (its saved cursor); between frames the cursor is parked on
- * the panel's last row, which terminals keep in view when their size changes.
+ * Between frames the cursor rests where the stream ends. A terminal that changes its size moves it along with the
+ * text, so lines are printed without naming a place, and all below may be erased: no line is ever lost. Frames do
+ * name places; they are made when it is their turn to be written, for the size of that moment.
  */
 export class Terminal {
   readonly #outlet: Outlet;
-  #size: { rows: number; columns: number };
-  #panel: string[] = [];
+  readonly #answers: boolean;
+  /** The screen as the last frame left it. */
+  #shown: { size: Size; panel: readonly string[] };
+  #wanted: { size: Size; panel: readonly string[] } | null = null;
+  #framing = false;
   #open = false;
-  /** The last lines printed, for a screen that a resize has emptied. */
-  #recent: string[] = [];
-  /** Set while the size is changing: what should be shown meanwhile. */
-  #held: { text: string; timer: ReturnType<typeof setTimeout> } | null = null;
+  /** The last lines printed, for a screen that a resize has emptied; `#asked`: at the time it was asked about. */
+  #recent: readonly string[] = [];
+  #asked: readonly string[] | null = null;
 
-  constructor(outlet: Outlet) {
+  /** @param answers whether the terminal's answers are read, and given to `located` */
+  constructor(outlet: Outlet, answers: boolean) {
     this.#outlet = outlet;
-    this.#size = Deno.consoleSize();
+    this.#answers = answers;
+    this.#shown = { size: consoleSize({ rows: 24, columns: 80 }), panel: [] };
   }
 
-  get size(): { rows: number; columns: number } {
-    return this.#size;
+  get size(): Size {
+    return consoleSize(this.#shown.size);
   }
 
   /** Prepares the screen; what stands on it moves up. */
   open(): void {
     this.#open = true;
-    this.#panel = [];
-    this.#emit(`${CSI}?25l${ESC}7`);
+    this.#outlet.write(() => {
+      this.#shown = { size: this.size, panel: [] };
+      return encoder.encode(`${CSI}?25l`);
+    });
   }
 
-  /** Scrolls whole lines through the part above the panel. */
+  /** Scrolls whole lines, each with its newline, through the part above the panel. */
   print(text: string): void {
     if (text === "") return;
-    if (this.#held !== null) {
-      this.#held.text += text;
-      return;
-    }
-    this.#recent = [...this.#recent, ...text.slice(-20_000).match(/.*\n/g) ?? []].slice(-this.#size.rows);
-    this.#emit(`${FRAME_BEGINS}${ESC}8${this.#scrolled(text)}${ESC}7${this.#park()}${FRAME_ENDS}`);
+    const { rows } = this.#shown.size;
+    this.#recent = [...this.#recent, ...lastLines(text, rows)].slice(-rows);
+    // Erasing is for the moment after a resize, when rows of the panel may be in the way.
+    const lines = text.slice(0, -1).replaceAll("\n", `\r\n${CSI}K`);
+    this.#outlet.write(encoder.encode(`\r\n${CSI}K${lines}`));
   }
 
-  /** Shows the panel. Rows that are as they were are not written. */
-  draw(lines: readonly string[]): void {
-    if (this.#held !== null || !this.#open) return;
-    const before = this.#panel;
-    const moved = before.length !== lines.length;
-    if (!moved && lines.every((line, index) => line === before[index])) return;
-    let text = FRAME_BEGINS;
-    if (moved) text += this.#reserve(before.length, lines.length);
-    const top = this.#size.rows - lines.length + 1;
-    lines.forEach((line, index) => {
-      if (moved || line !== before[index]) text += `${CSI}${top + index};1H${line}${CSI}0m${CSI}K`;
-    });
-    this.#panel = [...lines];
-    this.#emit(`${text}${this.#park()}${FRAME_ENDS}`);
+  /** Shows a panel that was made for `size`. Rows that are as they were are not written. */
+  draw(panel: readonly string[], size: Size): void {
+    this.#wanted = { panel, size };
+    this.#frameSoon();
   }
 
-  /** The size changed: finds out where the panel is now. The answer comes through `located`. */
+  /** The size may have changed: takes the panel away, wherever its rows are now. */
   resized(): void {
-    if (!this.#open) return;
-    clearTimeout(this.#held?.timer);
-    const rows = Deno.consoleSize().rows;
-    // A terminal that does not answer has most likely kept the bottom at the bottom.
-    const timer = setTimeout(() => this.located(rows), 300);
-    this.#held = { text: this.#held?.text ?? "", timer };
-    this.#emit(`${CSI}6n`);
+    this.#frameSoon();
   }
 
-  /** The parked cursor is in this row of the resized screen: the panel is taken away and set up again. */
+  /** The stream ends in this row. If it is the first, wrapped rows of the panel have emptied the screen. */
   located(row: number): void {
-    const held = this.#held;
-    if (held === null) return;
-    clearTimeout(held.timer);
-    this.#held = null;
-    this.#size = Deno.consoleSize();
-    const { rows, columns } = this.#size;
-    // Rows that no longer fit were wrapped into several.
-    const above = this.#panel.slice(0, -1).reduce(
-      (sum, line) => sum + Math.max(1, Math.ceil(displayWidth(line) / columns)),
-      0,
-    );
-    const top = Math.max(1, Math.min(row, rows) - above);
-    // A screen of nothing but a wrapped panel is left empty: what was read last comes back.
-    const recent = top === 1 ? this.#recent.slice(-Math.max(1, rows - this.#panel.length)) : [];
-    this.#panel = [];
-    this.#emit(`${CSI}r${CSI}${top};1H${CSI}J${top > 1 ? `${CSI}${top - 1};1H` : ""}${ESC}7`);
-    if (recent.length > 0) this.#emit(`${ESC}8${this.#scrolled(recent.join(""))}${ESC}7`);
-    this.print(held.text);
+    if (row === 1 && this.#asked === this.#recent) this.print(this.#recent.join(""));
+    this.#asked = null;
   }
 
   /** Gives the screen back with the last panel on it and the cursor below. */
   close(): void {
     if (!this.#open) return;
-    const held = this.#held;
-    if (held !== null) this.located(this.#size.rows);
     this.#open = false;
-    const below = this.#panel.length > 0 ? `${this.#park()}\r\n` : `${ESC}8\r\n`;
-    this.#emit(`${ESC}7${CSI}r${ESC}8${below}${CSI}0m${CSI}?25h`);
-    this.#panel = [];
+    this.#outlet.write(() => {
+      const frame = this.#frame();
+      const { size, panel } = this.#shown;
+      const below = panel.length > 0 ? `${CSI}r${CSI}${size.rows};1H` : `${ESC}7${CSI}r${ESC}8`;
+      return encoder.encode(`${frame}${below}\r\n${CSI}0m${CSI}?25h`);
+    });
   }
 
-  #emit(text: string): void {
-    this.#outlet.write(encoder.encode(text));
+  #frameSoon(): void {
+    if (this.#framing || !this.#open) return;
+    this.#framing = true;
+    this.#outlet.writeNext(() => {
+      this.#framing = false;
+      return encoder.encode(this.#frame());
+    });
   }
 
-  #scrolled(text: string): string {
-    return `\r\n${text.replace(/\n$/, "").replaceAll("\n", "\r\n")}`;
-  }
-
-  #park(): string {
-    return this.#panel.length > 0 || this.#open ? `${CSI}${this.#size.rows};1H` : "";
-  }
-
-  /** Moves the border between the two parts. */
-  #reserve(before: number, after: number): string {
-    const { rows } = this.#size;
-    const more = Math.max(0, after - before);
-    // Making room scrolls the upper part up by as much as is missing, and not more.
-    const room = more > 0 ? `${"\n".repeat(more)}${CSI}${more}A` : "";
-    const erased = Array.from(
-      { length: Math.max(0, before - after) },
-      (_, index) => `${CSI}${rows - before + 1 + index};1H${CSI}K`,
+  /** Brings the screen to what is wanted. */
+  #frame(): string {
+    const { size } = this;
+    const before = this.#shown;
+    const resized = !sameSize(size, before.size);
+    if (resized) this.#shown = { size, panel: [] };
+    const wanted = this.#wanted;
+    // A panel for another size is not shown: the one for this size is on its way.
+    if (wanted === null || !sameSize(size, wanted.size)) return resized ? this.#takenAway() : "";
+    const { panel } = wanted;
+    const moved = resized || panel.length !== before.panel.length;
+    const top = size.rows - panel.length + 1;
+    const rows = panel.map((row, index) =>
+      moved || row !== before.panel[index] ? `${CSI}${top + index};1H${row}${CSI}0m${CSI}K` : ""
     ).join("");
-    return `${erased}${ESC}8${room}${ESC}7${CSI}1;${Math.max(1, rows - after)}r`;
+    if (rows === "" && !moved) return "";
+    this.#shown = { size, panel };
+    return `${FRAME_BEGINS}${moved ? this.#reserve(panel.length) : ""}${ESC}7${rows}${ESC}8${FRAME_ENDS}`;
   }
+
+  #takenAway(): string {
+    if (!this.#answers) return this.#reserve(0);
+    this.#asked = this.#recent;
+    return `${this.#reserve(0)}${CSI}6n`;
+  }
+
+  /** Makes room for a panel below the stream, which scrolls up by what is missing and not more, and empties it. */
+  #reserve(height: number): string {
+    const below = Math.max(1, height);
+    const room = `${ESC}D`.repeat(below) + `${CSI}${below}A`; // these keep the column: the cursor is at a line's end
+    const region = height > 0 ? `${CSI}1;${this.#shown.size.rows - height}r` : "";
+    return `${ESC}7${CSI}r${ESC}8${room}${ESC}7${CSI}B\r${CSI}J${region}${ESC}8`;
+  }
+}
+
+function sameSize(one: Size, other: Size): boolean {
+  return one.rows === other.rows && one.columns === other.columns;
+}
+
+/** The last lines of a text, each with its newline: at most `count`, fewer when they are long. */
+function lastLines(text: string, count: number): string[] {
+  const lines: string[] = [];
+  for (let end = text.length; end > 0 && lines.length < count && text.length - end < 20_000;) {
+    const start = text.lastIndexOf("\n", end - 2) + 1;
+    lines.push(text.slice(start, end));
+    end = start;
+  }
+  return lines.reverse();
 }
 
 /** A key, or the terminal's answer to where the cursor is. */
@@ -2490,6 +2541,8 @@ export interface PanelSource {
 /** The log stream with the panel below it. */
 export class PanelView implements View {
   static readonly PERIOD_MS = 500;
+  /** Without a change of size for this long, its last one is known: tmux tells of them every 250 ms at most. */
+  static readonly RESIZE_MS = 300;
   readonly #outlet: Outlet;
   readonly #terminal: Terminal;
   readonly #source: PanelSource;
@@ -2497,8 +2550,13 @@ export class PanelView implements View {
   #look: Look;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #drawnAt = -Infinity;
+  #resizedAt = -Infinity;
   #closed = false;
-  readonly #resized = () => this.#terminal.resized();
+  readonly #resized = () => {
+    this.#resizedAt = performance.now();
+    this.#terminal.resized();
+    this.#draw();
+  };
   readonly #suspended = async () => {
     this.#release();
     await this.#outlet.flush(); // the shell writes next
@@ -2509,7 +2567,7 @@ export class PanelView implements View {
   private constructor(outlet: Outlet, source: PanelSource) {
     this.#outlet = outlet;
     this.#source = source;
-    this.#terminal = new Terminal(outlet);
+    this.#terminal = new Terminal(outlet, Deno.stdin.isTerminal());
     this.#look = { selected: null, narrowed: null, help: false, colors: this.#colors, hint: source.hint };
   }
 
@@ -2558,9 +2616,8 @@ export class PanelView implements View {
 
   async close(): Promise<void> {
     if (this.#closed) return;
-    this.#draw();
     this.#closed = true;
-    clearTimeout(this.#timer);
+    this.#draw();
     if (Deno.build.os !== "windows") {
       Deno.removeSignalListener("SIGWINCH", this.#resized);
       Deno.removeSignalListener("SIGTSTP", this.#suspended);
@@ -2592,9 +2649,15 @@ export class PanelView implements View {
   #draw(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    const resizing = this.#resizedAt + PanelView.RESIZE_MS - performance.now();
+    if (resizing > 0 && !this.#closed) {
+      this.#timer = setTimeout(() => this.#draw(), resizing);
+      return;
+    }
     this.#drawnAt = performance.now();
-    const screen = { ...this.#terminal.size, widthOf: displayWidth };
-    this.#terminal.draw(dashboard(this.#source.snapshot(3), screen, this.#look));
+    const { size } = this.#terminal;
+    const screen = { ...size, widthOf: displayWidth };
+    this.#terminal.draw(dashboard(this.#source.snapshot(3), screen, this.#look), size);
     if (!this.#closed) this.#timer = setTimeout(() => this.#draw(), PanelView.PERIOD_MS);
   }
 

@@ -77,7 +77,6 @@ export class TestTerminal implements AsyncDisposable {
       LANG: "C.UTF-8",
       LC_ALL: "C.UTF-8",
       DENO_NO_UPDATE_CHECK: "1",
-      PS1: TestTerminal.PROMPT,
       TMUX: undefined,
       CI: undefined,
       NO_COLOR: undefined,
@@ -86,8 +85,9 @@ export class TestTerminal implements AsyncDisposable {
     };
     const env = Object.fromEntries(Object.entries(whole).filter(([, value]) => value !== undefined));
     const size = ["-x", `${columns}`, "-y", `${rows}`];
+    const shell = `exec env PS1='${TestTerminal.PROMPT}' /bin/sh`; // the shell in between would set its own
     const { success, stderr } = await new Deno.Command("tmux", {
-      args: [...terminal.#server(), "-f", `${folder}/tmux.conf`, "new-session", "-d", ...size, "/bin/sh"],
+      args: [...terminal.#server(), "-f", `${folder}/tmux.conf`, "new-session", "-d", ...size, shell],
       env: env as Record<string, string>,
       clearEnv: true,
       stdin: "null",
