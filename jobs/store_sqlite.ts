@@ -78,8 +78,7 @@ export class SqliteStorage implements Storage {
   #board = new TaskBoard();
   #time = 0;
   #queue: Change[] = [];
-  #flushing = false;
-  #unsynced: Change[] = [];
+  #isScheduled = false;
   #syncing: Promise<void> | undefined;
   #closed = false;
 
@@ -125,15 +124,19 @@ export class SqliteStorage implements Storage {
         failed: reject,
         durable,
       });
-      if (!this.#flushing) {
-        this.#flushing = true;
-        setImmediate(() => this.#flush());
-      }
+      // While the disk is busy with the last changes, the next ones gather.
+      if (this.#syncing === undefined) this.#schedule();
     });
   }
 
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(() => this.#flush());
+  }
+
   #flush(): void {
-    this.#flushing = false;
+    this.#isScheduled = false;
     const changes = this.#queue;
     this.#queue = [];
     if (changes.length === 0) return;
@@ -148,25 +151,24 @@ export class SqliteStorage implements Storage {
       for (const change of changes) change.failed(error);
       return;
     }
-    for (const change of changes) {
-      if (change.durable && this.#wal !== undefined) this.#unsynced.push(change);
-      else change.done();
-    }
-    if (this.#unsynced.length > 0) this.#syncing ??= this.#sync(this.#wal);
+    const durable = this.#wal === undefined ? [] : changes.filter((change) => change.durable);
+    for (const change of changes) if (this.#wal === undefined || !change.durable) change.done();
+    if (durable.length > 0) this.#syncing = this.#sync(durable);
   }
 
-  async #sync(wal: Deno.FsFile | undefined): Promise<void> {
-    while (this.#unsynced.length > 0) {
-      const changes = this.#unsynced;
-      this.#unsynced = [];
-      try {
-        await wal?.syncData();
-        for (const change of changes) change.done();
-      } catch (error) {
-        for (const change of changes) change.failed(error);
-      }
+  async #sync(changes: readonly Change[]): Promise<void> {
+    let fault: { error: unknown } | undefined;
+    try {
+      await this.#wal?.syncData();
+    } catch (error) {
+      fault = { error };
+    }
+    for (const change of changes) {
+      if (fault === undefined) change.done();
+      else change.failed(fault.error);
     }
     this.#syncing = undefined;
+    if (this.#queue.length > 0) this.#schedule();
   }
 
   time(mine: number): Promise<number> {
@@ -408,8 +410,9 @@ export class SqliteStorage implements Storage {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
-    this.#flush();
     this.#closed = true;
+    await this.#syncing;
+    this.#flush();
     await this.#syncing;
     this.#wal?.close();
     this.#db.close();
