@@ -8,17 +8,18 @@ import { someJob, storeContract } from "./store_contract.ts";
 import { RedisStorage } from "./store_redis.ts";
 
 // One server for the contract: each test has a prefix of its own.
-let shared: Promise<RedisServer> | undefined;
+let shared: RedisServer | undefined;
 let prefixes = 0;
 
 if (redisMissing === undefined) {
-  Deno.test.beforeAll(() => void (shared = RedisServer.start()));
-  Deno.test.afterAll(async () => await (await shared)?.[Symbol.asyncDispose]());
+  Deno.test.beforeAll(async () => {
+    shared = await RedisServer.start();
+  });
+  Deno.test.afterAll(() => shared?.[Symbol.asyncDispose]());
 }
 
 storeContract("redis", async () => {
-  const server = await shared;
-  const url = `${server?.url}/0?prefix=test-${++prefixes}`;
+  const url = `${shared?.url}/0?prefix=test-${++prefixes}`;
   const storage = await RedisStorage.open(url);
   return {
     storage,
