@@ -168,11 +168,11 @@ export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<Outcome> 
     const mayBeDone = names === null || (row.kind === "task" && !asked.includes(row.name));
     return row.life.kind === "running" || (mayBeDone && hasEnded(row));
   }
-  const remaining = () =>
-    (names === null ? mirror.rows : names.flatMap((name) => mirror.row(name) ?? [])).filter((row) =>
-      !isThere(row)
-    );
-  const isReached = () => goal !== "over" && remaining().length === 0;
+  // One that the run is about to get is not known yet.
+  const isNew = (name: string) => goal !== "down" && mirror.row(name) === undefined;
+  const rows = () => names === null ? mirror.rows : names.flatMap((name) => mirror.row(name) ?? []);
+  const remaining = () => rows().filter((row) => !isThere(row));
+  const isReached = () => goal !== "over" && remaining().length === 0 && !names?.some(isNew);
 
   try {
     if (isReached()) return { kind: "reached" };
