@@ -421,6 +421,8 @@ class Link {
   /** Task names of the last registration or heartbeat. */
   #told: string[] = [];
   #wasUp = false;
+  /** Times that it failed since a poll was last answered as it should be. */
+  #failures = 0;
   #socket: WebSocket | undefined;
 
   constructor(readonly session: Session, readonly url: string, readonly token: string) {}
@@ -596,13 +598,12 @@ class Link {
   /** Registers and polls until `stop`; begins again whenever the engine was away. */
   async work(stop: AbortSignal): Promise<void> {
     const { log, settings, changed } = this.session;
-    for (let failures = 0; !stop.aborted;) {
+    while (!stop.aborted) {
       try {
         log("DEBUG", "registering", { engine: this.url });
         // It names the tasks that run here, so that one whose delivery was lost with the connection is given out again.
         await this.#register({}, { signal: stop });
         log("INFO", "registered", { engine: this.url, worker: settings.id });
-        failures = 0;
         this.up = this.#wasUp = true;
         changed.ring();
         await this.#poll(stop);
@@ -612,7 +613,7 @@ class Link {
         changed.ring();
         if (stop.aborted) return;
         if (error.forGood && !this.#wasUp) throw new WorkerError(`The engine at ${error.message}.`);
-        const delay = Math.min(settings.TASK_POLL_ERROR_DELAY, 100 * 2 ** failures++);
+        const delay = Math.min(settings.TASK_POLL_ERROR_DELAY, 100 * 2 ** this.#failures++);
         log("WARNING", "engine_unavailable", { error: error.message, retry_in_ms: Math.round(delay) });
         await systemClock.sleep(error.retryMs ?? jittered(delay), stop);
       }
@@ -648,6 +649,7 @@ class Link {
         } else if (systemClock.steady() - since < Math.min(waitMs, PATIENCE_MS)) {
           await systemClock.sleep(PATIENCE_MS, stop); // an engine that does not hold polls must not be hammered
         }
+        this.#failures = 0;
       } finally {
         if (!taken) slots.release();
       }
@@ -887,7 +889,12 @@ class Link {
       let retryMs: number | undefined;
       try {
         const answer = await this.#send("POST", "/_worker/tasks/result", { body, timeoutMs: 60_000 });
-        if (answer.status === 200) return;
+        if (answer.status === 200) {
+          if (answer.text.includes('"ignored"')) {
+            log("WARNING", "result_ignored", { ...fields, answer: answer.text });
+          }
+          return;
+        }
         problem = errorText(answer);
         retryMs = answer.retryMs;
         if (!replaced && (answer.status === 400 || answer.status === 413)) {
