@@ -45,7 +45,6 @@ ${icon}
 <noscript>This page needs JavaScript. The same is offered by the HTTP interface and by the command line.</noscript>
 <div id="app"></div>
 <p id="told" role="status"></p>
-<dialog id="confirm" aria-labelledby="question"></dialog>
 <script>${script}</script>
 </body>
 </html>

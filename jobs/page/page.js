@@ -392,11 +392,8 @@ export function page() {
   };
   const byId = (id) => document.getElementById(id);
   const routeOf = () => {
-    const [view, id] = location.hash.replace(/^#\/?/, "").split("/");
-    return {
-      view: view === "load" ? "load" : "jobs",
-      id: view === "jobs" && id ? decodeURIComponent(id) : "",
-    };
+    const [, view, id = ""] = /^#\/(jobs|load)(?:\/([\w-]+))?$/.exec(location.hash) ?? [];
+    return { view: view ?? "jobs", id };
   };
 
   // ---- Talking to the engine ----
@@ -429,15 +426,13 @@ export function page() {
     return response;
   }
 
-  /** Runs `action` soon, at most once at a time, and not again while the page cannot be seen. */
+  /** Runs `action` soon, at most once at a time, and not while the page cannot be seen. */
   function paced(delayMs, action) {
     let timer, isRunning = false, isWanted = false;
     const run = async () => {
       timer = undefined;
-      if (isRunning || document.hidden) {
-        isWanted = true;
-        return;
-      }
+      isWanted = isRunning;
+      if (isRunning || document.hidden) return;
       isRunning = true;
       try {
         if (state.token) await action();
@@ -447,10 +442,8 @@ export function page() {
       isRunning = false;
       render();
       if (isWanted) want();
-      isWanted = false;
     };
     const want = () => timer ??= setTimeout(run, delayMs);
-    document.addEventListener("visibilitychange", () => isWanted && !document.hidden && want());
     return want;
   }
 
@@ -474,7 +467,7 @@ export function page() {
   const wantJob = paced(50, async () => {
     const { id } = routeOf();
     if (!id) return;
-    const path = `api/jobs/${encodeURIComponent(id)}`;
+    const path = `api/jobs/${id}`;
     try {
       const [job, history] = await Promise.all(
         [ask(path), ask(`${path}/history`)].map(async (answer) => (await answer).json()),
@@ -497,6 +490,12 @@ export function page() {
   async function follow(token) {
     let waitMs = 500;
     for (;;) {
+      // Browsers open few connections to one host; tabs that nobody sees need none.
+      if (document.hidden) {
+        await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+        if (state.token !== token) return;
+        continue;
+      }
       const silence = state.silence = new AbortController();
       let timer;
       // The engine says something every 15 seconds; a connection that is silent for longer is dead.
@@ -566,8 +565,9 @@ export function page() {
 
   /** Asks before something that cannot be undone. The browser keeps the focus inside, and gives it back. */
   function confirmed(question, verb) {
-    const dialog = byId("confirm");
-    dialog.replaceChildren(
+    const dialog = make(
+      "dialog",
+      { "aria-labelledby": "question" },
       make("p", { id: "question" }, question),
       make(
         "div.row",
@@ -575,13 +575,18 @@ export function page() {
         make("button.danger", { value: "yes" }, verb),
       ),
     );
-    dialog.returnValue = "no";
+    document.body.append(dialog);
     dialog.onclick = (event) => {
       const button = event.target.closest("button");
       if (button) dialog.close(button.value);
     };
     dialog.showModal();
-    return new Promise((done) => dialog.onclose = () => done(dialog.returnValue === "yes"));
+    return new Promise((answer) =>
+      dialog.onclose = () => {
+        dialog.remove();
+        answer(dialog.returnValue === "yes");
+      }
+    );
   }
 
   // ---- Views: state in, elements out ----
@@ -605,7 +610,7 @@ export function page() {
     return seconds < 1 ? "now" : `${span(seconds * 1000)} ago`;
   };
   const pill = (status) => make(`span.pill.${status}`, words[status] ?? status);
-  const jobLink = (id) => make("a", { href: `#/jobs/${encodeURIComponent(id)}` }, id);
+  const jobLink = (id) => make("a", { href: `#/jobs/${id}` }, id);
 
   function signIn() {
     return make(
@@ -669,7 +674,7 @@ export function page() {
         make(
           "a",
           {
-            href: `#/jobs/${encodeURIComponent(job.job_id)}`,
+            href: `#/jobs/${job.job_id}`,
             "aria-current": job.job_id === openId && "true",
           },
           make("span.name", job.blueprint_name),
@@ -686,7 +691,13 @@ export function page() {
       { "aria-labelledby": "list-title" },
       make("h1.unseen", { id: "list-title" }, "Jobs"),
       make("label.unseen", { for: "search" }, "Search jobs"),
-      make("input", { id: "search", type: "search", placeholder: "Search jobs", autocomplete: "off" }),
+      make("input", {
+        id: "search",
+        type: "search",
+        placeholder: "Search jobs",
+        autocomplete: "off",
+        value: state.search,
+      }),
       make(
         "div.chips",
         { role: "group", "aria-label": "Jobs by state" },
@@ -721,13 +732,16 @@ export function page() {
   }
 
   function timeline() {
+    const limit = 300;
+    const older = state.history.length - limit;
     return make(
       "section.card",
       { "data-key": "timeline" },
       make("h2", "Timeline"),
+      older > 0 && make("p.dim", `${older} older entries are not shown.`),
       make(
         "ol.timeline",
-        state.history.map((entry) =>
+        state.history.slice(-limit).map((entry) =>
           make(
             entry.error ? "li.bad" : "li",
             { "data-key": `event-${entry.event_id}` },
@@ -979,11 +993,11 @@ export function page() {
       state.limit += pageSize;
       wantJobs();
     },
-    retry: () => change("The job runs again.", `api/jobs/${encodeURIComponent(state.job.id)}/retry`),
+    retry: () => change("The job runs again.", `api/jobs/${state.job.id}/retry`),
     decide: ({ decision }) =>
-      change(`Decided: ${decision}`, `api/jobs/${encodeURIComponent(state.job.id)}/approve`, { decision }),
+      change(`Decided: ${decision}`, `api/jobs/${state.job.id}/approve`, { decision }),
     cancel: async () => {
-      const path = `api/jobs/${encodeURIComponent(state.job.id)}/cancel`;
+      const path = `api/jobs/${state.job.id}/cancel`;
       const question = `Cancel this ${state.job.blueprint_name} job? This cannot be undone.`;
       if (await confirmed(question, "Cancel job")) change("The job is cancelled.", path);
     },
@@ -1022,6 +1036,7 @@ export function page() {
     event.preventDefault();
     next.firstChild.focus();
   });
+  document.addEventListener("visibilitychange", () => document.hidden && state.silence?.abort());
   addEventListener("hashchange", () => {
     const { view, id } = routeOf();
     const before = state.job?.id;
