@@ -313,6 +313,7 @@ browserTest("jobs are found by state and by text", async (page, engine) => {
   await page.click("nav a[href='#/load']");
   await page.click("nav a[href='#/jobs']");
   await page.until(`document.querySelector("#search")?.value === "${asked}"`);
+  await page.click("#search");
   await page.type("no such job");
   await page.shows("No job matches.");
 });
