@@ -1897,6 +1897,7 @@ const SMALLEST = { rows: 10, columns: 40 };
 export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): string[] {
   const paint = (with_: Paint, text: string) => look.colors ? with_(text) : text;
   const { widthOf } = screen;
+  if (screen.rows < 3 || screen.columns < 1) return []; // all of it for the stream
   if (screen.rows < SMALLEST.rows || screen.columns < SMALLEST.columns) {
     return [statusLine(snapshot, screen, look)];
   }
@@ -1906,10 +1907,11 @@ export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): strin
   const tallest = Math.max(Math.floor(screen.rows * 0.6), SMALLEST.rows - 3);
   const frame = (text: string) => `${paint(colors.gray, "│")} ${text} ${paint(colors.gray, "│")}`;
 
-  const fixed = 4; // two borders, the headings, the hint
+  const hints = hintLines(snapshot, look, inner, widthOf);
+  const fixed = 3 + hints.length; // two borders, the headings
   const { shown, hidden } = window(snapshot.rows, tallest - fixed, look.selected);
   const table = tableLines(shown, snapshot.at, inner, widthOf, paint, look.selected);
-  if (hidden > 0) table.push(paint(colors.gray, fit(`… and ${hidden} more`, inner, widthOf)));
+  if (hidden.length > 0) table.push(paint(colors.gray, fit(summary(hidden), inner, widthOf)));
 
   const spare = tallest - fixed - table.length + 1 - 2; // the headings count in both; a blank line and a title
   const logs = recentLogs(snapshot.rows, Math.max(0, spare)).map(({ name, line }) => {
@@ -1921,19 +1923,40 @@ export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): strin
   const left = Math.floor((width - 2 - title.length) / 2);
   const top = `╭${"─".repeat(left)}`;
   const topEnd = `${"─".repeat(width - 2 - title.length - left)}╮`;
-  const hint = centre(hintText(snapshot, look), inner, widthOf);
   return [
     paint(colors.gray, top) + paint(colors.bold, title) + paint(colors.gray, topEnd),
     ...table.map(frame),
     ...(logs.length > 0 ? ["", "Recent logs:"].map((text) => fit(text, inner, widthOf)) : []).map(frame),
     ...logs.map(frame),
-    frame(paint(colors.gray, hint)),
+    ...hints.map((line) => frame(paint(colors.gray, centre(line, inner, widthOf)))),
     paint(colors.gray, `╰${"─".repeat(width - 2)}╯`),
   ];
 }
 
+const KEYS = [
+  "↑↓ choose",
+  "Enter only its lines",
+  "Esc all lines",
+  "r restart",
+  "s stop",
+  "S start",
+  "q stop all",
+  "? hide",
+];
+
+/** What stands at the bottom of the panel: the keys, or what is going on. */
+function hintLines(snapshot: Snapshot, look: Look, columns: number, widthOf: Screen["widthOf"]): string[] {
+  if (!look.help) return [hintText(snapshot, look)];
+  const lines = [KEYS[0]];
+  for (const key of KEYS.slice(1)) {
+    const longer = `${lines.at(-1)} · ${key}`;
+    if (widthOf(longer) <= columns) lines[lines.length - 1] = longer;
+    else lines.push(key);
+  }
+  return lines;
+}
+
 function hintText(snapshot: Snapshot, look: Look): string {
-  if (look.help) return "↑↓ choose · Enter only its lines · Esc all lines · q stop · ? hide";
   if (snapshot.closing) {
     const names = snapshot.rows.filter(({ life }) => !atRest(life)).map(({ name }) => name);
     return names.length > 0 ? `Stopping, waiting for ${names.join(", ")}; Ctrl+C kills` : "Stopped";
@@ -1965,12 +1988,26 @@ function window(
   rows: readonly Row[],
   room: number,
   selected: string | null,
-): { shown: readonly Row[]; hidden: number } {
-  if (rows.length <= room) return { shown: rows, hidden: 0 };
+): { shown: readonly Row[]; hidden: readonly Row[] } {
+  if (rows.length <= room) return { shown: rows, hidden: [] };
   const count = Math.max(1, room - 1); // a line says how many are not shown
   const chosen = rows.findIndex(({ name }) => name === selected);
   const first = Math.min(Math.max(0, chosen - count + 1), rows.length - count);
-  return { shown: rows.slice(first, first + count), hidden: rows.length - count };
+  return {
+    shown: rows.slice(first, first + count),
+    hidden: [...rows.slice(0, first), ...rows.slice(first + count)],
+  };
+}
+
+/** `… and 191 more: 190 RUNNING, 1 CRASHED` */
+function summary(hidden: readonly Row[]): string {
+  const counts = new Map<string, number>();
+  for (const { life } of hidden) {
+    const { label } = STATUS[life.kind];
+    counts.set(label, (counts.get(label) ?? 0) + 1);
+  }
+  const parts = [...counts].map(([label, count]) => `${count} ${label}`);
+  return `… and ${hidden.length} more: ${parts.join(", ")}`;
 }
 
 function tableLines(
@@ -1982,7 +2019,7 @@ function tableLines(
   selected: string | null,
 ): string[] {
   const names = Object.keys(COLUMNS) as (keyof typeof COLUMNS)[];
-  const cells = new Map(names.map((name) => [name, rows.map((row) => COLUMNS[name].cell(row, at))]));
+  const cells = new Map(names.map((name) => [name, rows.map((row) => flat(COLUMNS[name].cell(row, at)))]));
   const natural = (name: keyof typeof COLUMNS) =>
     Math.max(widthOf(COLUMNS[name].heading), ...cells.get(name)!.map(widthOf));
   let kept = names.filter((name) => name !== "note" || natural(name) > 0);
@@ -2023,7 +2060,7 @@ function recentLogs(rows: readonly Row[], room: number): { name: string; line: s
     });
   }
   return rows.flatMap((row, index) =>
-    row.recent.slice(row.recent.length - counts[index]).map((line) => ({ name: row.name, line: bare(line) }))
+    row.recent.slice(row.recent.length - counts[index]).map((line) => ({ name: row.name, line: flat(line) }))
   );
 }
 
@@ -2052,8 +2089,8 @@ export function tame(text: string, keepColours: boolean): string {
   return coloured ? tamed.replace(/\n/g, "\x1b[0m\n") : tamed;
 }
 
-function bare(line: string): string {
-  return tame(line, false).replaceAll("\t", "    ");
+function flat(text: string): string {
+  return tame(text, false).replaceAll("\t", "    ").replaceAll("\n", " ");
 }
 
 /** What a change of state is worth saying in a stream of lines, or `null`. */
@@ -2109,11 +2146,14 @@ export function prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
 
 /** The last `count` lines, and those before them that belong to the same traceback. */
 function lastWithTraceback(lines: readonly string[], count: number): readonly string[] {
-  let start = Math.max(0, lines.length - count);
-  const inside =
-    /^(\s|$|Traceback \(most recent call last\):|During handling of|The above exception|[\w.]+(: |$))/;
-  for (let index = start; index >= 0 && inside.test(lines[index]); index--) {
-    if (lines[index].startsWith("Traceback (most recent call last):")) start = index;
+  const from = Math.max(0, lines.length - count);
+  let start = from;
+  const isLink = (line = "") => /^(During handling of|The above exception)/.test(line);
+  for (let index = from; index >= 0; index--) {
+    const line = lines[index] ?? "";
+    const inside = /^(\s|$)/.test(line) || isLink(line) || isLink(lines[index + 2]);
+    if (/Traceback \(most recent call last\):$/.test(line)) start = index;
+    else if (!inside && index !== from) break;
   }
   return lines.slice(start);
 }
@@ -2124,7 +2164,7 @@ export function crashCard(row: Row, lines: readonly string[], hue: boolean): str
   if (life.kind !== "crashed" && life.kind !== "failed") return [];
   const paint = (with_: Paint, text: string) => hue ? with_(text) : text;
   const ran = life.ranMs > 0 ? `, after running for ${formatSpan(life.ranMs)}` : "";
-  const head = `✖ ${title} [${name}] ${life.reason}${ran}.`;
+  const head = `✖ ${title} [${name}] ${life.reason.replace(/\.$/, "")}${ran}.`;
   const shown = lastWithTraceback(lines, 20);
   const before = shown.length > 0
     ? [`Its last ${shown.length === 1 ? "line" : `${shown.length} lines`}:`]
