@@ -354,7 +354,9 @@ export function entryPoint(service: Service): string {
 export function prepareLaunch(service: Service, environment: Environment, home: Home): Launch {
   const cannot = (why: string) => new UserError(`Cannot start "${service.name}": ${why}.`);
   const cwd = resolvePath(home.infrastructure, expand(service.workingDir, environment));
-  if (!exists(cwd, "isDirectory")) throw cannot(`its working folder ${cwd} does not exist`);
+  // What is told is what was written: a variable in it may hold a secret.
+  const told = resolvePath(home.infrastructure, service.workingDir);
+  if (!exists(cwd, "isDirectory")) throw cannot(`its working folder ${told} does not exist`);
   const launch = {
     cwd,
     environment: serviceEnvironment(service, environment, home),
@@ -371,14 +373,15 @@ export function prepareLaunch(service: Service, environment: Environment, home: 
     const program = name.includes("/") ? resolvePath(cwd, name) : findProgram(name, launch.environment);
     if (program === null || !exists(program, "isFile")) {
       throw cannot(
-        `there is no program ${name}${name.includes("/") ? "" : " on PATH"}; install it or mend its command`,
+        `there is no program ${service.command[0]}${name.includes("/") ? "" : " on PATH"}; ` +
+          "install it or mend its command",
       );
     }
     return { ...launch, program, args };
   }
   const script = args[0];
   if (script !== undefined && !script.startsWith("-") && !exists(resolvePath(cwd, script), "isFile")) {
-    throw cannot(`its entry point ${resolvePath(cwd, script)} does not exist`);
+    throw cannot(`its entry point ${resolvePath(told, service.command[1])} does not exist`);
   }
   const python = findPython(home.infrastructure, launch.environment);
   if (python === null) {
@@ -991,35 +994,52 @@ export interface ChildListener {
 
 /** How long a pipe that someone else holds open may stay silent after the process ended. */
 const SILENT_MS = 100;
+/** The most that a pipe can hold, and so the most that a process can have left in one. */
+const PIPE_BYTES = 1024 * 1024;
+
+/** A process that was started. */
+export interface Child {
+  pid: number;
+  /** Reads as much as its pipes can hold without asking for room: a reader that is stuck must not keep it from ending. */
+  hurry(): void;
+}
 
 /**
  * Starts a process as the leader of its own session and group, and tells what becomes of it.
  *
  * @throws {UserError} when the system refuses to start it
  */
-export function startChild(launch: Launch, listener: ChildListener): number {
+export function startChild(launch: Launch, listener: ChildListener): Child {
   const child = spawn(launch);
   const cutters = { out: new LineCutter(), err: new LineCutter() };
   const readers = {
     out: child.stdout.getReader({ mode: "byob" }),
     err: child.stderr.getReader({ mode: "byob" }),
   };
-  let activity = 0;
-  let waiting = 0;
+  const spare = { out: 0, err: 0 };
+  const waiting = new Set<() => void>();
+  let received = 0;
 
+  function hurry(): void {
+    spare.out = spare.err = PIPE_BYTES;
+    for (const goOn of waiting) goOn();
+  }
   async function pump(stream: Stream): Promise<void> {
     // Small at first: most services are quiet, and there may be hundreds.
     let buffer = new Uint8Array(2_048);
     for (;;) {
-      const room = listener.room();
+      const room = spare[stream] > 0 ? null : listener.room();
       if (room !== null) {
-        waiting++;
-        await room;
-        waiting--;
+        const { promise, resolve } = Promise.withResolvers<void>();
+        waiting.add(resolve);
+        room.then(resolve);
+        await promise;
+        waiting.delete(resolve);
       }
       const { value, done } = await readers[stream].read(buffer);
-      activity++;
       if (done) break;
+      received += value.byteLength;
+      spare[stream] = Math.max(0, spare[stream] - value.byteLength);
       const lines = cutters[stream].push(value);
       if (lines !== null) listener.lines(stream, lines);
       const wider = value.byteLength === value.buffer.byteLength && value.byteLength < 65_536;
@@ -1038,10 +1058,12 @@ export function startChild(launch: Launch, listener: ChildListener): number {
     const exit: Exit = status.signal === null
       ? { kind: "exited", code: status.code }
       : { kind: "killed", signal: status.signal };
-    // A grandchild may keep a pipe open for ever: what counts is that nothing comes any more.
+    hurry();
+    // A grandchild may keep a pipe open for ever: what counts is that nothing of the process itself can come any more.
     let open = true;
-    for (let seen = -1; open && (seen !== activity || waiting > 0);) {
-      seen = activity;
+    const most = received + 2 * PIPE_BYTES;
+    for (let seen = -1; open && seen !== received && received < most;) {
+      seen = received;
       const pause = new AbortController();
       open = !await Promise.race([ends, sleep(SILENT_MS, pause.signal).then(() => false)]);
       pause.abort();
@@ -1058,7 +1080,7 @@ export function startChild(launch: Launch, listener: ChildListener): number {
     await ends;
   }
   watch();
-  return child.pid;
+  return { pid: child.pid, hurry };
 }
 
 function spawn(launch: Launch): Deno.ChildProcess {
@@ -1305,6 +1327,8 @@ interface Entry extends Charge {
   tail: Tail;
   /** What its present or last process was started with. */
   launch: Launch | null;
+  /** See `Child`. */
+  hurry: () => void;
   timer: ReturnType<typeof setTimeout> | undefined;
   /** Ends the probes of the present state. */
   watch: AbortController | null;
@@ -1481,7 +1505,17 @@ export class Supervisor {
   #add(service: Service, wish: Wish): void {
     const life = UNBORN;
     const tail = new Tail();
-    this.#keep({ service, life, wish, tail, launch: null, timer: undefined, watch: null, awaitsLine: null });
+    this.#keep({
+      service,
+      life,
+      wish,
+      tail,
+      launch: null,
+      hurry() {},
+      timer: undefined,
+      watch: null,
+      awaitsLine: null,
+    });
   }
 
   #keep(entry: Entry): void {
@@ -1543,6 +1577,7 @@ export class Supervisor {
     entry.awaitsLine = null;
     this.#tell({ kind: "state", time: Date.now(), at: now(), row: this.#row(entry, 0), from });
     if (life.kind === "starting" && service.kind === "external") this.#watch(entry);
+    if (life.kind === "stopping") entry.hurry();
     if (life.kind === "running") {
       if (service.health !== null && service.kind === "service") this.#watch(entry);
       if (life.restarts > 0) {
@@ -1565,7 +1600,7 @@ export class Supervisor {
   #spawn(entry: Entry): void {
     const { service } = entry;
     const { name } = service;
-    const refuse = (reason: string) => this.#apply(name, { kind: "refused", reason });
+    const refused = (why: string): Happening => ({ kind: "refused", reason: `could not start: ${why}` });
     try {
       const { environment } = readEnvironment(this.home);
       const launch = prepareLaunch(service, environment, this.home);
@@ -1573,15 +1608,15 @@ export class Supervisor {
       if (launch.port !== null && !isPortFree(launch.port)) {
         const port = launch.port;
         describeHolder(port).then((holder) =>
-          this.#send(name, {
-            kind: "refused",
-            reason: `port ${port} is taken${holder}; stop that or give "${name}" another port`,
-          })
+          this.#send(
+            name,
+            refused(`port ${port} is taken${holder}; stop that or give "${name}" another port`),
+          )
         );
         return;
       }
       const marked = { ...launch, environment: { ...launch.environment, ORCHESTRATOR_RUN: this.#run } };
-      const pid = startChild(marked, {
+      const { pid, hurry } = startChild(marked, {
         lines: (stream, lines) => this.#output(entry, stream, lines),
         room: () => this.#room(),
         exited: (exit, lingering) => {
@@ -1593,12 +1628,13 @@ export class Supervisor {
           this.#send(name, { kind: "emptied" });
         },
       });
+      entry.hurry = hurry;
       this.#guard.add(pid);
       this.#apply(name, { kind: "spawned", pid });
       if (entry.life.kind === "starting") this.#watch(entry);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      refuse(error.message);
+      this.#apply(name, refused(error.message.replace(/^Cannot start .*?: /, "").replace(/\.$/, "")));
     }
   }
 
@@ -1685,7 +1721,11 @@ export class Supervisor {
     return {
       infrastructure,
       cwd: launch?.cwd ?? infrastructure,
-      environment: port === null ? environment : { ...environment, PORT: String(port) },
+      environment: {
+        ...environment,
+        ORCHESTRATOR_RUN: this.#run, // a check that runs when we are killed is found by it
+        ...port === null ? {} : { PORT: String(port) },
+      },
     };
   }
 
@@ -2924,7 +2964,7 @@ export class Orchestrator {
   }
 
   /**
-   * Runs until everything has ended or was stopped. SIGINT, SIGTERM and SIGHUP stop it; a second one kills.
+   * Runs until everything has ended or was stopped. SIGINT, SIGTERM and SIGHUP stop it; a second SIGINT or SIGTERM kills.
    *
    * @returns 0 after a stop that was asked for or when every service ended with status 0, 1 otherwise
    * @throws {UserError} for what the user can mend before anything starts
@@ -2935,7 +2975,7 @@ export class Orchestrator {
     const services = options.services ?? await loadServices(home, options.config);
     const plan = planStart(services, this.#names);
     const { environment, warnings } = readEnvironment(home);
-    for (const service of plan.services) portOf(service, environment);
+    for (const service of plan.services) serviceEnvironment(service, environment, home);
     const control = await openControl(home, options);
     const supervisor = new Supervisor(plan.services, home);
     this.#supervisor = supervisor;
@@ -2953,7 +2993,8 @@ export class Orchestrator {
     const signals: [Deno.Signal, () => void][] = windows ? [["SIGINT", stop]] : [
       ["SIGINT", stop],
       ["SIGTERM", stop],
-      ["SIGHUP", options.detached ? reload : stop],
+      // A terminal that goes away may say so more than once: that is no wish to kill.
+      ["SIGHUP", options.detached ? reload : () => void (supervisor.closing || this.stop())],
       ["SIGUSR2", restartSelf],
     ];
     for (const [signal, act] of signals) Deno.addSignalListener(signal, act);
@@ -3272,6 +3313,7 @@ export function readFlags(args: readonly string[], spec: FlagSpec): Flags {
   const flags = parseArgs(args, {
     boolean: [...spec.boolean, BACKGROUND_FLAG],
     string: Object.keys(spec.text),
+    collect: Object.keys(spec.text),
     alias: { ...spec.letters },
     unknown: (option: string) => {
       if (!option.startsWith("-")) return true;
@@ -3287,8 +3329,8 @@ export function readFlags(args: readonly string[], spec: FlagSpec): Flags {
   });
   const text: Record<string, string | undefined> = {};
   for (const [name, example] of Object.entries(spec.text)) {
-    const value: unknown = flags[name];
-    if (Array.isArray(value)) throw new UserError(`--${name} is given more than once; give it once.`);
+    const [value, second]: unknown[] = flags[name] ?? [];
+    if (second !== undefined) throw new UserError(`--${name} is given more than once; give it once.`);
     if (value === "") throw new UserError(`--${name} needs a value; for example --${name} ${example}.`);
     if (typeof value === "string") text[name] = value;
   }

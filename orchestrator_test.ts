@@ -13,6 +13,7 @@ import {
   atRest,
   backoffMs,
   type Charge,
+  crashCard,
   decide,
   describe,
   describeChange,
@@ -25,17 +26,24 @@ import {
   findPython,
   formatSpan,
   type Happening,
+  helpText,
   isFinished,
   isPortFree,
   type Life,
   LineCutter,
+  LineView,
   look,
   nextWake,
+  Orchestrator,
+  Outlet,
+  parseCommand,
   planStart,
   portOf,
+  prefixLines,
   prepareLaunch,
   readEnvironment,
   type Row,
+  type RunOptions,
   satisfies,
   serviceEnvironment,
   startChild,
@@ -43,8 +51,10 @@ import {
   step,
   Supervisor,
   Tail,
+  tame,
   UNBORN,
   UserError,
+  VERSION,
   type Wish,
 } from "./orchestrator.ts";
 import { defineServices, type Health, type Service, SERVICES } from "./services.ts";
@@ -55,6 +65,8 @@ import {
   LIMIT_MS,
   outputOf,
   processesWith,
+  Run,
+  runToEnd,
   TESTDATA,
   waitUntil,
 } from "./testdata/run.ts";
@@ -1236,7 +1248,7 @@ async function childOf(command: string, environment: Record<string, string> = {}
   const told: string[] = [];
   const ended = Promise.withResolvers<{ exit: Exit; lingering: boolean }>();
   const emptied = Promise.withResolvers<void>();
-  const pid = startChild({
+  const { pid } = startChild({
     program: "/bin/sh",
     args: ["-c", command],
     cwd: "/",
@@ -2047,4 +2059,753 @@ Deno.test("a stop during a restart ends as stopped", async () => {
   await run.is("a", "stopping");
   const { status } = await run.supervisor.close();
   assertEquals([status, run.life("a").kind, run.text("a").match(/ready/g)?.length], [0, "stopped", 1]);
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 7. Views
+
+for (
+  const [what, text, bare, coloured] of [
+    ["plain text stays", "déjà vu 🔄\tx", "déjà vu 🔄\tx", "déjà vu 🔄\tx"],
+    ["colours stay where they are wanted", "\x1b[31mred\x1b[0m", "red", "\x1b[31mred\x1b[0m"],
+    ["so do those of 24 bits", "\x1b[38;2;1;2;3mx\x1b[38:5:9my", "xy", "\x1b[38;2;1;2;3mx\x1b[38:5:9my"],
+    ["the cursor stays where it is", "a\x1b[2J\x1b[H\x1b[10;20H\x1b[3Ab", "ab", "ab"],
+    ["no other screen, no mouse", "\x1b[?1049h\x1b[?1000hx\x1b[?25l", "x", "x"],
+    ["no scroll region, no saved cursor, no reset", "\x1b[1;5r\x1b7\x1b8\x1bcx\x1b[!p", "x", "x"],
+    [
+      "no title, no clipboard, no link",
+      "\x1b]0;title\x07\x1b]52;c;eA==\x1b\\x\x1b]8;;http://a\x1b\\b",
+      "xb",
+      "xb",
+    ],
+    ["no device control", "\x1bP1$r0m\x1b\\x\x1b_app\x1b\\\x1b^pm\x1b\\", "x", "x"],
+    ["no bell, backspace or lone escape", "a\x07\x08b\x1b", "ab", "ab"],
+    ["no C1 controls", "a\x9b2Jb\x84", "a2Jb", "a2Jb"],
+    ["character sets stay as they are", "\x1b(0lqk\x1b(B", "lqk", "lqk"],
+  ] as const
+) {
+  Deno.test(`a stranger's text: ${what}`, () => {
+    assertEquals([tame(text, false), tame(text, true)], [bare, coloured]);
+  });
+}
+
+Deno.test("a stranger's colour ends with its line", () => {
+  assertEquals(tame("\x1b[31mred\nplain\n", true), "\x1b[31mred\x1b[0m\nplain\x1b[0m\n");
+});
+
+Deno.test("taming takes linear time, whatever the text", () => {
+  const startedAt = performance.now();
+  for (const piece of ["\x1b[", "\x1b]0;", "\x1bP", "\x1b[1;", "\x1b", "\x1b]8;;\x1b[31m"]) {
+    tame(piece.repeat(300_000), true);
+  }
+  assertLess(performance.now() - startedAt, 20_000);
+});
+
+Deno.test("a prefix comes before each line, and the bytes of the lines stay as they are", () => {
+  const lines = Uint8Array.of(255, 10, 10, 65, 13, 10);
+  assertEquals(binary(prefixLines(encoder.encode("> "), lines)), "> \xff\n> \n> A\r\n");
+});
+
+/** A row with this life. */
+function rowOf(life: Life, fields: Partial<Row> = {}): Row {
+  return {
+    name: "db",
+    title: "Database",
+    kind: "service",
+    port: null,
+    maxRetries: 5,
+    life,
+    recent: [],
+    ...fields,
+  };
+}
+
+for (
+  const [life, words] of [
+    [{ ...PAST, kind: "pending", awaits: ["db", "cache"] }, "waits for db, cache"],
+    [LIVES.pending, ""],
+    [{ ...LIVES.restarting, attempt: 3, retryAt: 14_000 }, "in 4 s, try 3 of 5"],
+    [{ ...LIVES.restarting, attempt: 0, retryAt: 11_000 }, "in 1 s"],
+    [{ ...LIVES.stopping, killAt: 12_400 }, "SIGKILL in 3 s"],
+    [{ ...LIVES.stopping, killAt: Infinity }, "SIGKILL sent"],
+    [LIVES.failed, "ill"],
+    [{ ...LIVES.running, restarts: 2 }, "restarted 2x"],
+  ] as const satisfies readonly (readonly [Life, string])[]
+) {
+  Deno.test(`what is said of a service that is ${life.kind}: ${words || "nothing"}`, () => {
+    assertEquals(describe(rowOf(life), 10_000), words);
+  });
+}
+
+const CRASHED: Life = {
+  ...LIVES.crashed,
+  ranMs: 125_000,
+  reason: "killed by SIGKILL, perhaps out of memory",
+};
+
+Deno.test("a crash card says which service, how it ended, how long it ran, and its last 20 lines", () => {
+  const lines = Array.from({ length: 50 }, (_, index) => `line ${index}`);
+  const [head, before, ...shown] = crashCard(rowOf(CRASHED), lines, false);
+  assertEquals(
+    head,
+    "✖ Database [db] killed by SIGKILL, perhaps out of memory, after running for 2 min 5 s.",
+  );
+  assertEquals(before, "Its last 20 lines:");
+  assertEquals(shown, lines.slice(-20).map((line) => `  │ ${line}`));
+  assertEquals(crashCard(rowOf(CRASHED), [], false), [head]);
+  assertEquals(crashCard(rowOf(CRASHED), ["one"], false).slice(1), ["Its last line:", "  │ one"]);
+});
+
+Deno.test("a crash card keeps a traceback whole, with the ones that led to it", () => {
+  const frames = (count: number) =>
+    Array.from({ length: count }, (_, index) => [`  File "x.py", line ${index}, in f`, "    f()"]).flat();
+  const traceback = [
+    "Traceback (most recent call last):",
+    ...frames(15),
+    "KeyError: 'users'",
+    "",
+    "During handling of the above exception, another exception occurred:",
+    "",
+    "Traceback (most recent call last):",
+    ...frames(12),
+    "app.db.Error: no such table: users",
+  ];
+  const shown = crashCard(rowOf(CRASHED), ["started", "working", ...traceback], false).slice(2);
+  assertEquals(shown.map((line) => line.slice(4)), traceback);
+});
+
+Deno.test("a crash card does not go back to a traceback that was over before its last lines", () => {
+  const lines = ["Traceback (most recent call last):", '  File "x.py"', "ValueError: 1"];
+  lines.push(...Array.from({ length: 25 }, (_, index) => `2026-01-01 12:00:00 - INFO - ${index}`));
+  assertEquals(crashCard(rowOf(CRASHED), lines, false).length, 22);
+});
+
+Deno.test("a crash card holds no control codes of the service", () => {
+  const [, , line] = crashCard(rowOf(CRASHED), ["\x1b[2J\x1b[31mboom\x07"], false);
+  assertEquals(line, "  │ boom");
+  assert(
+    crashCard(rowOf(CRASHED), ["\x1b[2J\x1b[31mboom\x07"], true).every((text) => !text.includes("\x1b[2J")),
+  );
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 8. Output
+
+/** A sink that takes what it is allowed to take. */
+class Sink {
+  taken = "";
+  writes = 0;
+  #allowed = Promise.withResolvers<void>();
+
+  constructor(readonly most = Infinity, blocked = false) {
+    if (!blocked) this.#allowed.resolve();
+  }
+
+  async write(bytes: Uint8Array): Promise<number> {
+    await this.#allowed.promise;
+    this.writes++;
+    const part = bytes.subarray(0, this.most);
+    this.taken += decoder.decode(part);
+    return part.length;
+  }
+
+  unblock(): void {
+    this.#allowed.resolve();
+  }
+}
+
+Deno.test("what is written goes out in order and whole, also where a sink takes little at a time", async () => {
+  const sink = new Sink(3);
+  const outlet = new Outlet(sink);
+  for (const text of ["one\n", "", "two\n", "three\n"]) outlet.write(encoder.encode(text));
+  await outlet.flush();
+  assertEquals(sink.taken, "one\ntwo\nthree\n");
+});
+
+Deno.test("what is written in one turn goes out together", async () => {
+  const sink = new Sink();
+  const outlet = new Outlet(sink);
+  for (let index = 0; index < 100; index++) outlet.write(encoder.encode(`${index}\n`));
+  await outlet.flush();
+  assertEquals([sink.writes, sink.taken.split("\n").length], [1, 101]);
+});
+
+Deno.test("a sink that takes nothing makes pipes wait, until it takes again", async () => {
+  const sink = new Sink(Infinity, true);
+  const outlet = new Outlet(sink);
+  assertEquals(outlet.room(), null);
+  for (let times = 0; times < 40; times++) outlet.write(new Uint8Array(65_536));
+  const room = outlet.room();
+  assert(room !== null);
+  await outlet.flush(50); // gives up
+  assert(outlet.room() !== null);
+  sink.unblock();
+  await room;
+  await outlet.flush();
+  assertEquals([outlet.room(), sink.taken.length], [null, 40 * 65_536]);
+});
+
+Deno.test("a sink that fails is no fault: what nobody reads is dropped", async () => {
+  const outlet = new Outlet({ write: () => Promise.reject(new Deno.errors.BrokenPipe("gone")) });
+  for (let times = 0; times < 40; times++) outlet.write(new Uint8Array(65_536));
+  await outlet.flush();
+  assertEquals(outlet.room(), null);
+  outlet.write(new Uint8Array(10));
+  await outlet.flush();
+});
+
+Deno.test("the stream has one line per line, behind aliases of one width, and keeps bytes as they are", async () => {
+  const taken: number[] = [];
+  const outlet = new Outlet({ write: (bytes) => Promise.resolve(taken.push(...bytes) && bytes.length) });
+  const names = [{ name: "db" }, { name: "web" }];
+  const view = new LineView(outlet, () => names, { terminal: false, colors: false });
+  const output = (service: string, lines: Uint8Array) =>
+    view.event({ kind: "output", time: 0, service, stream: "out", lines });
+  output("db", Uint8Array.of(0xff, 27, 91, 50, 74, 10));
+  output("web", encoder.encode("a\n\nb\n"));
+  view.event({ kind: "notice", time: 0, level: "info", text: "all is well" });
+  view.event({ kind: "notice", time: 0, level: "debug", text: "unseen" });
+  await view.close();
+  assertEquals(
+    binary(Uint8Array.from(taken)),
+    "[ db] \xff\x1b[2J\n[web] a\n[web] \n[web] b\n[orchestrator] all is well\n",
+  );
+});
+
+Deno.test("on a terminal the stream holds no control codes of a service, colours apart", async () => {
+  const sink = new Sink();
+  const view = new LineView(new Outlet(sink), () => [{ name: "db" }], { terminal: true, colors: false });
+  const lines = encoder.encode("\x1b[2J\x1b[31mx\x07\n");
+  view.event({ kind: "output", time: 0, service: "db", stream: "out", lines });
+  await view.close();
+  assertEquals(sink.taken, "[db] x\n");
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 10. Orchestrator
+
+/** Three services like Nord City's that take a moment to start and to stop. */
+async function nordCity(): Promise<{ folder: Folder; ports: number[] }> {
+  const ports = [freePort(), freePort()];
+  const folder = await Folder.make({
+    services: [
+      { name: "db", title: "Database", command: script("serves.py", ports[0]), port: ports[0] },
+      { name: "web", command: script("serves.py", ports[1]), port: ports[1], dependencies: ["db"] },
+      { name: "bot", command: UP.command, dependencies: ["db"], health: { log: "up" } },
+    ],
+  });
+  return { folder, ports };
+}
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  Deno.test(`${signal} stops all in reverse order, status 0, ports free, nothing left`, async () => {
+    const { folder, ports } = await nordCity();
+    await using _ = folder;
+    await using run = new Run(folder);
+    await run.line(/\[orchestrator\] web is running \(PID \d+, port \d+\)/);
+    await run.line("bot is running");
+    assertEquals(await run.stop(signal), 0);
+    const told = run.out.lines.filter((line) => /stopping|has stopped/.test(line));
+    assertEquals(told.slice(0, 2), ["[orchestrator] stopping bot", "[orchestrator] stopping web"]);
+    assertMatch(told.at(-1)!, /db has stopped after/);
+    assertEquals([ports.map(isPortFree), run.processes(), run.err.text], [[true, true], [], ""]);
+  });
+}
+
+Deno.test("a signal while services start: nothing more is started, status 0", async () => {
+  const port = freePort();
+  await using folder = await Folder.make({
+    services: [
+      { name: "db", command: `echo begun; ${script("serves.py", port, 30)}`, port },
+      { name: "web", command: "echo started", dependencies: ["db"] },
+    ],
+  });
+  await using run = new Run(folder);
+  await run.line("[ db] begun");
+  assertEquals(await run.stop("SIGINT"), 0);
+  assert(!run.out.text.includes("[web] started"));
+  assertStringIncludes(run.out.text, "[orchestrator] web is not started");
+});
+
+Deno.test("it says who it waits for, and a second Ctrl+C kills at once", async () => {
+  await using folder = await Folder.make({
+    services: [{ name: "a", command: script("stubborn.sh"), timeout_stop: 600 }],
+  });
+  await using run = new Run(folder);
+  await run.line("ready");
+  run.signal("SIGINT");
+  assertMatch(await run.line("waiting for"), /^\[orchestrator\] waiting for a \(SIGKILL in \d+ s\)$/);
+  assertEquals(await run.stop("SIGINT"), 0);
+});
+
+Deno.test("a terminal that hangs up may say so twice: services still get their time", async () => {
+  await using folder = await Folder.make();
+  await folder.write(".env", `JOURNAL=${folder.path}/journal\n`);
+  const services = [{ name: "a", command: script("journal.py", "a", 1), health: { log: "up" } }];
+  await folder.write("services.json", JSON.stringify({ services }));
+  await using run = new Run(folder);
+  await run.line("a is running");
+  run.signal("SIGHUP");
+  await run.line("stopping a");
+  assertEquals(await run.stop("SIGHUP"), 0);
+  assertEquals(await folder.read("journal"), "a started\na stopping\na stopped\n");
+});
+
+Deno.test("one that takes no notice is killed after its time, and the stop is a success", async () => {
+  await using folder = await Folder.make({
+    services: [{ name: "a", command: script("stubborn.sh"), timeout_stop: "500ms" }],
+  });
+  await using run = new Run(folder);
+  await run.line("ready");
+  assertEquals(await run.stop(), 0);
+  assertStringIncludes(run.out.text, "[a] no thanks");
+});
+
+Deno.test("a crash while running: CRASHED is told, the others are stopped, the card comes last, status 1", async () => {
+  await using folder = await Folder.make({
+    services: [
+      {
+        name: "db",
+        title: "Database Service",
+        command: `echo up; until [ -e now ]; do sleep 0.02; done; exec ${PYTHON} ${TESTDATA}/breaks.py`,
+        health: { log: "up" },
+      },
+      { name: "web", command: UP.command, dependencies: ["db"], health: { log: "up" } },
+    ],
+  });
+  await using run = new Run(folder);
+  await run.line("web is running");
+  await folder.write("now", "");
+  assertEquals(await run.code(), 1);
+  const { lines } = run.out;
+  const head = lines.findIndex((line) => line.includes("✖"));
+  assertMatch(
+    lines[head],
+    /✖ Database Service \[db\] exited with status 1, after running for [\d.]+ (ms|s)\.$/,
+  );
+  const at = (text: string) => lines.findIndex((line) => line.includes(text));
+  assert(at("db exited with status 1") < at("stopping web") && at("web has stopped") < head, run.out.text);
+  const card = lines.slice(head + 2).map((line) => line.replace(/^\[orchestrator\] {3}│ /, ""));
+  assertEquals(card[0], "Traceback (most recent call last):");
+  assertEquals([card.at(-1), card.length > 40], ["ValueError: no such table: users", true]);
+});
+
+Deno.test("a crash while starting: its last lines, its status, the others stopped in order, status 1", async () => {
+  const ports = [freePort(), freePort()];
+  await using folder = await Folder.make({
+    services: [
+      { name: "db", command: script("serves.py", ports[0]), port: ports[0] },
+      {
+        name: "web",
+        command: `for n in $(seq 30); do echo "line $n"; done; printf 'last words'; kill -KILL $$`,
+        port: ports[1],
+        dependencies: ["db"],
+      },
+      { name: "late", command: "echo late", dependencies: ["web"] },
+    ],
+  });
+  await using run = new Run(folder);
+  assertEquals(await run.code(), 1);
+  const { lines } = run.out;
+  const head = lines.findIndex((line) =>
+    line.includes("✖ web [web] killed by SIGKILL, perhaps out of memory")
+  );
+  assert(head > lines.findIndex((line) => line.includes("db has stopped")), run.out.text);
+  const numbers = Array.from({ length: 19 }, (_, index) => `line ${index + 12}`);
+  assertEquals(lines.slice(head + 2).map((line) => line.replace(/^.*│ /, "")), [...numbers, "last words"]);
+  assert(!run.out.text.includes("[late]"));
+  assertStringIncludes(run.out.text, "[ web] last words\n");
+});
+
+Deno.test("a failed start is said as such", async () => {
+  await using folder = await Folder.make({
+    services: [{ name: "db", command: IDLE, port: freePort(), timeout_start: "300ms" }],
+  });
+  const { code, out } = await runToEnd(folder, []);
+  assertEquals(code, 1);
+  assertMatch(out.trimEnd().split("\n").at(-1)!, /✖ db \[db\] was not ready within 300 ms/);
+});
+
+Deno.test("when all ended by themselves with 0, so does the orchestrator", async () => {
+  await using folder = await Folder.make({
+    services: [{ name: "a", command: "echo one" }, { name: "bcd", command: "printf two" }],
+  });
+  const { code, out, err } = await runToEnd(folder, []);
+  assertEquals([code, err], [0, ""]);
+  for (const line of ["[  a] one", "[bcd] two"]) assert(out.split("\n").includes(line), out);
+});
+
+Deno.test("lines come when they are written, whole, without waiting for more", async () => {
+  await using folder = await Folder.make({
+    services: [{
+      name: "a",
+      command: "echo one; until [ -e go ]; do sleep 0.02; done; printf 'tw'; sleep 0.1; echo o; sleep 1000",
+    }],
+  });
+  await using run = new Run(folder);
+  await run.line("[a] one");
+  await folder.write("go", "");
+  assertEquals(await run.line(/^\[a\] tw/), "[a] two");
+  await run.stop();
+});
+
+for (const [what, patience] of [["once all run", true], ["right after its start", false]] as const) {
+  Deno.test(`killed without warning ${what}: the guard stops everything, stubborn ones too`, async () => {
+    await using folder = await Folder.make({
+      services: [
+        { name: "a", command: script("stubborn.sh"), timeout_stop: 1 },
+        { name: "b", command: script("has_grandchild.sh"), timeout_stop: 1 },
+        { name: "c", command: UP.command, timeout_stop: 1 },
+      ],
+    });
+    await using run = new Run(folder);
+    if (patience) {
+      await run.line("ready");
+      await run.line("[b] up");
+      await run.line("[c] up");
+    } else await waitUntil(() => run.processes().length > 0, "something is started");
+    run.signal("SIGKILL");
+    await run.code();
+    await run.allGone(30_000);
+  });
+}
+
+Deno.test("services get the time to stop from the guard, too", async () => {
+  await using folder = await Folder.make();
+  await folder.write(".env", `JOURNAL=${folder.path}/journal\n`);
+  await folder.write(
+    "services.json",
+    JSON.stringify({
+      services: [{ name: "a", command: script("journal.py", "a", 1), health: { log: "up" } }],
+    }),
+  );
+  await using run = new Run(folder);
+  await run.line("a is running");
+  run.signal("SIGKILL");
+  await run.code();
+  await run.allGone();
+  assertEquals(await folder.read("journal"), "a started\na stopping\na stopped\n");
+});
+
+Deno.test("a guard that was killed is replaced", async () => {
+  await using folder = await Folder.make({
+    services: [{ name: "a", command: script("stubborn.sh"), timeout_stop: 1 }],
+  });
+  await using run = new Run(folder);
+  const guards = () => run.processes().filter(({ command }) => command.includes("orchestrator-guard"));
+  await run.line("a is running"); // it is more than a second old
+  const [first] = guards();
+  await waitUntil(() => performance.now() > 1_500, "it is old enough");
+  Deno.kill(first.pid, "SIGKILL");
+  await waitUntil(() => guards().some(({ pid }) => pid !== first.pid), "there is another");
+  run.signal("SIGKILL");
+  await run.code();
+  await run.allGone(30_000);
+});
+
+Deno.test("a probe that runs is gone as well when the orchestrator is killed", async () => {
+  await using folder = await Folder.make({
+    services: [{
+      name: "a",
+      command: IDLE,
+      timeout_stop: 1,
+      health: { command: "echo $$ >probe; exec sleep 1000", timeout: 600 },
+    }],
+  });
+  await using run = new Run(folder);
+  const probe = Number(
+    await waitUntil(async () => (await folder.read("probe")).trim() || null, "it is probed"),
+  );
+  run.signal("SIGKILL");
+  await run.code();
+  await run.allGone(30_000);
+  assert(!isAlive(probe));
+});
+
+Deno.test("a pipe that nobody reads does not stop the reactions", async () => {
+  await using folder = await Folder.make({
+    services: [
+      { name: "a", command: script("floods.py", 0) },
+      { name: "b", command: `${UP.command}`, timeout_stop: 600, health: { log: "up" } },
+    ],
+  });
+  await using run = new Run(folder, [], { stdout: "unread" });
+  const flood = await waitUntil(
+    () => run.processes().find(({ command }) => /^python3.*floods\.py/.test(command.replace(/^\S*\//, ""))),
+    "it floods",
+  );
+  let worked = "";
+  let still = 0;
+  await waitUntil(async () => {
+    const before = worked;
+    worked = (await Deno.readTextFile(`/proc/${flood.pid}/stat`)).split(" ").slice(13, 15).join();
+    still = worked === before ? still + 1 : 0;
+    return still > 30; // it has not worked for a while: it can't
+  }, "all pipes are full");
+  const askedAt = performance.now();
+  assertEquals(await run.stop(), 0);
+  assertLess(performance.now() - askedAt, 9_000);
+});
+
+Deno.test("an end is acted on although nobody reads the output", async () => {
+  await using folder = await Folder.make({
+    services: [
+      { name: "a", command: script("floods.py", 0) },
+      { name: "b", command: "sleep 2; exit 3" },
+    ],
+  });
+  await using run = new Run(folder, [], { stdout: "unread" });
+  assertEquals(await run.code(), 1);
+});
+
+Deno.test("a reader that leaves takes no service along, and a stop still stops all", async () => {
+  await using folder = await Folder.make({
+    services: [{ name: "a", command: script("floods.py", 0) }, { name: "b", command: `touch up; ${IDLE}` }],
+  });
+  await using run = new Run(folder, [], { shell: '"$@" | head -n 1; echo $? >after; exit 0' });
+  await waitUntil(
+    async () => (await folder.read("after")) === "" && run.out.lines.length === 1,
+    "head has left",
+  );
+  const processes = run.processes();
+  const orchestrator = processes.find(({ command }) =>
+    /--infrastructure/.test(command) && !/^\/bin\/sh/.test(command)
+  )!;
+  assert(processes.some(({ command }) => command.includes("sleep 1000")), JSON.stringify(processes));
+  Deno.kill(orchestrator.pid, "SIGTERM");
+  assertEquals(await run.code(), 0);
+});
+
+Deno.test("a full disk stops no service", async () => {
+  await using folder = await Folder.make({
+    services: [{ name: "a", command: `${script("floods.py", 20_000)}; true` }],
+  });
+  await using run = new Run(folder, [], { shell: '"$@" >/dev/full' });
+  assertEquals(await run.code(), 0);
+});
+
+Deno.test("no secret of .env is ever told by the orchestrator itself", async () => {
+  const port = freePort();
+  await using folder = await Folder.make({
+    env: `TOKEN=s3cret-1\nPASSWORD='s3cret-2'\nbad line s3cret-3\nFOLDER=s3cret-4\nPROGRAM=s3cret-5\n`,
+    services: [
+      { name: "a", command: ["${PROGRAM}"], critical: false },
+      { name: "b", command: IDLE, working_dir: "${FOLDER}", critical: false },
+      { name: "c", command: "exit 3", environment: { X: "${TOKEN}" }, critical: false },
+      {
+        name: "d",
+        command: IDLE,
+        critical: false,
+        timeout_start: 1,
+        health: { http: `http://user:\${PASSWORD}@127.0.0.1:${port}/\${TOKEN}` },
+      },
+      { name: "e", command: ["python", "${TOKEN}.py"], critical: false },
+    ],
+  });
+  await using run = new Run(folder);
+  assertEquals(await run.code(), 1);
+  assert(!/s3cret/.test(run.out.text + run.err.text), run.out.text + run.err.text);
+});
+
+Deno.test("as a library: run, events, snapshot and stop", async () => {
+  await using folder = await Folder.make();
+  const services = defineServices({ a: UP, b: { ...UP, dependencies: ["a"] } });
+  const options: RunOptions = { infrastructure: folder.path, services, dashboard: "none" };
+  const orchestrator = new Orchestrator(["b"], options);
+  assertEquals(orchestrator.snapshot().rows, []);
+  const seen: string[] = [];
+  const watching = (async () => {
+    for await (const event of orchestrator.events()) {
+      if (event.kind !== "state") continue;
+      seen.push(`${event.row.name} ${event.row.life.kind}`);
+      if (seen.at(-1) === "b running") {
+        assertEquals(orchestrator.snapshot(1).rows.map(({ recent }) => recent), [["up"], ["up"]]);
+        orchestrator.stop();
+      }
+    }
+  })();
+  assertEquals(await orchestrator.run(), 0);
+  await watching;
+  assertEquals(seen, [
+    ..."a starting,a running,b starting,b running".split(","),
+    ..."b stopping,b stopped,a stopping,a stopped".split(","),
+  ]);
+});
+
+Deno.test("as a library: what the user can mend is thrown before anything starts", async () => {
+  await using folder = await Folder.make();
+  const services = defineServices({ a: { command: "touch started", port: 80, portEnv: "A_PORT" } });
+  const run = (names: string[], more: RunOptions = {}) =>
+    new Orchestrator(names, { infrastructure: folder.path, services, dashboard: "none", ...more }).run();
+  await assertRejects(() => run(["b"]), UserError, `"b"`);
+  await assertRejects(() => run([], { envFile: "/no/such/.env" }), UserError, "/no/such/.env");
+  await assertRejects(() => run([], { infrastructure: "/no/such" }), UserError, "/no/such");
+  await folder.write(".env", "A_PORT=none\n");
+  await assertRejects(() => run([]), UserError, "A_PORT");
+  assertEquals(await folder.read("started"), "");
+});
+
+Deno.test("as a library: a stop before the run makes it end at once", async () => {
+  await using folder = await Folder.make();
+  const services = defineServices({ a: UP });
+  const orchestrator = new Orchestrator([], { infrastructure: folder.path, services, dashboard: "none" });
+  await orchestrator.stop();
+  assertEquals(await orchestrator.run(), 0);
+});
+
+// ------------------------------------------------------------------------------------------------------------------
+// 11. Commands
+
+for (
+  const [line, expected] of [
+    ["", { kind: "run", names: [] }],
+    ["--services=db,web", { kind: "run", names: ["db", "web"] }],
+    ["--services db,web", { kind: "run", names: ["db", "web"] }],
+    ["-s db", { kind: "run", names: ["db"] }],
+    ["-s=db,db", { kind: "run", names: ["db"] }],
+    ["--service web", { kind: "foreground", name: "web" }],
+    ["--service=web", { kind: "foreground", name: "web" }],
+    ["--list", { kind: "list", json: false }],
+    ["-l --json", { kind: "list", json: true }],
+    ["--help --list", { kind: "help" }],
+    ["-h", { kind: "help" }],
+    ["-V", { kind: "version" }],
+    ["--version", { kind: "version" }],
+  ] as const
+) {
+  Deno.test(`the arguments "${line}" mean ${JSON.stringify(expected)}`, () => {
+    const command = parseCommand(line.split(" ").filter(Boolean));
+    const { options: _, ...rest } = "options" in command ? command : { ...command, options: undefined };
+    assertEquals<unknown>(rest, expected);
+  });
+}
+
+Deno.test("options name the files and folders of a run", () => {
+  const command = parseCommand("--env-file a/.env --infrastructure b --config c --no-dashboard".split(" "));
+  assert(command.kind === "run");
+  const { envFile, infrastructure, config, dashboard } = command.options;
+  assertEquals([envFile, infrastructure, config, dashboard], ["a/.env", "b", "c", false]);
+});
+
+for (
+  const [line, ...said] of [
+    ["--sevices db", "no option --sevices", "did you mean --services?", "--env-file"],
+    ["-x", "no option -x", "--services"],
+    ["lsit", `no command "lsit"`, "check"],
+    ["--services", "--services needs a value", "--services db,web"],
+    ["--services=", "--services needs a value"],
+    ["--services db,,web", "empty name"],
+    ["--services db --services web", "--services is given more than once"],
+    ["--service a --services b", "give one of them"],
+    ["--json", "--json goes with --list"],
+    ["--list db", `"db" is one word too many`],
+    ["--services db web", `"web" is one word too many`],
+  ]
+) {
+  Deno.test(`the arguments "${line}" are refused with a way out`, () => {
+    const { message } = assertThrows(() => parseCommand(line.split(" ")), UserError);
+    for (const part of said) assertStringIncludes(message, part);
+    assertEquals(message.split("\n").length, 1);
+  });
+}
+
+Deno.test("the help shows every option, the real aliases and examples with them", () => {
+  const text = helpText(SERVICES);
+  for (
+    const part of [
+      ..."--services,--service,--list,--json,--env-file,--infrastructure,--config,--no-dashboard".split(","),
+      ...["-s,", "-l,", "-h,", "-V,", "db, web, bot", "--services db,web", "--service bot", "exit status"],
+    ]
+  ) assertStringIncludes(text, part);
+});
+
+for (
+  const [what, args, environment, said] of [
+    ["an unknown option", ["--sevices=db"], {}, "did you mean --services?"],
+    ["an unknown alias", ["--services", "wbe"], {}, `did you mean "web"?`],
+    ["an unknown alias in the foreground", ["--service", "wbe"], {}, `did you mean "web"?`],
+    ["an unknown folder", ["--infrastructure", "/no/such"], {}, "/no/such"],
+    ["a bad port", [], { WEB_SERVICE_PORT: "s3cret" }, "WEB_SERVICE_PORT"],
+    ["a missing env file", ["--env-file", "/no/such/.env"], {}, "/no/such/.env"],
+    ["an env file that is a folder", ["--env-file", "/"], {}, "/"],
+    ["a missing services file", ["--config", "/no/such.yaml"], {}, "/no/such.yaml"],
+    ["no services file to read", ["--config", "/"], {}, "/"],
+  ] as const
+) {
+  Deno.test(`${what} is a sentence on stderr and status 2, before anything starts`, async () => {
+    await using folder = await Folder.make();
+    const whole = (args as readonly string[]).includes("--infrastructure")
+      ? args
+      : [...args, "--infrastructure", folder.path];
+    const { code, out, err } = await runToEnd(null, whole, { environment });
+    assertEquals([code, out], [2, ""], err);
+    assertStringIncludes(err, said);
+    assertMatch(err, /^orchestrator: [^\n]+\n$/);
+    assert(!err.includes("s3cret") && !/\bat .*:\d+:\d+/.test(err), err);
+  });
+}
+
+Deno.test("a required variable that is missing is told before anything starts, status 2", async () => {
+  await using folder = await Folder.make({
+    services: [
+      { name: "db", command: "touch started" },
+      { name: "web", command: IDLE, env_required: ["TOKEN", "KEY"] },
+    ],
+  });
+  const { code, out, err } = await runToEnd(folder, []);
+  assertEquals([code, out, await folder.read("started")], [2, "", ""]);
+  for (const part of [`"web"`, "TOKEN, KEY", `${folder.path}/.env`]) assertStringIncludes(err, part);
+});
+
+Deno.test("--services starts what is named and what it needs, and says so", async () => {
+  await using folder = await Folder.make({
+    services: [
+      { name: "db", command: UP.command, health: { log: "up" } },
+      { name: "web", command: UP.command, dependencies: ["db"] },
+      { name: "bot", command: UP.command, dependencies: ["db"], health: { log: "up" } },
+    ],
+  });
+  await using run = new Run(folder, ["--services=bot"]);
+  await run.line("[orchestrator] bot is running");
+  await run.stop();
+  assertStringIncludes(run.out.text, "[orchestrator] db is added: bot depends on it\n");
+  assert(!run.out.text.includes("web"), run.out.text);
+});
+
+Deno.test("--list shows the services as a table, --json as data, with the ports of the environment", async () => {
+  await using folder = await Folder.make({ env: { WEB_SERVICE_PORT: 9003 } });
+  const { code, out } = await runToEnd(folder, ["--list"], {
+    environment: { DATABASE_SERVICE_PORT: undefined },
+  });
+  assertEquals(code, 0);
+  assertEquals(out.trimEnd().split("\n").map((line) => line.split(/ {2,}/)), [
+    ["Alias", "Service", "Port", "Entry point", "Depends on"],
+    ["db", "Database Service", "8001", "services/database_service/src/main.py", "-"],
+    ["web", "Web Service", "9003", "services/web_service/src/main.py", "db"],
+    ["bot", "Bot Service", "-", "services/bot_service/src/main.py", "db"],
+  ]);
+  const json = JSON.parse((await runToEnd(folder, ["-l", "--json"])).out);
+  assertEquals(
+    json.map(({ alias, port, dependencies }: Record<string, unknown>) => [alias, port, dependencies]),
+    [
+      ["db", Number(Deno.env.get("DATABASE_SERVICE_PORT") ?? 8001), []],
+      ["web", 9003, ["db"]],
+      ["bot", null, ["db"]],
+    ],
+  );
+});
+
+Deno.test("--help and --version are told also where nothing can be read", async () => {
+  const args = ["--infrastructure", "/no/such"];
+  const help = await runToEnd(null, ["--help", ...args]);
+  assertEquals([help.code, help.err], [0, ""]);
+  assertStringIncludes(help.out, "db, web, bot");
+  assertEquals((await runToEnd(null, ["-V", ...args])).out, `orchestrator ${VERSION}\n`);
+});
+
+Deno.test("the help shows the aliases of the folder's own services", async () => {
+  await using folder = await Folder.make({ services: [{ name: "shop", command: "true" }] });
+  const { out } = await runToEnd(folder, ["--help"]);
+  assertStringIncludes(out, "services: shop");
+  assertStringIncludes(out, "--service shop");
 });
