@@ -4,7 +4,8 @@
  * Every step is one script that the server runs alone, so engines need no locks among themselves and any of them may die
  * between two steps. Steps of one turn of the event loop travel in one packet. A step whose answer is lost with the
  * connection rejects: a commit may then have happened, which its repetition finds out by the revision, while a hand-out is
- * undone as soon as the server is back, for the worker never heard of it.
+ * undone as soon as the server is back, for the worker never heard of it. The last hand-outs of an engine that died are
+ * undone, too: nobody knows whether they reached their workers.
  *
  * How durable a step is, is the server's matter: with `appendonly yes` it survives the server's death, and power loss too
  * with `appendfsync always` (with `everysec` the last second may be lost).
@@ -19,7 +20,7 @@
  * | `task:ID`, `tasks:JOB`, `held:WORKER` | hash, sets | open tasks |
  * | `queue:LANE`, `lanes`, `lanes:version` | sorted sets, set | queued tasks in their order; see `laneOf` |
  * | `ages:TYPE`, `held` | sorted sets, hash | queued tasks by age, number of held ones by type |
- * | `idempotency`, `quota:MONTH`, `workers`, `tally:DAY`, `values`, `time`, `seq`, `format` | | small things |
+ * | `idempotency`, `quota:MONTH`, `workers`, `engines`, `tally:DAY`, `values`, `time`, `beat`, `seq`, `format` | | small things |
  *
  * @module
  */
@@ -49,6 +50,8 @@ const FORMAT = 1;
 const SILENCE_MS = 5_000;
 const PING_MS = 1_500;
 const RECONNECT_MS = 1_000;
+// An engine that did not ask for the time for so long is dead.
+const DEAD_MS = 5_000;
 const OPEN_PATIENCE_MS = 3_000;
 const PAGE = 1_000;
 // One claim answers with no more text than this: its jobs are read together, and may be large.
@@ -97,6 +100,9 @@ export class RedisStorage implements Storage {
   // Tells own notices from those of others, and own hand-outs from everybody's.
   #origin = crypto.randomUUID();
   #handouts = 0;
+  // Tasks handed out since the last call of `time`, and between the two before: those have surely reached their workers.
+  #fresh = new Set<string>();
+  #arrived = new Set<string>();
   #listeners = new Set<(notice: Notice) => void>();
   #lanes: { version: string; all: Lane[] } = { version: "0", all: [] };
   #repairs: (() => Promise<unknown>)[] = [];
@@ -165,13 +171,23 @@ export class RedisStorage implements Storage {
   }
 
   async time(mine: number): Promise<number> {
-    const shared = Number(await this.#run(TIME, [String(mine)]));
+    const arrived = this.#arrived;
+    this.#arrived = this.#fresh;
+    this.#fresh = new Set();
+    const args = [String(mine), String(DEAD_MS), this.#origin, ...arrived];
+    const shared = Number(
+      await this.#run(TIME, args).catch((error) => {
+        for (const id of arrived) this.#arrived.add(id);
+        throw error;
+      }),
+    );
     // Engines ask each second, and were answered now: the moment to put right what an outage left open.
     for (const repair of this.#repairs.splice(0)) repair().catch(() => void this.#repairs.push(repair));
     return shared;
   }
 
   async commit(writes: readonly JobWrite[]): Promise<CommitOutcome> {
+    for (const { settle } of writes) for (const { taskId } of settle ?? []) this.#forget(taskId);
     const [kind, jobId, fingerprint] = texts(await this.#run(COMMIT, commitArguments(this.#origin, writes)));
     switch (kind) {
       case "done":
@@ -213,14 +229,23 @@ export class RedisStorage implements Storage {
         }
         throw error;
       }
-      if (answer[0] !== "lanes") return readHeld(answer)[0];
+      if (answer[0] !== "lanes") {
+        const [task] = readHeld(answer);
+        if (task !== undefined) this.#fresh.add(task.id);
+        return task;
+      }
       // Somebody queued tasks of a new sort: learn the sorts, ask again.
       const [, version, ...names] = answer;
       this.#lanes = { version, all: names.map(readLane) };
     }
   }
 
+  #forget(taskId: string): void {
+    if (!this.#fresh.delete(taskId)) this.#arrived.delete(taskId);
+  }
+
   async giveBack(taskId: string, workerId: string): Promise<void> {
+    this.#forget(taskId);
     const release = () => this.#run(RELEASE, [this.#origin, workerId, taskId, ""]);
     try {
       await release();
@@ -360,10 +385,15 @@ export class RedisStorage implements Storage {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
-    this.#closed = true;
     this.#hearing.destroy();
-    // What is under way is answered first, where there is still somebody to answer.
-    if (this.#client.isReady) await this.#client.close().catch(() => {});
+    if (this.#client.isReady) {
+      const arrived = [...this.#arrived, ...this.#fresh];
+      const leave = this.#run(LEAVE, [this.#origin, ...arrived]);
+      this.#closed = true;
+      // What is under way is answered first. If the connection breaks now, others will find this engine dead.
+      await Promise.allSettled([leave, this.#client.close()]);
+    }
+    this.#closed = true;
     this.#client.destroy();
   }
 }
@@ -617,13 +647,60 @@ local function count_held(type, change)
   if redis.call('HINCRBY', P .. 'held', type, change) == 0 then redis.call('HDEL', P .. 'held', type) end
 end`;
 
+// Puts a held task back to its place in its queue.
+const RELEASE_TASK = `
+local function release(origin, id)
+  local task = P .. 'task:' .. id
+  local t = redis.call('HMGET', task, 'worker', 'type', 'lane', 'rank', 'since', 'member', 'queueBy')
+  file(id, t[2], t[3], t[4], t[5], t[6])
+  redis.call('HDEL', task, 'worker', 'taken', 'handout')
+  redis.call('SREM', P .. 'held:' .. t[1], id)
+  count_held(t[2], -1)
+  if t[7] ~= '' then redis.call('ZADD', P .. 'due', t[7], id) else redis.call('ZREM', P .. 'due', id) end
+  if others() then tell(origin, { { kind = 'queued', type = t[2] } }) end
+end`;
+
+// A hand-out that has reached its worker is the worker's own matter: it no longer bears the engine's name.
+const CONFIRM = `
+local function confirm(from)
+  for n = from, #ARGV do redis.call('HDEL', P .. 'task:' .. ARGV[n], 'handout') end
+end`;
+
 const TIME = script(
   "",
+  TELL,
+  LANES,
+  RELEASE_TASK,
+  CONFIRM,
   `
-local known = redis.call('GET', P .. 'time')
-if known and tonumber(known) >= tonumber(ARGV[1]) then return known end
-redis.call('SET', P .. 'time', ARGV[1])
-return ARGV[1]`,
+local now, origin = ARGV[1], ARGV[3]
+local known = redis.call('GET', P .. 'time') or now
+local passed = tonumber(now) - tonumber(known)
+if passed < 0 then now, passed = known, 0 end
+redis.call('SET', P .. 'time', now)
+confirm(4)
+-- No engine is late for what no engine saw: an outage counts for little here.
+local beat = redis.call('INCRBYFLOAT', P .. 'beat', math.min(passed, ARGV[2] / 4))
+redis.call('ZADD', P .. 'engines', beat, origin)
+for _, dead in ipairs(redis.call('ZRANGE', P .. 'engines', '-inf', beat - ARGV[2], 'BYSCORE')) do
+  redis.call('ZREM', P .. 'engines', dead)
+  for _, worker in ipairs(redis.call('HKEYS', P .. 'workers')) do
+    for _, id in ipairs(redis.call('SMEMBERS', P .. 'held:' .. worker)) do
+      local handout = redis.call('HGET', P .. 'task:' .. id, 'handout')
+      if handout and string.sub(handout, 1, #dead) == dead then release(origin, id) end
+    end
+  end
+end
+return now`,
+);
+
+const LEAVE = script(
+  "",
+  CONFIRM,
+  `
+confirm(2)
+redis.call('ZREM', P .. 'engines', ARGV[1])
+return 1`,
 );
 
 const COMMIT = script(
@@ -815,25 +892,18 @@ show(out, id)
 return out`,
 );
 
-// Puts one task of a worker back to its place, named by its id or by the hand-out that gave it.
+// Takes one task from a worker, named by its id or by the hand-out that gave it.
 const RELEASE = script(
   "",
   TELL,
   LANES,
+  RELEASE_TASK,
   `
 local ids = { ARGV[3] }
 if ARGV[3] == '' then ids = redis.call('SMEMBERS', P .. 'held:' .. ARGV[2]) end
 for _, id in ipairs(ids) do
-  local task = P .. 'task:' .. id
-  local t = redis.call('HMGET', task, 'worker', 'handout', 'type', 'lane', 'rank', 'since', 'member', 'queueBy')
-  if t[1] == ARGV[2] and (ARGV[4] == '' or t[2] == ARGV[4]) then
-    file(id, t[3], t[4], t[5], t[6], t[7])
-    redis.call('HDEL', task, 'worker', 'taken', 'handout')
-    redis.call('SREM', P .. 'held:' .. ARGV[2], id)
-    count_held(t[3], -1)
-    if t[8] ~= '' then redis.call('ZADD', P .. 'due', t[8], id) else redis.call('ZREM', P .. 'due', id) end
-    if others() then tell(ARGV[1], { { kind = 'queued', type = t[3] } }) end
-  end
+  local t = redis.call('HMGET', P .. 'task:' .. id, 'worker', 'handout')
+  if t[1] == ARGV[2] and (ARGV[4] == '' or t[2] == ARGV[4]) then release(ARGV[1], id) end
 end
 return 1`,
 );

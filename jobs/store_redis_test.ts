@@ -234,6 +234,22 @@ redisTest("a hand-out whose answer was lost is undone", [], async ({ server, ope
   assertEquals((await direct.heldBy("lucky")).map((task) => task.id), ["first"]);
 });
 
+redisTest("the last hand-outs of an engine that died are undone, earlier ones stay", [], async ({ open }) => {
+  const [dying, other] = [await open(), await open()];
+  const job = someJob();
+  await dying.putWorker({ id: "w", expiresAt: 1e9, seenAt: 1, registeredAt: 1, info: "{}" });
+  await dying.commit([{ job, wakeAt: null, enqueue: [someTask(job, "early"), someTask(job, "late")] }]);
+  assertEquals((await dying.take(ASK, 1))?.id, "early");
+  for (let now = 1_000; now <= 3_000; now += 1_000) await dying.time(now);
+  assertEquals((await dying.take(ASK, 3_000))?.id, "late");
+  const held = async () => (await other.heldBy("w")).map((task) => task.id).toSorted();
+  await other.time(900_000); // whatever happened here happened to all engines
+  assertEquals(await held(), ["early", "late"]);
+  for (let now = 901_000; now <= 906_000; now += 1_000) await other.time(now);
+  assertEquals(await held(), ["early"]);
+  assertEquals((await other.take({ ...ASK, workerId: "v" }, 906_000))?.id, "late");
+});
+
 redisTest("a commit whose answer was lost is found done by its repetition", [], async ({ server, open }) => {
   const direct = await open();
   await using eavesdropper = new Eavesdropper(server.port);
