@@ -628,6 +628,7 @@ async function runWorker(given: Given, screen: Screen): Promise<number> {
   using signals = stopSignals();
   const worker = makeWorker(given, () => new Worker({ environment: given.environment, graceMs, log }));
   for (const [name, handler] of tasks) worker.task(name, handler, { maxConcurrent: limits.get(name) });
+  await using _health = serveHealth(given, worker);
   if (config.logFormat === "text") {
     screen.out.line([
       "Worker starting",
@@ -638,7 +639,6 @@ async function runWorker(given: Given, screen: Screen): Promise<number> {
     ].join("\n"));
   }
   log("INFO", "worker_starting", { worker: worker.id, engines: worker.engines, tasks: worker.tasks });
-  await using _health = serveHealth(given, worker);
   await worker.run({ signal: signals.stop, hurry: signals.hurry });
   log("INFO", "worker_stopped", { worker: worker.id });
   return 0;
@@ -900,19 +900,14 @@ function palette({ isTerminal }: Screen): Paint {
 }
 
 function progressLine(job: JobView, paint: Paint): string {
-  const { progress } = job;
-  const parts = [
-    `${paint.name(plain(job.current_state))}: ${paint.status(job.status)}`,
-    job.waiting_for === undefined ? "" : `for ${job.waiting_for}`,
+  const { waiting_for: waits, progress } = job;
+  const details = waits === undefined ? [] : [
+    `for ${waits}`,
     progress?.progress === undefined ? "" : `${Math.round(progress.progress * 100)} %`,
     progress?.message ?? "",
   ];
-  return plainParts(parts);
-}
-
-function plainParts(parts: readonly string[]): string {
-  const [head, ...rest] = parts.filter((part) => part !== "");
-  return [head, ...rest.map(plain)].join(", ");
+  const head = `${paint.name(plain(job.current_state))}: ${paint.status(job.status)}`;
+  return [head, ...details.filter((detail) => detail !== "").map(plain)].join(", ");
 }
 
 function describe(job: JobView, paint: Paint): string {
