@@ -76,6 +76,14 @@ export function openapiDocument(routes: readonly Route[]): OpenApi {
     return schema;
   };
   const paths: OpenApi["paths"] = {};
+  const ids = new Set<string>();
+  // `/a-b` and `/a_b` are two paths; their ids must be two as well.
+  const idOf = (text: string): string => {
+    let id = text.toLowerCase().replace(/[^a-z\d]+/g, "_").replace(/_$/, "");
+    while (ids.has(id)) id += "_";
+    ids.add(id);
+    return id;
+  };
   for (const route of routes) {
     const inPath = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
       name,
@@ -97,7 +105,7 @@ export function openapiDocument(routes: readonly Route[]): OpenApi {
       return [status, { description, ...content }];
     });
     (paths[route.path] ??= {})[route.method.toLowerCase()] = {
-      operationId: `${route.method} ${route.path}`.toLowerCase().replace(/[^a-z\d]+/g, "_").replace(/_$/, ""),
+      operationId: idOf(`${route.method} ${route.path}`),
       tags: [route.group],
       summary: route.summary,
       security: SECURITY[route.access],

@@ -106,6 +106,20 @@ Deno.test("the reference page names every path and may run nothing", async () =>
   for (const [, id] of html.matchAll(/href="#([^"]+)"/g)) assert(ids.includes(id), `#${id} leads nowhere`);
 });
 
+Deno.test("paths that differ only in signs get ids that differ", () => {
+  const route = (path: string) => ({
+    method: "GET" as const,
+    path,
+    access: "public" as const,
+    group: "Public" as const,
+    summary: "",
+    answers: { 200: { description: "" } },
+    handle: () => new Response(),
+  });
+  const { paths } = openapiDocument([route("/a-b"), route("/a_b"), route("/a.b")]);
+  assertEquals(new Set(Object.values(paths).map(({ get }) => get.operationId)).size, 3);
+});
+
 Deno.test("text of routes is shown as text on the reference page", () => {
   const hostile = `<script>"&'`;
   const document = openapiDocument([{

@@ -907,7 +907,7 @@ export function page() {
             { key: "held", name: "at workers" },
           ],
         }),
-        drawPlot("Throughput", "jobs a second, mean of 10 s", {
+        drawPlot("Throughput", "a second, mean of 10 s", {
           samples,
           meanSeconds: 10,
           series: [
