@@ -209,6 +209,8 @@ export class OrchestratorEngine implements AsyncDisposable {
   #tallies = new Map<string, Tally>();
   #dataStores = new Map<string, Record<string, DataStore>>();
   #nextLook = 0;
+  #regularLook = 0;
+  #hints = new Set<number>();
   #kick = new AbortController();
   #stopping = new AbortController();
   #loops: Promise<void>[] = [];
@@ -1001,8 +1003,10 @@ export class OrchestratorEngine implements AsyncDisposable {
 
   // ---- What is due ------------------------------------------------------------------------------------------------
 
-  // Something will be due then; the watch sleeps no longer.
+  // Something will be due then; the watch sleeps no longer. What is later than its next regular look needs no note.
   #hint(at: number): void {
+    if (at >= this.#regularLook) return;
+    this.#hints.add(Math.ceil(at));
     if (at >= this.#nextLook) return;
     this.#nextLook = at;
     this.#kick.abort();
@@ -1011,12 +1015,14 @@ export class OrchestratorEngine implements AsyncDisposable {
   async #watch(): Promise<void> {
     while (!this.#stopping.signal.aborted) {
       this.#kick = new AbortController();
-      const waitMs = this.#nextLook - this.now();
-      if (waitMs > 0) {
-        await this.clock.sleep(waitMs, this.#kick.signal);
+      const now = this.now();
+      if (now < this.#nextLook) {
+        await this.clock.sleep(this.#nextLook - now, this.#kick.signal);
         continue;
       }
-      this.#nextLook = this.now() + Math.min(TICK_MS, this.config.watcherIntervalMs || TICK_MS);
+      for (const at of this.#hints) if (at <= now) this.#hints.delete(at);
+      this.#regularLook = now + Math.min(TICK_MS, this.config.watcherIntervalMs || TICK_MS);
+      this.#nextLook = Math.min(this.#regularLook, ...this.#hints);
       try {
         await this.#look();
       } catch (error) {
