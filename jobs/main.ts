@@ -542,14 +542,14 @@ async function scriptsOf(path: string): Promise<string[]> {
 /** What a script exports. @throws UsageError when it cannot be run here */
 async function loadModule(path: string): Promise<Record<string, unknown>> {
   const kind = extname(path);
+  if (![...SCRIPTS, ...TYPED_SCRIPTS].includes(kind)) {
+    throw new UsageError(`Cannot load ${path}: "${kind}" is no script; use a .js or .ts file.`);
+  }
   if (Deno.build.standalone && !SCRIPTS.includes(kind)) {
     throw new UsageError(
       `Cannot load ${path}: this program is compiled and runs JavaScript (.js, .mjs) only. ` +
         `Write it in JavaScript, or run the program from its source: deno run -A orchestrator.ts.`,
     );
-  }
-  if (![...SCRIPTS, ...TYPED_SCRIPTS].includes(kind)) {
-    throw new UsageError(`Cannot load ${path}: "${kind}" is no script; use a .js or .ts file.`);
   }
   if (!(await Deno.stat(path).catch(() => undefined))?.isFile) {
     throw new UsageError(`There is no file ${path}; check the name.`);
