@@ -275,13 +275,11 @@ class LogFile {
   #rotate(): void {
     this.close();
     const { keep } = this.#limits;
-    for (let number = keep; number >= 1; number--) {
-      const from = number === 1 ? this.#path : `${this.#path}.${number - 1}`;
-      try {
-        Deno.renameSync(from, `${this.#path}.${number}`);
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error; // there are not that many yet
-      }
+    const nameOf = (number: number) => number === 0 ? this.#path : `${this.#path}.${number}`;
+    let oldest = 0;
+    while (oldest + 1 < keep && isThere(nameOf(oldest + 1))) oldest++;
+    for (let number = oldest; number >= 0 && keep > 0; number--) {
+      Deno.renameSync(nameOf(number), nameOf(number + 1));
     }
     if (keep === 0) Deno.removeSync(this.#path);
     this.#open();
@@ -292,4 +290,14 @@ function count(lines: Uint8Array): number {
   let found = 0;
   for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) found++;
   return found;
+}
+
+function isThere(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }

@@ -30,6 +30,8 @@ const HEAD_LIMIT = 16 * 1024;
 const BODY_LIMIT = 64 * 1024;
 /** How long a request may take to arrive whole. */
 const REQUEST_MS = 10_000;
+/** How long a client that was answered may go on sending. */
+const LINGER_MS = 2_000;
 /** Clients at a time; each more is told so. */
 const CLIENT_LIMIT = 512;
 /** What may wait for one reader until it is dropped. */
@@ -220,7 +222,7 @@ export class ControlServer {
         await writeAll(client, head(answer.status, "application/json", body.length), body).finally(() =>
           clearTimeout(late)
         );
-        return closeQuietly(client);
+        return await closeHeard(client);
       }
       const follower = new Follower(client);
       this.#followers.add(follower);
@@ -239,6 +241,19 @@ function isLost(error: unknown): boolean {
   return error instanceof Deno.errors.BadResource || error instanceof Deno.errors.BrokenPipe ||
     error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.Interrupted ||
     error instanceof Deno.errors.NotConnected;
+}
+
+/** Closes a connection so that its client can read the answer: what is unread at a close makes the system forget it. */
+async function closeHeard(connection: Deno.UnixConn): Promise<void> {
+  const timer = setTimeout(() => closeQuietly(connection), LINGER_MS);
+  try {
+    await connection.closeWrite();
+    const scratch = new Uint8Array(65_536);
+    while (await connection.read(scratch) !== null) { /* nobody wants it */ }
+  } finally {
+    clearTimeout(timer);
+    closeQuietly(connection);
+  }
 }
 
 function closeQuietly(connection: Deno.UnixConn): void {

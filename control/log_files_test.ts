@@ -1,0 +1,210 @@
+// @ts-types="../std.d.ts"
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { Event, Life, Row } from "../orchestrator.ts";
+import { LOG_DEFAULTS, logFileName, LogFiles, type LogOptions } from "./log_files.ts";
+import { parseSize } from "./start.ts";
+
+const encoder = new TextEncoder();
+
+interface Desk extends AsyncDisposable {
+  folder: string;
+  logs: LogFiles;
+  complaints: string[];
+}
+
+async function open(options: Partial<LogOptions> = {}): Promise<Desk> {
+  const folder = await Deno.makeTempDir({ prefix: "orchestrator-logs-" });
+  const complaints: string[] = [];
+  const logs = new LogFiles({ ...LOG_DEFAULTS, folder, ...options }, (text) => complaints.push(text));
+  return {
+    folder,
+    logs,
+    complaints,
+    async [Symbol.asyncDispose]() {
+      logs.close();
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
+
+function output(lines: string, service = "db"): Event {
+  return {
+    kind: "output",
+    time: Date.UTC(2026, 1, 9, 12),
+    service,
+    stream: "out",
+    lines: encoder.encode(lines),
+  };
+}
+
+/** A log with its rotated files, oldest first. */
+function whole(folder: string, file: string): string {
+  let text = "";
+  for (let number = 0;; number++) {
+    try {
+      text = Deno.readTextFileSync(`${folder}/${file}${number === 0 ? "" : `.${number}`}`) + text;
+    } catch {
+      return text; // there are no more
+    }
+  }
+}
+
+Deno.test("lines are written with the time before them, one file a service", async () => {
+  await using desk = await open();
+  desk.logs.event(output("one\ntwo\n"));
+  desk.logs.event(output("three\n", "web"));
+  assertEquals(whole(desk.folder, "db.log"), "2026-02-09T12:00:00.000Z one\n2026-02-09T12:00:00.000Z two\n");
+  assertEquals(whole(desk.folder, "web.log"), "2026-02-09T12:00:00.000Z three\n");
+});
+
+Deno.test("as JSON each line is an object", async () => {
+  await using desk = await open({ format: "json" });
+  desk.logs.event(output('say "hi"\n\n'));
+  const time = "2026-02-09T12:00:00.000Z";
+  assertEquals(whole(desk.folder, "db.log").trim().split("\n").map((line) => JSON.parse(line)), [
+    { time, service: "db", stream: "out", text: 'say "hi"' },
+    { time, service: "db", stream: "out", text: "" },
+  ]);
+});
+
+for (const maxBytes of [64, 1_000, 4_096]) {
+  Deno.test(`no line is lost or split by rotation at ${maxBytes} bytes`, async () => {
+    await using desk = await open({ maxBytes, keep: 100_000 });
+    let state = 12345; // a small generator of our own, so that each run is the same
+    const next = (below: number) => (state = (state * 1_103_515_245 + 12_345) % 2_147_483_648) % below;
+    const expected: string[] = [];
+    for (let block = 0; block < 200; block++) {
+      let text = "";
+      for (let count = next(12); count >= 0; count--) {
+        const line = `${expected.length} ${"x".repeat(next(next(20) === 0 ? 3 * maxBytes : 60))}`;
+        expected.push(line);
+        text += `${line}\n`;
+      }
+      desk.logs.event(output(text));
+    }
+    const lines = whole(desk.folder, "db.log").split("\n");
+    assertEquals(lines.pop(), "", "the last line is whole");
+    assertEquals(lines.map((line) => line.slice(25)), expected);
+    for (const { name } of Deno.readDirSync(desk.folder)) {
+      const text = Deno.readTextFileSync(`${desk.folder}/${name}`);
+      assert(text.endsWith("\n"), "each file ends with a whole line");
+      assert(
+        text.length <= maxBytes || text.indexOf("\n") === text.length - 1,
+        "only one long line is longer",
+      );
+    }
+  });
+}
+
+Deno.test("as many rotated files are kept as was said", async () => {
+  for (const keep of [0, 1, 3]) {
+    await using desk = await open({ maxBytes: 1_024, keep });
+    for (let count = 0; count < 200; count++) desk.logs.event(output(`${count} ${"y".repeat(80)}\n`));
+    assertEquals([...Deno.readDirSync(desk.folder)].length, keep + 1);
+    assertMatch(whole(desk.folder, "db.log"), /199 y+\n$/);
+  }
+});
+
+Deno.test("half a line that a crash of the system left stays a line of its own", async () => {
+  await using desk = await open();
+  Deno.writeTextFileSync(`${desk.folder}/db.log`, "whole\nhal");
+  desk.logs.event(output("next\n"));
+  assertEquals(whole(desk.folder, "db.log"), "whole\nhal\n2026-02-09T12:00:00.000Z next\n");
+});
+
+Deno.test("a removed file is made anew", async () => {
+  await using desk = await open();
+  desk.logs.event(output("one\n"));
+  Deno.removeSync(`${desk.folder}/db.log`);
+  const lateAt = performance.now() + 20_000;
+  while (whole(desk.folder, "db.log") === "" && performance.now() < lateAt) {
+    desk.logs.event(output("two\n"));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assertMatch(whole(desk.folder, "db.log"), /^2026-02-09T12:00:00.000Z two\n/);
+});
+
+Deno.test("a full disk is told once for all files, and its end once with what is missing", async () => {
+  await using desk = await open();
+  for (const name of ["db", "web"]) Deno.symlinkSync("/dev/full", `${desk.folder}/${name}.log`);
+  for (let count = 0; count < 50; count++) {
+    for (const name of ["db", "web"]) desk.logs.event(output("lost\n", name));
+  }
+  assertEquals(desk.complaints.length, 1);
+  assertMatch(desk.complaints[0], /^Cannot write .*db\.log: No space left on device\. The services run on/);
+  for (const name of ["db", "web"]) Deno.removeSync(`${desk.folder}/${name}.log`);
+  const lateAt = performance.now() + 20_000;
+  while (desk.complaints.length < 2 && performance.now() < lateAt) {
+    for (const name of ["db", "web"]) desk.logs.event(output("again\n", name));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assertEquals(desk.complaints.length, 2);
+  const missing = Number(/written again in .*; ([0-9]+) lines are missing/.exec(desk.complaints[1])?.[1]);
+  assert(missing >= 100);
+});
+
+Deno.test("no half line stays behind when the disk fills up in the middle of it", async (test) => {
+  const folder = await Deno.makeTempDir({ prefix: "orchestrator-small-" });
+  const mounted = await mount(folder);
+  await test.step({
+    name: "a disk of 64 KiB",
+    ignore: !mounted, // only root may mount
+    fn() {
+      const complaints: string[] = [];
+      const logs = new LogFiles({ ...LOG_DEFAULTS, folder }, (text) => complaints.push(text));
+      for (let count = 0; count < 50; count++) logs.event(output(`${count} ${"z".repeat(5_000)}\n`));
+      logs.close();
+      assertEquals(complaints.length, 1);
+      const text = Deno.readTextFileSync(`${folder}/db.log`);
+      assert(text.endsWith("\n"));
+      assert(text.trimEnd().split("\n").every((line) => line.length > 5_025));
+    },
+  });
+  if (mounted) await new Deno.Command("umount", { args: [folder] }).output();
+  await Deno.remove(folder);
+});
+
+async function mount(folder: string): Promise<boolean> {
+  try {
+    const args = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", folder];
+    return (await new Deno.Command("mount", { args, stderr: "null" }).output()).success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) return false;
+    throw error;
+  }
+}
+
+Deno.test("every change of state is in the orchestrator's log; other messages by their level", async () => {
+  const past = { failures: [], restarts: 0, lastExit: null };
+  const from: Life = { ...past, kind: "pending", awaits: [] };
+  const life: Life = { ...past, kind: "starting", pid: null, since: 0, readyBy: 1 };
+  const row: Row = { name: "db", title: "DB", kind: "service", port: null, maxRetries: 3, life, recent: [] };
+  const time = Date.UTC(2026, 1, 9, 12);
+  const rows: [LogOptions["level"], string[]][] = [
+    ["debug", ["info  db: pending -> starting, db is starting", "debug d", "info  i", "warn  w", "error e"]],
+    ["info", ["info  db: pending -> starting, db is starting", "info  i", "warn  w", "error e"]],
+    ["error", ["info  db: pending -> starting, db is starting", "error e"]],
+  ];
+  for (const [level, expected] of rows) {
+    await using desk = await open({ level });
+    desk.logs.event({ kind: "state", time, at: 0, row, from });
+    for (const said of ["debug", "info", "warn", "error"] as const) {
+      desk.logs.event({ kind: "notice", time, level: said, text: said[0] });
+    }
+    const lines = whole(desk.folder, "orchestrator.log").trimEnd().split("\n");
+    assertEquals(lines.map((line) => line.slice(25)), expected);
+  }
+});
+
+Deno.test("a service called orchestrator has a log of its own", () => {
+  assertEquals(logFileName("orchestrator"), "-orchestrator.log");
+});
+
+for (
+  const [text, bytes] of [["2048", 2_048], ["64KiB", 65_536], ["10MiB", 10_485_760], ["1.5k", 1_536], [
+    "1G",
+    1_073_741_824,
+  ]] as const
+) {
+  Deno.test(`a size of ${text} is ${bytes} bytes`, () => assertEquals(parseSize(text), bytes));
+}

@@ -1,0 +1,146 @@
+// @ts-types="../std.d.ts"
+import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
+import { waitUntil } from "../testdata/run.ts";
+import { ask, lines, request } from "./client.ts";
+import { ControlServer, type Follower } from "./server.ts";
+
+interface Desk extends AsyncDisposable {
+  socket: string;
+  followers: Set<Follower>;
+}
+
+async function serve(): Promise<Desk> {
+  const folder = await Deno.makeTempDir({ prefix: "orchestrator-socket-" });
+  const followers = new Set<Follower>();
+  const socket = `${folder}/control.sock`;
+  const server = new ControlServer(socket, ({ method, path, query, body }) => {
+    if (path !== "/events") return { status: 200, body: { method, path, query: query.toString(), body } };
+    return {
+      status: 200,
+      follow: (client) => {
+        followers.add(client);
+        client.ended.then(() => followers.delete(client));
+      },
+    };
+  });
+  return {
+    socket,
+    followers,
+    async [Symbol.asyncDispose]() {
+      await server.close();
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
+
+/** Sends bytes as they are and reads what comes back until the end. */
+async function raw(socket: string, ...parts: (string | Uint8Array)[]): Promise<string> {
+  const connection = await Deno.connect({ transport: "unix", path: socket });
+  const answer = new Response(connection.readable).text().catch((error) => String(error));
+  try {
+    for (const part of parts) {
+      let rest = typeof part === "string" ? new TextEncoder().encode(part) : part;
+      while (rest.length > 0) rest = rest.subarray(await connection.write(rest));
+    }
+  } catch (error) {
+    // It had heard enough, and the end of its answer closed our side.
+    if (!(error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.BadResource)) throw error;
+  }
+  return await answer;
+}
+
+Deno.test("a request is answered, the body read as JSON", async () => {
+  await using desk = await serve();
+  assertEquals(await ask(desk.socket, "POST", "/stop?x=1", { names: ["db"] }), {
+    method: "POST",
+    path: "/stop",
+    query: "x=1",
+    body: { names: ["db"] },
+  });
+});
+
+Deno.test("only its owner may use the socket", async () => {
+  await using desk = await serve();
+  const { mode } = await Deno.stat(desk.socket);
+  assertEquals((mode ?? 0) & 0o777, 0o600);
+});
+
+const BAD: [name: string, parts: (string | Uint8Array)[], status: number][] = [
+  ["bytes that are no text", [crypto.getRandomValues(new Uint8Array(64)).map((byte) => byte | 0x80)], 400],
+  ["a line that is no request", ["HELLO\r\n\r\n"], 400],
+  ["another protocol", ["GET / SPDY/9\r\n\r\n"], 400],
+  ["a body that is no JSON", ["POST /stop HTTP/1.1\r\ncontent-length: 3\r\n\r\n{{{"], 400],
+  ["a body that is a list", ["POST /stop HTTP/1.1\r\ncontent-length: 2\r\n\r\n[]"], 400],
+  ["a length that is no number", ["POST /stop HTTP/1.1\r\ncontent-length: -5\r\n\r\n"], 400],
+  ["a chunked body", ["POST /stop HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"], 411],
+  ["a head without end", [`GET / HTTP/1.1\r\n${"x: y\r\n".repeat(10_000)}`], 431],
+  ["a body of 100 MB", [
+    "POST /stop HTTP/1.1\r\ncontent-length: 100000000\r\n\r\n",
+    ...Array<Uint8Array>(100).fill(new Uint8Array(1_000_000)),
+  ], 413],
+];
+for (const [name, parts, status] of BAD) {
+  Deno.test(`${name} is answered with ${status}, and the next request is served`, async () => {
+    await using desk = await serve();
+    assertMatch(await raw(desk.socket, ...parts), new RegExp(`^HTTP/1.1 ${status} `));
+    assertMatch(await raw(desk.socket, "GET /status HTTP/1.1\r\n\r\n"), /^HTTP\/1\.1 200 OK/);
+  });
+}
+
+Deno.test("half a request holds nobody up and is answered when it is given up", async () => {
+  await using desk = await serve();
+  const half = await Deno.connect({ transport: "unix", path: desk.socket });
+  await half.write(new TextEncoder().encode("GET /sta"));
+  assertMatch(await raw(desk.socket, "GET /status HTTP/1.1\r\n\r\n"), /200 OK/);
+  await half.closeWrite();
+  assertStringIncludes(await new Response(half.readable).text(), "The request ends in its head.");
+  const body = await Deno.connect({ transport: "unix", path: desk.socket });
+  await body.write(new TextEncoder().encode("POST /stop HTTP/1.1\r\ncontent-length: 10\r\n\r\n{"));
+  await body.closeWrite();
+  assertStringIncludes(await new Response(body.readable).text(), "The request ends in its body.");
+});
+
+Deno.test("a hundred clients at once are all answered", async () => {
+  await using desk = await serve();
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, (_, index) => ask(desk.socket, "GET", `/status?${index}`)),
+  );
+  assertEquals(new Set(answers.map((answer) => JSON.stringify(answer))).size, 100);
+});
+
+Deno.test("a reader that reads nothing is dropped, one that reads gets all, memory stays bounded", async () => {
+  await using desk = await serve();
+  const stuck = await Deno.connect({ transport: "unix", path: desk.socket });
+  await stuck.write(new TextEncoder().encode("GET /events HTTP/1.1\r\n\r\n"));
+  await waitUntil(() => desk.followers.size === 1, "it follows");
+  const { body } = await request(desk.socket, "GET", "/events");
+  await waitUntil(() => desk.followers.size === 2, "both follow");
+  const [first, second] = desk.followers;
+  let seen = 0;
+  const reading = (async () => {
+    for await (const line of lines(body)) seen += line.length + 1;
+  })();
+  const block = new TextEncoder().encode(`${"x".repeat(65_535)}\n`);
+  const before = Deno.memoryUsage().rss;
+  for (let sent = 0; sent < 2_000; sent++) { // 128 MB
+    for (const follower of [first, second]) follower.send(block);
+    const behind = sent * block.length - seen;
+    if (behind > 1_000_000) {
+      await waitUntil(() => sent * block.length - seen < 500_000, "the reader has read");
+    }
+  }
+  await waitUntil(() => seen === 2_000 * block.length, "all of it is read");
+  await waitUntil(() => desk.followers.size === 1, "the stuck one is dropped");
+  assertLess(Deno.memoryUsage().rss - before, 100_000_000);
+  stuck.close();
+  await second.close(1_000);
+  await reading;
+});
+
+Deno.test("curl can talk to it", async () => {
+  await using desk = await serve();
+  const args = ["-s", "--unix-socket", desk.socket, "-d", '{"a":1}', "http://localhost/start"];
+  const { stdout, success } = await new Deno.Command("curl", { args }).output();
+  assert(success);
+  assertEquals(JSON.parse(new TextDecoder().decode(stdout)).body, { a: 1 });
+});
