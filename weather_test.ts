@@ -257,8 +257,13 @@ Deno.test(`random sequences with real children: what runs is what is shown (${RA
   }
 });
 
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"] as const) {
-  Deno.test(`${signal} at any moment leaves nothing (12 moments)`, async () => {
+for (
+  const [names, signals] of [
+    ["a signal to stop", ["SIGINT", "SIGTERM", "SIGHUP"]],
+    ["SIGKILL", ["SIGKILL"]],
+  ] as const satisfies readonly (readonly [string, readonly Deno.Signal[]])[]
+) {
+  Deno.test(`${names} at any moment leaves nothing (12 moments)`, async () => {
     const random = seeded(SEED);
     await using folder = await Folder.make({
       services: [
@@ -285,6 +290,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"] as const) {
     for (let times = 0; times < 12; times++) {
       await using run = new Run(folder);
       await sleep(random() * 600);
+      const signal = signals[Math.floor(random() * signals.length)];
       run.signal(signal);
       const { code, signal: ended } = await run.exit;
       // Before it listens to signals it has started nothing, and dies of them like any program.
