@@ -4,6 +4,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { Folder, freePort, ROOT, Run, runToEnd, waitUntil } from "../testdata/run.ts";
 import { StateMachineBlueprint } from "./blueprint.ts";
+import { Config } from "./config.ts";
 import { openTestEngine, type TestEngine } from "./testing.ts";
 
 const FLOW = `${ROOT}/examples/jobs/flow.js`;
@@ -118,6 +119,19 @@ for (
     assert(out.split("\n").every((line) => line.length <= 140), out);
   });
 }
+
+Deno.test("docs/jobs.md names every variable and every option", async () => {
+  const docs = await Deno.readTextFile(`${ROOT}/docs/jobs.md`);
+  const read = new Set<string>();
+  new Config({}, new Proxy({}, { get: (_, name) => void read.add(String(name)) }));
+  for (const word of ["engine", "worker"]) {
+    const { out } = await runToEnd(null, [word, "--help"]);
+    for (const [, name] of out.matchAll(/\(([A-Z_]+)\)/g)) read.add(name);
+    for (const [, name] of out.matchAll(/^ {2}(--[\w-]+)/gm)) read.add(name);
+  }
+  read.delete("--help");
+  assertEquals([...read].filter((name) => !docs.includes(`\`${name}`) && !docs.includes(`${name} `)), []);
+});
 
 Deno.test("without tokens the engine makes them, shows them once, and serves this machine only", async () => {
   await using folder = await Folder.make({ env: null });
