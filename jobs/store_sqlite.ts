@@ -37,12 +37,11 @@ const SCHEMA = `
   CREATE INDEX IF NOT EXISTS jobs_by_client ON jobs (client, status);
   CREATE INDEX IF NOT EXISTS jobs_by_wake ON jobs (wake_at) WHERE wake_at IS NOT NULL;
   CREATE INDEX IF NOT EXISTS jobs_listed ON jobs (client) WHERE listed = 1;
-  CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended_at) WHERE ended_at IS NOT NULL;
   CREATE TABLE IF NOT EXISTS history (
     job_id TEXT NOT NULL, revision INTEGER NOT NULL, events TEXT NOT NULL,
     PRIMARY KEY (job_id, revision)) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS tasks (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, worker_id TEXT, taken_at REAL, record TEXT NOT NULL);
+    seq INTEGER PRIMARY KEY, worker_id TEXT, taken_at REAL, record TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS idempotency (
     client TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, fingerprint TEXT NOT NULL,
     PRIMARY KEY (client, key)) WITHOUT ROWID;
@@ -76,6 +75,8 @@ export class SqliteStorage implements Storage {
   #wal: Deno.FsFile | undefined;
   #wakes = new DueSet();
   #board = new TaskBoard();
+  /** Row numbers of the tasks: one index less to write. */
+  #rows = new Map<string, number | bigint>();
   #time = 0;
   #queue: Change[] = [];
   #isScheduled = false;
@@ -99,11 +100,15 @@ export class SqliteStorage implements Storage {
   #load(): void {
     this.#wakes = new DueSet();
     this.#board = new TaskBoard();
+    this.#rows = new Map();
     for (const row of this.#db.prepare("SELECT id, wake_at FROM jobs WHERE wake_at IS NOT NULL").all()) {
       this.#wakes.set(String(row.id), Number(row.wake_at));
     }
-    for (const row of this.#db.prepare("SELECT worker_id, taken_at, record FROM tasks ORDER BY seq").all()) {
+    for (
+      const row of this.#db.prepare("SELECT seq, worker_id, taken_at, record FROM tasks ORDER BY seq").all()
+    ) {
       const record: TaskRecord = JSON.parse(String(row.record));
+      this.#rows.set(record.id, Number(row.seq));
       this.#board.add(
         row.worker_id === null
           ? record
@@ -239,14 +244,21 @@ export class SqliteStorage implements Storage {
     for (const { taskId } of settle ?? []) this.#removeTask(taskId);
     for (const taskId of withdraw ?? []) this.#removeTask(taskId);
     for (const task of enqueue ?? []) {
-      this.#sql.insertTask.run(task.id, JSON.stringify(task));
+      this.#rows.set(task.id, this.#sql.insertTask.run(JSON.stringify(task)).lastInsertRowid);
       this.#board.add(task);
     }
   }
 
   #removeTask(id: string): void {
-    this.#sql.deleteTask.run(id);
+    const seq = this.#rows.get(id);
+    if (seq === undefined) return;
+    this.#sql.deleteTask.run(seq);
+    this.#rows.delete(id);
     this.#board.remove(id);
+  }
+
+  #holdTask(id: string, workerId: string | null, takenAt: number | null): void {
+    this.#sql.holdTask.run(workerId, takenAt, this.#rows.get(id) ?? null);
   }
 
   read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined> {
@@ -283,14 +295,14 @@ export class SqliteStorage implements Storage {
     return this.#change(() => {
       const task = this.#board.first(ask);
       if (task === undefined) return undefined;
-      this.#sql.holdTask.run(ask.workerId, now, task.id);
+      this.#holdTask(task.id, ask.workerId, now);
       return this.#board.hold(task.id, ask.workerId, now);
     }, false);
   }
 
   giveBack(taskId: string, workerId: string): Promise<void> {
     return this.#change(() => {
-      if (this.#board.release(taskId, workerId)) this.#sql.holdTask.run(null, null, taskId);
+      if (this.#board.release(taskId, workerId)) this.#holdTask(taskId, null, null);
     }, false);
   }
 
@@ -471,15 +483,15 @@ function prepare(db: DatabaseSync) {
     getRevision: sql("SELECT revision FROM jobs WHERE id = ?"),
     setWake: sql("UPDATE jobs SET wake_at = ? WHERE id = ?"),
     deleteJob: sql("DELETE FROM jobs WHERE id = ?"),
-    oldJobs: sql("SELECT id FROM jobs WHERE ended_at < ? ORDER BY ended_at LIMIT ?"),
+    oldJobs: sql("SELECT id FROM jobs WHERE ended_at < ? ORDER BY seq LIMIT ?"),
     countClient: sql("SELECT status, count(*) AS count FROM jobs WHERE client = ? GROUP BY status"),
     countAll: sql("SELECT status, count(*) AS count FROM jobs GROUP BY status"),
     insertHistory: sql("INSERT INTO history (job_id, revision, events) VALUES (?, ?, ?)"),
     getHistory: sql("SELECT events FROM history WHERE job_id = ? ORDER BY revision"),
     deleteHistory: sql("DELETE FROM history WHERE job_id = ?"),
-    insertTask: sql("INSERT INTO tasks (id, record) VALUES (?, ?)"),
-    holdTask: sql("UPDATE tasks SET worker_id = ?, taken_at = ? WHERE id = ?"),
-    deleteTask: sql("DELETE FROM tasks WHERE id = ?"),
+    insertTask: sql("INSERT INTO tasks (record) VALUES (?)"),
+    holdTask: sql("UPDATE tasks SET worker_id = ?, taken_at = ? WHERE seq = ?"),
+    deleteTask: sql("DELETE FROM tasks WHERE seq = ?"),
     getKey: sql("SELECT job_id, fingerprint FROM idempotency WHERE client = ? AND key = ?"),
     insertKey: sql("INSERT INTO idempotency (client, key, job_id, fingerprint) VALUES (?, ?, ?, ?)"),
     deleteKeys: sql("DELETE FROM idempotency WHERE job_id = ?"),
