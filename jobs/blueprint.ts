@@ -150,6 +150,7 @@ export class StateMachineBlueprint {
   readonly states = new Map<string, State>();
   /** Initial values of its data stores. */
   readonly dataStores = new Map<string, JsonObject>();
+  #start: string | undefined;
   /** Arrows seen at run time from states that declare no ways out. */
   readonly #seen = new Map<string, Map<string, Set<string>>>();
 
@@ -197,6 +198,7 @@ export class StateMachineBlueprint {
   }
 
   #add(name: string, options: StateOptions, handler: Handler | undefined, aggregates: boolean): this {
+    this.#start = undefined;
     let state = this.states.get(name);
     if (state === undefined) {
       state = { name, isStart: false, isEnd: false, aggregates: false, unreachable: false, conditional: [] };
@@ -234,9 +236,10 @@ export class StateMachineBlueprint {
 
   /** The start state's name. @throws BlueprintError when there is not exactly one. */
   get start(): string {
+    if (this.#start !== undefined) return this.#start;
     const starts = [...this.states.values()].filter((state) => state.isStart);
     if (starts.length !== 1) throw new BlueprintError(checkBlueprint(this).join(" "));
-    return starts[0].name;
+    return this.#start = starts[0].name;
   }
 
   /** Whether a job may be in this state. */

@@ -516,9 +516,10 @@ export class OrchestratorEngine implements AsyncDisposable {
         );
         continue;
       }
-      const startedAt = this.clock.steady();
+      const rules = this.#rules();
+      const startedAt = rules.now;
       const call = this.#callFor(job, blueprint);
-      draft.note("state_started", this.#rules());
+      draft.note("state_started", rules);
       const end = this.#run(blueprint, job, call);
       if (!(end instanceof Promise)) {
         this.#handlerEnded(draft, blueprint, call, end, startedAt);
@@ -609,7 +610,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     if (!("error" in end)) {
       try {
         draft.job.stateHistory = copyObject(call.stateHistory, "stateHistory");
-        const duration_ms = Math.round(this.clock.steady() - startedAt);
+        const duration_ms = Math.round(rules.now - startedAt);
         draft.note("state_finished", rules, { duration_ms });
         handlerDone(draft, blueprint, end.action, rules);
         for (const [index, child] of draft.children.entries()) {
