@@ -2953,6 +2953,7 @@ export class Orchestrator {
   readonly #names: readonly string[];
   readonly #options: RunOptions;
   readonly #listeners = new Set<Listener>();
+  readonly #over = Promise.withResolvers<void>();
   #supervisor: Supervisor | null = null;
   #stopAsked = false;
   #restartAsked = false;
@@ -2970,6 +2971,14 @@ export class Orchestrator {
    * @throws {UserError} for what the user can mend before anything starts
    */
   async run(): Promise<number> {
+    try {
+      return await this.#run();
+    } finally {
+      this.#over.resolve();
+    }
+  }
+
+  async #run(): Promise<number> {
     const options = this.#options;
     const home = findHome(options);
     const services = options.services ?? await loadServices(home, options.config);
@@ -3074,15 +3083,19 @@ export class Orchestrator {
     };
     this.#listeners.add(listener);
     const unlisten = this.#supervisor?.listen(listener);
+    let over = false;
+    this.#over.promise.then(() => {
+      over = true;
+      arrived.resolve();
+    });
     try {
       for (;;) {
         for (let event = queue.shift(); event !== undefined; event = queue.shift()) yield event;
+        if (over) return;
         taken.resolve();
         taken = Promise.withResolvers();
         arrived = Promise.withResolvers();
-        const over = this.#supervisor?.finished.then(() => "over" as const);
-        const next = await Promise.race([arrived.promise, ...over === undefined ? [] : [over]]);
-        if (next === "over" && queue.length === 0) return;
+        await arrived.promise;
       }
     } finally {
       this.#listeners.delete(listener);

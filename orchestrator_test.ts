@@ -2516,7 +2516,6 @@ Deno.test("a guard that was killed is replaced", async () => {
   const guards = () => run.processes().filter(({ command }) => command.includes("orchestrator-guard"));
   await run.line("a is running"); // it is more than a second old
   const [first] = guards();
-  await waitUntil(() => performance.now() > 1_500, "it is old enough");
   Deno.kill(first.pid, "SIGKILL");
   await waitUntil(() => guards().some(({ pid }) => pid !== first.pid), "there is another");
   run.signal("SIGKILL");
@@ -2664,6 +2663,31 @@ Deno.test("as a library: what the user can mend is thrown before anything starts
   await folder.write(".env", "A_PORT=none\n");
   await assertRejects(() => run([]), UserError, "A_PORT");
   assertEquals(await folder.read("started"), "");
+});
+
+Deno.test("as a library: the events end with the run, also with one that can't begin or has nothing to do", async () => {
+  await using folder = await Folder.make();
+  const story = async (orchestrator: Orchestrator) => {
+    const texts: string[] = [];
+    for await (const event of orchestrator.events()) if (event.kind === "notice") texts.push(event.text);
+    return texts;
+  };
+  const options: RunOptions = { infrastructure: folder.path, services: [], dashboard: "none" };
+  const idle = new Orchestrator([], options);
+  assertEquals(await Promise.all([story(idle), idle.run()]), [[], 0]);
+  assertEquals(await story(idle), []);
+  const wrong = new Orchestrator(["x"], options);
+  assertEquals((await Promise.allSettled([story(wrong), wrong.run()])).map(({ status }) => status), [
+    "fulfilled",
+    "rejected",
+  ]);
+  const crashed = new Orchestrator([], {
+    ...options,
+    services: defineServices({ a: { command: "exit 3" } }),
+  });
+  const [texts, status] = await Promise.all([story(crashed), crashed.run()]);
+  assertMatch(texts.at(-1) ?? "", /^✖ a \[a\] exited with status 3/);
+  assertEquals(status, 1);
 });
 
 Deno.test("as a library: a stop before the run makes it end at once", async () => {
