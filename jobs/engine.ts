@@ -56,6 +56,7 @@ import type {
 } from "./store.ts";
 import { type Client, Guard, readClients, readWorkers } from "./tokens.ts";
 import { deliverWebhook, webhookDelayMs } from "./webhook.ts";
+import { beginSpan, type Span } from "./trace.ts";
 import type { Heartbeat, Registration } from "./wire.ts";
 import { type LiveWorker, Workers } from "./workers.ts";
 
@@ -141,6 +142,7 @@ class Call implements HandlerContext {
   readonly tracingContext: Trace;
   readonly aggregationResults: Record<string, JsonObject>;
   readonly jobId: string;
+  span: Span | undefined;
   constructor(job: Job, readonly stateHistory: JsonObject, readonly dataStores: Record<string, DataStore>) {
     this.jobId = job.id;
     this.currentState = job.state;
@@ -419,6 +421,8 @@ export class OrchestratorEngine implements AsyncDisposable {
     more: Submission = {},
   ): Promise<Submitted> {
     const wall = this.clock.wall();
+    const span = beginSpan(`job ${blueprint.name}`, { "job.blueprint": blueprint.name }, more.trace);
+    span?.end();
     const draft = newJob({
       id: makeId(wall),
       blueprint: blueprint.name,
@@ -427,7 +431,7 @@ export class OrchestratorEngine implements AsyncDisposable {
       clientParams: client.params,
       state: blueprint.start,
       initialData: data,
-      trace: more.trace,
+      trace: span?.trace ?? more.trace,
       queueTimeoutMs: more.queueTimeoutMs,
       resultTimeoutMs: more.resultTimeoutMs,
       webhook: more.webhookUrl === undefined ? undefined : { url: more.webhookUrl, tries: 0 },
@@ -519,6 +523,11 @@ export class OrchestratorEngine implements AsyncDisposable {
       const rules = this.#rules();
       const startedAt = rules.now;
       const call = this.#callFor(job, blueprint);
+      call.span = beginSpan(
+        `state ${job.state}`,
+        { "job.id": job.id, "job.blueprint": job.blueprint },
+        job.trace,
+      );
       draft.note("state_started", rules);
       const end = this.#run(blueprint, job, call);
       if (!(end instanceof Promise)) {
@@ -607,6 +616,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     const before = draft.job;
     draft.job = { ...before, steps: before.steps + 1 };
     let error = "error" in end ? end.error : undefined;
+    call.span?.end(error);
     if (!("error" in end)) {
       try {
         draft.job.stateHistory = copyObject(call.stateHistory, "stateHistory");
