@@ -288,15 +288,19 @@ class Bell {
     for (const wake of this.#waiting) wake();
   }
   /** Resolves at the next ring, after `ms`, or when `signal` is aborted. */
-  async wait(ms: number, signal: AbortSignal): Promise<void> {
-    const rung = new AbortController();
-    const wake = () => rung.abort();
-    this.#waiting.add(wake);
-    signal.addEventListener("abort", wake, { once: true });
-    if (signal.aborted) wake();
-    await systemClock.sleep(ms, rung.signal);
-    signal.removeEventListener("abort", wake);
-    this.#waiting.delete(wake);
+  wait(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", wake);
+        this.#waiting.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, ms);
+      this.#waiting.add(wake);
+      signal.addEventListener("abort", wake, { once: true });
+      if (signal.aborted) wake();
+    });
   }
 }
 
@@ -410,6 +414,9 @@ interface HeldTask {
 const PATIENCE_MS = 250;
 /** Above this many results on their way no more tasks are taken. */
 const MOST_UNDELIVERED = 200;
+/** Polls at once while tasks come at once, which is within this. */
+const MOST_POLLS = 4;
+const AT_ONCE_MS = 20;
 const LONGEST_RESULT_DELAY_MS = 16_000;
 
 /** The connection to one engine: registration, heartbeats, polls, commands, results. */
@@ -421,6 +428,9 @@ class Link {
   /** Task names of the last registration or heartbeat. */
   #told: string[] = [];
   #wasUp = false;
+  #beating: Promise<void> = Promise.resolve();
+  /** Until then one poll at a time will do. */
+  #calmUntil = 0;
   /** Times that it failed since a poll was last answered as it should be. */
   #failures = 0;
   #socket: WebSocket | undefined;
@@ -516,8 +526,14 @@ class Link {
     throw new LinkError(refusal + hint, forGood, answer.retryMs);
   }
 
-  // Tells what it can take now, and hears which of its tasks were cancelled.
-  async #heartbeat(): Promise<void> {
+  // Tells what it can take now, and hears which of its tasks were cancelled. One after the other: what is told last must
+  // be what is true.
+  #heartbeat(): Promise<void> {
+    const next = () => this.#sendHeartbeat();
+    return this.#beating = this.#beating.then(next, next);
+  }
+
+  async #sendHeartbeat(): Promise<void> {
     const open = this.session.open();
     const { MAX_CONCURRENT_TASKS, id } = this.session.settings;
     const answer = await this.#send("PATCH", `/_worker/workers/${encodeURIComponent(id)}`, {
@@ -540,6 +556,11 @@ class Link {
     for (const taskId of cancelled.data?.cancelled_tasks ?? []) this.#cancel(taskId);
   }
 
+  // What a heartbeat should tell soon.
+  #news(): string {
+    return [this.session.running, ...this.session.hotCache].join();
+  }
+
   // Whether something can be done that the last heartbeat did not name.
   #hidesOpen(): boolean {
     return this.session.open().some((name) => !this.#told.includes(name));
@@ -548,25 +569,28 @@ class Link {
   /** Sends heartbeats: on their interval, and soon after the load has changed. */
   async beat(): Promise<void> {
     const { settings, changed, over, log } = this.session;
-    let toldLoad = -1;
+    let told = "";
     let last = -Infinity;
     let announced = false;
-    for (;;) {
-      const due = last + settings.HEARTBEAT_INTERVAL;
-      while (!over.signal.aborted) {
-        const now = systemClock.steady();
-        // A change is told at most once a second: under load it would be a flood, and nobody needs it. But a task may
-        // wait for what can be done again.
-        const soon = this.#hidesOpen() ? now : this.session.running === toldLoad ? due : last + 1000;
-        if (this.up && now >= Math.min(due, soon)) break;
-        await changed.wait(this.up ? Math.max(1, Math.min(due, soon) - now) : LONG_MS, over.signal);
+    while (!over.signal.aborted) {
+      if (!this.up) {
+        await changed.wait(LONG_MS, over.signal);
+        continue;
       }
-      if (this.session.running !== toldLoad) {
-        await systemClock.sleep(settings.WORKER_HEARTBEAT_DEBOUNCE_DELAY, over.signal);
+      const wait = last + settings.HEARTBEAT_INTERVAL - systemClock.steady();
+      if (wait > 0 && this.#news() === told && !this.#hidesOpen()) {
+        await changed.wait(wait, over.signal);
+        continue;
       }
-      if (over.signal.aborted) return;
+      if (wait > 0) {
+        // A change of load is told at most once a second: under load it would be a flood, and nobody needs it. But a
+        // task may wait for what can be done again.
+        const rest = this.#hidesOpen() ? 0 : Math.min(wait, last + 1000 - systemClock.steady());
+        await systemClock.sleep(Math.max(settings.WORKER_HEARTBEAT_DEBOUNCE_DELAY, rest), over.signal);
+        if (over.signal.aborted) return;
+      }
       last = systemClock.steady();
-      toldLoad = this.session.running;
+      told = this.#news();
       try {
         await this.#heartbeat();
         if (!announced) {
@@ -627,32 +651,67 @@ class Link {
     const shares = settings.MULTI_ORCHESTRATOR_MODE === "ROUND_ROBIN" &&
       session.links.length > settings.MAX_CONCURRENT_TASKS;
     const waitMs = shares ? Math.min(1_000, settings.TASK_POLL_TIMEOUT) : settings.TASK_POLL_TIMEOUT;
-    const path = `/_worker/workers/${encodeURIComponent(settings.id)}/tasks/next?commands=1&wait=${
-      waitMs / 1000
-    }`;
     session.log("INFO", "polling_started", { engine: this.url });
-    while (!stop.aborted) {
-      if (!session.isTurnOf(this) || session.undelivered >= MOST_UNDELIVERED) {
-        await session.changed.wait(1_000, stop);
-        continue;
-      }
-      const slot = slots.acquire(stop);
-      if (slot !== true && !await this.#hearCommandsUntil(slot)) return;
-      let taken = false;
-      try {
-        await this.#tellOpen(stop);
+    const others = new Set<Promise<void>>();
+    try {
+      while (!stop.aborted) {
+        if (!session.isTurnOf(this) || session.undelivered >= MOST_UNDELIVERED) {
+          await session.changed.wait(1_000, stop);
+          continue;
+        }
+        const slot = slots.acquire(stop);
+        if (slot !== true && !await this.#hearCommandsUntil(slot)) break;
         const since = systemClock.steady();
-        const answer = await this.#send("GET", path, { timeoutMs: waitMs + 5_000, signal: stop });
-        if (answer.status === 200) taken = this.#receive(answer);
-        else if (answer.status !== 204) {
-          throw new LinkError(`${this.url} refuses the poll: ${errorText(answer)}`, false, answer.retryMs);
-        } else if (systemClock.steady() - since < Math.min(waitMs, PATIENCE_MS)) {
-          await systemClock.sleep(PATIENCE_MS, stop); // an engine that does not hold polls must not be hammered
+        const taken = await this.#pollOnce(waitMs, stop);
+        if (taken && others.size < MOST_POLLS - 1 && systemClock.steady() - since < AT_ONCE_MS) {
+          const other = this.#pollMore(stop).then(() => void others.delete(other));
+          others.add(other);
         }
         this.#failures = 0;
-      } finally {
-        if (!taken) slots.release();
       }
+    } finally {
+      await Promise.all(others);
+    }
+  }
+
+  // Tasks wait for workers: one poll after the other would spend its time on the way there and back.
+  async #pollMore(stop: AbortSignal): Promise<void> {
+    const { session } = this;
+    const { slots, types } = session;
+    const hasLimits = [...types.values()].some(({ maxConcurrent }) => maxConcurrent !== Infinity);
+    if (hasLimits || systemClock.steady() < this.#calmUntil) return;
+    try {
+      while (session.undelivered < MOST_UNDELIVERED && slots.free > 0 && slots.acquire(stop) === true) {
+        if (await this.#pollOnce(PATIENCE_MS, stop)) continue;
+        this.#calmUntil = systemClock.steady() + 1_000;
+        return;
+      }
+    } catch (error) {
+      if (!(error instanceof LinkError)) throw error; // the main poll fails likewise, and sees to it
+      this.#calmUntil = systemClock.steady() + 1_000;
+    }
+  }
+
+  // One poll, for which a slot has been taken. @returns whether a task began, and keeps the slot
+  async #pollOnce(waitMs: number, stop: AbortSignal): Promise<boolean> {
+    const { session } = this;
+    let taken = false;
+    try {
+      await this.#tellOpen(stop);
+      const since = systemClock.steady();
+      const path = `/_worker/workers/${encodeURIComponent(session.settings.id)}/tasks/next?commands=1&wait=${
+        waitMs / 1000
+      }`;
+      const answer = await this.#send("GET", path, { timeoutMs: waitMs + 5_000, signal: stop });
+      if (answer.status === 200) taken = this.#receive(answer);
+      else if (answer.status !== 204) {
+        throw new LinkError(`${this.url} refuses the poll: ${errorText(answer)}`, false, answer.retryMs);
+      } else if (systemClock.steady() - since < Math.min(waitMs, PATIENCE_MS)) {
+        await systemClock.sleep(PATIENCE_MS, stop); // an engine that does not hold polls must not be hammered
+      }
+      return taken;
+    } finally {
+      if (!taken) session.slots.release();
     }
   }
 
