@@ -545,6 +545,7 @@ const lines: Measure = async (all, rounds) => {
           go.writeSync(encoder.encode("go\n".repeat(children)));
           await run.ended(LINES_LIMIT_MS);
           figures.add(runner, `${children}`, children * LINES / (performance.now() - run.startedAt));
+          progress(`lines of ${children}, comparing: ${runner.name}`);
           const fault = await checkLines(run.output, children);
           if (fault !== null) {
             faults.set(runner, (faults.get(runner) ?? new Set()).add(`${children}: ${fault}`));
