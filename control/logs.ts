@@ -12,7 +12,7 @@ import { parseDuration, UserError } from "../services.ts";
 import { reach } from "./find.ts";
 import { logFileName, OWN, ownMessage, type Position } from "./log_files.ts";
 import { type Hello, Mirror } from "./mirror.ts";
-import { isSame, type RunRecord } from "./record.ts";
+import { isSame, RunFolder, type RunRecord } from "./record.ts";
 import type { Message } from "./wire.ts";
 
 /** One line of a log. */
@@ -69,7 +69,7 @@ export async function showLogs(
     await writer.write(history(folder ?? "", sources, choice, new Map(), new Map()));
     return 0;
   }
-  return await followRun(record, choice, names, follow);
+  return await followRun(home, record, choice, names, follow);
 }
 
 function readChoice(names: readonly string[], { on, text }: Flags): Choice {
@@ -112,6 +112,7 @@ function sourcesIn(folder: string): Source[] {
 
 /** Shows what a run has told, and goes on with what it tells. */
 async function followRun(
+  { infrastructure }: Home,
   record: RunRecord,
   choice: Choice,
   names: readonly string[],
@@ -119,46 +120,63 @@ async function followRun(
 ): Promise<number> {
   /** Up to where each log has been shown. */
   let shown: Map<string, Position> | null = null;
+  let hello: Hello | null = null;
   for (;;) {
-    const recent = record.logs === null && shown === null ? 1_000 : 0;
-    using mirror = await reach(record, (socket) => Mirror.open(socket, recent));
-    const { hello } = mirror;
+    using mirror = await followAgain(record, hello);
+    if (mirror === null) {
+      // It ended since: what it wrote last stands in the files.
+      if (hello?.logs) {
+        const writer = new LineWriter(choice, hello.rows.map(({ name }) => name));
+        const rest = { ...choice, lines: Infinity };
+        await writer.write(history(hello.logs.folder, sourcesOf(hello), rest, shown ?? new Map(), new Map()));
+      }
+      // One that ends well leaves no record behind.
+      if (new RunFolder(infrastructure).read()?.run !== record.run) return 0;
+      print("orchestrator: The orchestrator has ended without a word.", Deno.stderr);
+      return 1;
+    }
+    hello = mirror.hello;
     const services = hello.rows.map(({ name }) => name);
     if (shown === null) checkNames(names, [...services, OWN]);
     const writer = new LineWriter(choice, services);
-    const sources = [
-      ...services.map((name) => ({ name, file: logFileName(name) })),
-      ...(services.includes(OWN) ? [] : [{ name: OWN, file: `${OWN}.log` }]),
-    ];
     const marks = marksOf(hello);
     if (hello.logs === null) {
       if (shown === null) await writer.write(keptLines(hello, choice));
       else print("orchestrator: Reading was too slow; some lines are not shown.", Deno.stderr);
     } else {
       const all = shown === null ? choice : { ...choice, lines: Infinity };
-      await writer.write(history(hello.logs.folder, sources, all, shown ?? new Map(), marks));
+      await writer.write(history(hello.logs.folder, sourcesOf(hello), all, shown ?? new Map(), marks));
     }
     if (!follow) return 0;
-    const reached = new Map(marks);
+    shown = marks;
     let over: Extract<Message, { kind: "over" }> | null = null;
     for await (const message of mirror.messages()) {
       const { lines, file } = linesOf(message);
-      if (file !== null && "log" in message && message.log) reached.set(file, message.log);
       if (!await writer.write(lines.filter((line) => fits(line, choice)))) return 0;
+      if (file !== null && "log" in message && message.log) shown.set(file, message.log);
       if (message.kind === "over") over = message;
     }
-    shown = reached;
     if (over !== null && !over.again) return 0;
-    if (over === null && !isSame(record.orchestrator, record.bootId)) {
-      // It died: what it wrote last stands in the files.
-      if (hello.logs !== null) {
-        const rest = { ...choice, lines: Infinity };
-        await writer.write(history(hello.logs.folder, sources, rest, reached, new Map()));
-      }
-      print("orchestrator: The orchestrator has ended without a word.", Deno.stderr);
-      return 1;
-    }
   }
+}
+
+/** Follows a run, again after one `before`. @returns `null` when it has ended since */
+async function followAgain(record: RunRecord, before: Hello | null): Promise<Mirror | null> {
+  const recent = record.logs === null && before === null ? 1_000 : 0;
+  try {
+    return await reach(record, (socket) => Mirror.open(socket, recent));
+  } catch (error) {
+    if (before === null || !(error instanceof UserError) || isSame(record.orchestrator, record.bootId)) {
+      throw error;
+    }
+    return null;
+  }
+}
+
+function sourcesOf({ rows }: Hello): Source[] {
+  const services = rows.map(({ name }) => ({ name, file: logFileName(name) }));
+  const isTaken = services.some(({ name }) => name === OWN);
+  return isTaken ? services : [...services, { name: OWN, file: `${OWN}.log` }];
 }
 
 function marksOf({ logs }: Hello): Map<string, Position> {
