@@ -7,6 +7,8 @@ import type { Log } from "./engine.ts";
 
 /** Log lines that nobody reads are dropped above this. */
 const MOST_WAITING_BYTES = 8 << 20;
+/** What follows a write so closely goes out with the next one: a write costs more than many lines. */
+const GATHER_MS = 10;
 
 /** Writes to a stream in order, in the background. */
 export class Output {
@@ -14,6 +16,8 @@ export class Output {
   #size = 0;
   #dropped = 0;
   #writing: Promise<void> | undefined;
+  #hurry = () => {};
+  #isFlushing = false;
   #isGone = false;
 
   constructor(readonly stream: { write(bytes: Uint8Array): Promise<number> }) {}
@@ -32,7 +36,10 @@ export class Output {
 
   /** Resolves when all of it is written, or nobody reads any longer. */
   async flush(): Promise<void> {
+    this.#isFlushing = true;
+    this.#hurry();
     await this.#writing;
+    this.#isFlushing = false;
   }
 
   async #drain(): Promise<void> {
@@ -52,8 +59,17 @@ export class Output {
         this.#isGone = true; // as with `| head`: what follows is of no interest
         return;
       }
+      if (!this.#isFlushing) await this.#gather();
     }
     this.#writing = undefined;
+  }
+
+  async #gather(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, GATHER_MS);
+    this.#hurry = resolve;
+    await promise;
+    clearTimeout(timer);
   }
 }
 
