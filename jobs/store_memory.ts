@@ -22,6 +22,8 @@ interface Row {
   status: Status;
   endedAt: number | undefined;
   idempotencyKey: string | undefined;
+  /** What a search looks into. */
+  words: string;
   body: string;
   history: string[];
 }
@@ -84,15 +86,8 @@ export class MemoryStorage implements Storage {
     let row = this.#jobs.get(job.id);
     if (row === undefined) {
       const idempotencyKey = admission?.idempotency?.key;
-      row = {
-        revision: 1,
-        client: job.client,
-        status: job.status,
-        endedAt,
-        idempotencyKey,
-        body,
-        history: [],
-      };
+      const { client, status } = job;
+      row = { revision: 1, client, status, endedAt, idempotencyKey, words: "", body, history: [] };
       this.#jobs.set(job.id, row);
     } else {
       this.#count(row.client, row.status, -1);
@@ -101,6 +96,7 @@ export class MemoryStorage implements Storage {
       row.endedAt = endedAt;
       row.body = body;
     }
+    row.words = `${job.id}\n${job.blueprint}\n${job.state}\n${job.error ?? ""}`;
     this.#count(row.client, row.status, 1);
     if (history !== undefined && history.length > 0) row.history.push(JSON.stringify(history));
     this.#wakes.set(job.id, wakeAt ?? Infinity);
@@ -176,13 +172,13 @@ export class MemoryStorage implements Storage {
       const row = rows[index];
       if (client !== undefined && row.client !== client) continue;
       if (status !== undefined && row.status !== status) continue;
+      if (search !== undefined && !row.words.toLowerCase().includes(search.toLowerCase())) continue;
       // Most rows are only counted past, which needs no look inside.
-      const narrow = blueprint !== undefined || listed || search !== undefined;
+      const narrow = blueprint !== undefined || listed;
       if (!narrow && skipped++ < offset) continue;
       const job: Job = JSON.parse(row.body);
       if (blueprint !== undefined && job.blueprint !== blueprint) continue;
       if (listed && !job.listed) continue;
-      if (search !== undefined && !searchable(job).includes(search.toLowerCase())) continue;
       if (narrow && skipped++ < offset) continue;
       found.push(job);
     }
@@ -270,8 +266,3 @@ export class MemoryStorage implements Storage {
 
 const DONE: CommitOutcome = { kind: "done" };
 const CONFLICT: CommitOutcome = { kind: "conflict" };
-
-/** The text of a job that a search looks into, in lower case. */
-export function searchable(job: Job): string {
-  return `${job.id}\n${job.blueprint}\n${job.state}\n${job.error ?? ""}`.toLowerCase();
-}

@@ -33,8 +33,9 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL, client TEXT NOT NULL,
     status TEXT NOT NULL, blueprint TEXT NOT NULL, state TEXT NOT NULL, listed INTEGER NOT NULL,
-    wake_at REAL, ended_at REAL, body TEXT NOT NULL);
-  CREATE INDEX IF NOT EXISTS jobs_by_client ON jobs (client, status);
+    wake_at REAL, ended_at REAL, error TEXT, body TEXT NOT NULL);
+  CREATE INDEX IF NOT EXISTS jobs_by_client ON jobs (client);
+  CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (client, status);
   CREATE INDEX IF NOT EXISTS jobs_by_wake ON jobs (wake_at) WHERE wake_at IS NOT NULL;
   CREATE INDEX IF NOT EXISTS jobs_listed ON jobs (client) WHERE listed = 1;
   CREATE TABLE IF NOT EXISTS history (
@@ -227,10 +228,21 @@ export class SqliteStorage implements Storage {
         listed,
         wakeAt,
         endedAt,
+        job.error ?? null,
         body,
       );
     } else {
-      this.#sql.updateJob.run(job.revision, job.status, job.state, listed, wakeAt, endedAt, body, job.id);
+      this.#sql.updateJob.run(
+        job.revision,
+        job.status,
+        job.state,
+        listed,
+        wakeAt,
+        endedAt,
+        job.error ?? null,
+        body,
+        job.id,
+      );
     }
     if (history !== undefined && history.length > 0) {
       this.#sql.insertHistory.run(job.id, job.revision, JSON.stringify(history));
@@ -347,13 +359,18 @@ export class SqliteStorage implements Storage {
     if (listed) narrow("listed = 1");
     if (search !== undefined) {
       narrow(
-        `instr(lower(id || char(10) || blueprint || char(10) || state || char(10) ||
-           coalesce(json_extract(body, '$.error'), '')), ?) > 0`,
+        `instr(lower(id || char(10) || blueprint || char(10) || state || char(10) || coalesce(error, '')), ?) > 0`,
         search.toLowerCase(),
       );
     }
     const condition = where.length > 0 ? `WHERE ${where.join(" AND ")}` : "";
-    const query = this.#db.prepare(`SELECT body FROM jobs ${condition} ORDER BY seq DESC LIMIT ? OFFSET ?`);
+    // Named, because its order is the one asked for: the planner would rather sort a client's jobs than follow it.
+    const index = client === undefined || listed
+      ? ""
+      : `INDEXED BY jobs_by_${status === undefined ? "client" : "status"}`;
+    const query = this.#db.prepare(
+      `SELECT body FROM jobs ${index} ${condition} ORDER BY seq DESC LIMIT ? OFFSET ?`,
+    );
     return Promise.resolve(query.all(...values, limit, offset).map(readBody));
   }
 
@@ -473,11 +490,11 @@ function prepare(db: DatabaseSync) {
     commit: sql("COMMIT"),
     rollback: sql("ROLLBACK"),
     insertJob: sql(
-      `INSERT INTO jobs (id, revision, client, status, blueprint, state, listed, wake_at, ended_at, body)
-       VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO jobs (id, revision, client, status, blueprint, state, listed, wake_at, ended_at, error, body)
+       VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     updateJob: sql(
-      `UPDATE jobs SET revision = ?, status = ?, state = ?, listed = ?, wake_at = ?, ended_at = ?, body = ? WHERE id = ?`,
+      `UPDATE jobs SET revision = ?, status = ?, state = ?, listed = ?, wake_at = ?, ended_at = ?, error = ?, body = ? WHERE id = ?`,
     ),
     getJob: sql("SELECT body FROM jobs WHERE id = ?"),
     getRevision: sql("SELECT revision FROM jobs WHERE id = ?"),
