@@ -891,41 +891,44 @@ function countLines(lines: Uint8Array): number {
 export class Tail {
   static readonly KEPT_LINES = 1_000;
   static readonly KEPT_BYTES = 4 * 1024 * 1024;
-  #blocks: { lines: Uint8Array; count: number }[] = [];
-  #count = 0;
+  /** Below this nothing is dropped, and so nothing counted. */
+  static readonly TRIM_BYTES = 256 * 1024;
+  #blocks: Uint8Array[] = [];
   #bytes = 0;
+  #trimAt = Tail.TRIM_BYTES;
 
   /** Keeps a block of whole lines. */
   push(lines: Uint8Array): void {
     const kept = lines.length > Tail.KEPT_BYTES ? lines.slice(-Tail.KEPT_BYTES) : lines;
-    const count = countLines(kept);
-    this.#blocks.push({ lines: kept, count });
-    this.#count += count;
-    this.#bytes += kept.length;
-    let spare = 0;
-    for (const block of this.#blocks) {
-      const enough = this.#count - block.count >= Tail.KEPT_LINES;
-      if (!enough && (this.#bytes <= Tail.KEPT_BYTES || spare === this.#blocks.length - 1)) break;
-      this.#count -= block.count;
-      this.#bytes -= block.lines.length;
-      spare++;
-    }
-    if (spare > 0) this.#blocks.splice(0, spare);
     // Small blocks of a quiet service are joined: a thousand lines need no thousand arrays.
-    const before = this.#blocks.at(-2);
-    if (before !== undefined && before.lines.length + kept.length < 4_096) {
-      const joined = new Uint8Array(before.lines.length + kept.length);
-      joined.set(before.lines);
-      joined.set(kept, before.lines.length);
-      this.#blocks.splice(-2, 2, { lines: joined, count: before.count + count });
+    const before = this.#blocks.at(-1);
+    if (before !== undefined && before.length + kept.length < 4_096) {
+      this.#blocks.splice(-1, 1, concat([before, kept]));
+    } else this.#blocks.push(kept);
+    this.#bytes += kept.length;
+    if (this.#bytes > this.#trimAt) this.#trim();
+  }
+
+  /** Drops what is too old. Seldom done: to count lines takes as long as to pass them on. */
+  #trim(): void {
+    let [count, bytes, first] = [0, 0, this.#blocks.length];
+    while (first > 0 && count < Tail.KEPT_LINES) {
+      const block = this.#blocks[first - 1];
+      if (bytes > 0 && bytes + block.length > Tail.KEPT_BYTES) break;
+      count += countLines(block);
+      bytes += block.length;
+      first--;
     }
+    this.#blocks.splice(0, first);
+    this.#bytes = bytes;
+    this.#trimAt = Math.min(Math.max(Tail.TRIM_BYTES, 2 * bytes), Tail.KEPT_BYTES);
   }
 
   /** The last `count` lines, oldest first, without their newlines. */
   last(count: number): string[] {
     const found: string[] = [];
     for (let index = this.#blocks.length - 1; index >= 0 && found.length < count; index--) {
-      const { lines } = this.#blocks[index];
+      const lines = this.#blocks[index];
       let end = lines.length - 1; // of the line, where its newline stands
       while (end >= 0 && found.length < count) {
         const start = end === 0 ? -1 : lines.lastIndexOf(NEWLINE, end - 1);
@@ -2172,16 +2175,23 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; t
 
 /** Puts `prefix` before each line; the bytes of the lines stay as they are. */
 export function prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
-  const result = new Uint8Array(lines.length + prefix.length * countLines(lines));
+  // Room for prefixes of lines of a usual length; counting the lines first would take half as long again.
+  let result = new Uint8Array(lines.length + (lines.length >> 3) + 1_024);
   let at = 0;
   for (let start = 0; start < lines.length;) {
     const end = lines.indexOf(NEWLINE, start) + 1;
+    const needed = at + prefix.length + end - start;
+    if (needed > result.length) {
+      const wider = new Uint8Array(needed + 2 * result.length);
+      wider.set(result.subarray(0, at));
+      result = wider;
+    }
     result.set(prefix, at);
     result.set(lines.subarray(start, end), at + prefix.length);
-    at += prefix.length + end - start;
+    at = needed;
     start = end;
   }
-  return result;
+  return result.subarray(0, at);
 }
 
 /** The last `count` lines, and those before them that belong to the same traceback. */

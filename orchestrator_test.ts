@@ -1121,7 +1121,7 @@ Deno.test("the last 1,000 lines are kept, however they come, and memory is bound
     for (const count of [0, 1, 3, 20, 1_000]) {
       assertEquals(tail.last(count), count === 0 ? [] : all.slice(-count), `seed ${seed}`);
     }
-    assertLess(tail.last(Infinity).length, 1_200);
+    assertLess(tail.last(Infinity).join("").length, 300_000);
   }
 });
 
