@@ -77,7 +77,10 @@ class Refusal extends Error {
   }
 }
 
-const JSON_TYPE = { "content-type": "application/json" };
+const JSON_TYPE = { "content-type": "application/json", "cache-control": "no-store" };
+/** Answers below this size are not worth the work of compressing them; the runtime does it with larger ones. */
+const COMPRESS_FROM_CHARACTERS = 500;
+const SMALL_JSON = { "content-type": "application/json", "cache-control": "no-store, no-transform" };
 const SERVER_EVENTS_PING_MS = 15_000;
 const LIST_LIMIT = 1000;
 const SMALL_RESULT_BYTES = 16 << 10;
@@ -93,6 +96,7 @@ export function serve(engine: OrchestratorEngine): Server {
   const server = Deno.serve({
     hostname: engine.config.host,
     port: engine.config.port,
+    automaticCompression: true,
     onListen: () => {},
     onError: (error) => {
       engine.log("ERROR", "Request failed", { error: textOf(error) });
@@ -110,11 +114,16 @@ export function serve(engine: OrchestratorEngine): Server {
 }
 
 function json(value: unknown, status = 200, headers: Record<string, string> = {}): Response {
-  return new Response(JSON.stringify(value), { status, headers: { ...JSON_TYPE, ...headers } });
+  const text = JSON.stringify(value);
+  return new Response(text, { status, headers: { ...headersFor(text), ...headers } });
 }
 
 function raw(text: string): Response {
-  return new Response(text, { headers: JSON_TYPE });
+  return new Response(text, { headers: headersFor(text) });
+}
+
+function headersFor(text: string): Record<string, string> {
+  return text.length < COMPRESS_FROM_CHARACTERS ? SMALL_JSON : JSON_TYPE;
 }
 
 function refuse(status: number, error: string, headers: Record<string, string> = {}): Response {
@@ -360,7 +369,7 @@ function submission(engine: OrchestratorEngine, blueprint: StateMachineBlueprint
   };
 }
 
-const ACCEPTED = { status: 202, headers: JSON_TYPE };
+const ACCEPTED = { status: 202, headers: SMALL_JSON };
 
 // What a submission's headers and query say.
 function wishes(engine: OrchestratorEngine, request: Request, query: URLSearchParams): Submission {

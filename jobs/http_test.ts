@@ -556,6 +556,23 @@ Deno.test("at least 300 heartbeats and empty polls a minute are free", async () 
   }
 });
 
+Deno.test("large answers are compressed in an encoding that the request names, small ones never", async () => {
+  await using test = await openTestEngine({ blueprints: [flow()] });
+  using raw = await Raw.open(test);
+  const small = await raw.ask("POST", PATH, { ...CLIENT, "Accept-Encoding": "gzip, deflate" }, "{}");
+  assertEquals([small.headers.get("content-encoding"), JSON.parse(small.body).status], [
+    undefined,
+    "accepted",
+  ]);
+  const path = `/api/v1/jobs/${JSON.parse(small.body).job_id}`;
+  assertEquals((await raw.ask("GET", path, CLIENT)).headers.get("content-encoding"), undefined);
+  const large = await raw.ask("GET", path, { ...CLIENT, "Accept-Encoding": "gzip, deflate" });
+  assertEquals([large.headers.get("content-encoding"), large.headers.get("content-type")], [
+    "gzip",
+    "application/json",
+  ]);
+});
+
 Deno.test("both names of the client's header are read", async () => {
   await using test = await openTestEngine({ blueprints: [flow()] });
   for (const name of ["X-Avtomatika-Token", "x-client-token"]) {
