@@ -788,15 +788,20 @@ export class OrchestratorEngine implements AsyncDisposable {
     signal: AbortSignal | undefined,
     waitMs: number,
   ): Promise<HeldTask | undefined> {
-    const worker = this.workers.get(workerId);
-    if (worker !== undefined) {
-      await this.workers.seen(worker, this.now(), this.clock.wall());
-      return await this.handout.poll(worker, signal, waitMs);
+    const until = this.now() + waitMs;
+    for (;;) {
+      const leftMs = until - this.now();
+      const worker = this.workers.get(workerId);
+      if (worker !== undefined) {
+        await this.workers.seen(worker, this.now(), this.clock.wall());
+        return await this.handout.poll(worker, signal, leftMs);
+      }
+      // Its heartbeat may make it known meanwhile, here or to another engine.
+      if (signal === undefined || signal.aborted || leftMs <= 0 || this.#stopping.signal.aborted) {
+        return undefined;
+      }
+      await this.clock.sleep(Math.min(leftMs, TICK_MS), AbortSignal.any([signal, this.#stopping.signal]));
     }
-    if (signal !== undefined) {
-      await this.clock.sleep(waitMs, AbortSignal.any([signal, this.#stopping.signal]));
-    }
-    return undefined;
   }
 
   #taken(task: HeldTask): void {
@@ -1049,7 +1054,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     for (const worker of this.workers.expired(now)) {
       if (!await this.workers.forget(worker)) continue;
       this.log("WARNING", "Worker lost", { worker_id: worker.id });
-      this.handout.dismiss(worker.id);
+      this.handout.forget(worker.id);
       for (const task of await this.storage.heldBy(worker.id)) await this.#redeliver(task);
     }
   }

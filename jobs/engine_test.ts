@@ -392,6 +392,54 @@ Deno.test("a full worker keeps its capabilities, and one that is heard of first 
   }
 });
 
+Deno.test("a poll that came before its worker was known is served once it is", async () => {
+  await using test = await openTestEngine({ blueprints: [taskFlow()] });
+  const id = await test.submit(PATH);
+  const poll = test.take("late", 20);
+  await test.worker("/_worker/workers/late", { method: "PATCH", body: { supported_tasks: ["echo"] } });
+  assertEquals((await poll)?.job_id, id);
+});
+
+Deno.test("reputation is the share of successes, and survives a restart", async () => {
+  const folder = await Deno.makeTempDir();
+  const open = () =>
+    openTestEngine({
+      blueprints: [taskFlow()],
+      storage: new SqliteStorage(`${folder}/jobs.sqlite`),
+      config: { jobMaxRetries: 0 },
+    });
+  {
+    await using test = await open();
+    await test.register("w", ["echo"]);
+    for (const result of ["success", "success", "failure"]) {
+      await test.submit(PATH);
+      await test.answer("w", await taken(test), { status: result });
+    }
+  }
+  {
+    await using test = await open();
+    assertEquals((await test.client("/api/workers")).json[0].reputation, 0.6667);
+  }
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("jobs that ended long ago are removed, when that is asked for", async () => {
+  const clock = new HandClock();
+  await using test = await openTestEngine({
+    blueprints: [taskFlow()],
+    clock,
+    config: { retentionMs: 3_600_000 },
+  });
+  await test.register("w", ["echo"]);
+  const old = await test.submit(PATH);
+  await test.answer("w", await taken(test), { status: "success" });
+  const open = await test.submit(PATH);
+  clock.setWall(clock.wall() + 3_600_000);
+  for (let n = 0; n < 61; n++) await clock.advance(1_000);
+  assertEquals((await test.client(`/api/jobs/${old}`)).status, 404);
+  assertEquals((await test.client(`/api/jobs/${open}`)).json.status, "waiting_for_worker");
+});
+
 Deno.test("workers cannot set what belongs to the engine", async () => {
   await using test = await openTestEngine({ blueprints: [taskFlow()] });
   await test.register("w", ["echo"], { reputation: 99, registered_at: "x", held_tasks: 5, expiresAt: 1 });

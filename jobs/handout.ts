@@ -114,6 +114,12 @@ export class Handout {
     for (const waiter of [...this.#byWorker.get(workerId) ?? []]) waiter.answer(undefined);
   }
 
+  /** A worker is not known any longer. */
+  forget(workerId: string): void {
+    this.dismiss(workerId);
+    this.#lastTurns.delete(workerId);
+  }
+
   /** A task that could not be delivered goes back, and to somebody else. */
   async returned(task: HeldTask): Promise<void> {
     await this.storage.giveBack(task.id, task.workerId);
