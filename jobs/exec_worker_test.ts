@@ -2,6 +2,7 @@
 
 // @ts-types="../std.d.ts"
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { isAlive, waitUntil } from "../testdata/run.ts";
 import { execTask, outcomeOf } from "./exec_worker.ts";
 import type { JsonObject } from "./job.ts";
 import { type TaskContext, type TaskOutcome, TaskStopped } from "./worker.ts";
@@ -123,22 +124,6 @@ Deno.test("of a flood on stderr the end is kept", async () => {
   assert(error.message.length < 5_000);
 });
 
-function isAlive(pid: string): boolean {
-  try {
-    const stat = Deno.readTextFileSync(`/proc/${pid.trim()}/stat`);
-    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
-  } catch {
-    return false; // no such process
-  }
-}
-
-async function until(check: () => boolean, what: string): Promise<void> {
-  for (const late = Date.now() + 20_000; !check();) {
-    if (Date.now() > late) throw new Error(`In vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 for (
   const [what, command] of [
     ["a program and its child", "sleep 300 & echo $! >&2; echo $$ >&2; wait"],
@@ -157,10 +142,10 @@ for (
         killGraceMs: 50,
         onStderr: (line) => pids.push(line),
       });
-      await until(() => pids.length >= 2, "both are there");
+      await waitUntil(() => pids.length >= 2, "both are there");
       stop.abort(new TaskStopped(why));
       assertEquals((await outcome).status, "failure");
-      await until(() => pids.every((pid) => !isAlive(pid)), "both are gone");
+      await waitUntil(() => pids.every((pid) => !isAlive(Number(pid))), "both are gone");
     });
   }
 }
@@ -171,7 +156,7 @@ Deno.test("what a command leaves behind is swept and holds nothing up", async ()
     onStderr: (line) => pids.push(line),
   });
   assertEquals(outcome, { status: "success", data: { a: 1 } });
-  await until(() => pids.every((pid) => !isAlive(pid)), "the sleeper is gone");
+  await waitUntil(() => pids.every((pid) => !isAlive(Number(pid))), "the sleeper is gone");
 });
 
 Deno.test("one that has left the group, and holds the pipes, is not waited for", async () => {
@@ -180,7 +165,7 @@ Deno.test("one that has left the group, and holds the pipes, is not waited for",
     onStderr: (line) => pids.push(line),
   });
   assertEquals(outcome, { status: "success", data: { result: 1 } });
-  for (const pid of pids) if (isAlive(pid)) Deno.kill(Number(pid), "SIGKILL");
+  for (const pid of pids) if (isAlive(Number(pid))) Deno.kill(Number(pid), "SIGKILL");
 });
 
 Deno.test("a task that was stopped before it began starts nothing", async () => {

@@ -2,6 +2,7 @@
 
 // @ts-types="../std.d.ts"
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { LIMIT_MS, waitUntil } from "../testdata/run.ts";
 import { StateMachineBlueprint } from "./blueprint.ts";
 import type { JsonObject } from "./job.ts";
 import { openTestEngine, type TestEngine } from "./testing.ts";
@@ -69,16 +70,6 @@ class Running implements AsyncDisposable {
     this.stop.abort();
     this.hurry.abort();
     await this.ended;
-  }
-}
-
-const LIMIT_MS = 20_000;
-
-/** Resolves when `check` holds. */
-async function until(check: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (const late = Date.now() + LIMIT_MS; !await check();) {
-    if (Date.now() > late) throw new Error(`In vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
@@ -220,7 +211,7 @@ Deno.test("no more tasks run at once than the worker's limit", async () => {
   }, { maxConcurrentTasks: 2 });
   const ids = [];
   for (let count = 0; count < 6; count++) ids.push(await engine.submit("/api/v1/jobs/gate"));
-  await until(() => now === 2, "two run");
+  await waitUntil(() => now === 2, "two run");
   const { json: workers } = await engine.client("/api/workers");
   assertEquals(workers[0].held_tasks, 2);
   gate.resolve();
@@ -240,14 +231,14 @@ Deno.test("a type at its own limit does not hold up the others, and goes on when
     wide: () => {},
   }, { limits: { narrow: 1 } });
   const narrow = [await engine.submit("/api/v1/jobs/narrow"), await engine.submit("/api/v1/jobs/narrow")];
-  await until(() => gates.length === 1, "the first narrow task runs");
+  await waitUntil(() => gates.length === 1, "the first narrow task runs");
   for (let count = 0; count < 3; count++) {
     const wide = await engine.submit("/api/v1/jobs/wide");
     assertEquals((await engine.until(wide, ended)).status, "finished");
   }
   assertEquals(gates.length, 1);
   gates[0].resolve();
-  await until(() => gates.length === 2, "the second narrow task runs");
+  await waitUntil(() => gates.length === 2, "the second narrow task runs");
   gates[1].resolve();
   for (const id of narrow) assertEquals((await engine.until(id, ended)).status, "finished");
 });
@@ -272,13 +263,13 @@ for (
     const id = await engine.submit("/api/v1/jobs/endless");
     await engine.until(id, (job) => job.task_worker_id === running.worker.id);
     if (options.environment !== undefined) {
-      await until(
+      await waitUntil(
         async () => (await engine.client("/api/workers")).json[0].websocket,
         "the socket is open",
       );
     }
     assertEquals((await engine.client(`/api/v1/jobs/${id}/cancel`, { method: "POST" })).status, 200);
-    await until(() => reasons.length === 1, "the task is stopped");
+    await waitUntil(() => reasons.length === 1, "the task is stopped");
     assert(reasons[0] instanceof TaskStopped && reasons[0].why === "cancelled");
     assertEquals((await engine.until(id, ended)).status, "cancelled");
     const again = await engine.submit("/api/v1/jobs/endless");
@@ -300,7 +291,10 @@ Deno.test("a task that runs out of time is told, and its late result is not sent
   assertEquals([job.status, job.error_message], ["failed", "Worker task timed out."]);
   const reason = await stopped.promise;
   assert(reason instanceof TaskStopped && reason.why === "timeout");
-  await until(() => running.lines.some((line) => line.includes('"status":"timeout"')), "its end is logged");
+  await waitUntil(
+    () => running.lines.some((line) => line.includes('"status":"timeout"')),
+    "its end is logged",
+  );
 });
 
 Deno.test("told to stop, it finishes what runs within the grace and takes nothing more", async () => {
@@ -314,9 +308,12 @@ Deno.test("told to stop, it finishes what runs within the grace and takes nothin
     },
   }, { graceMs: LIMIT_MS });
   const first = await engine.submit("/api/v1/jobs/gate");
-  await until(() => began === 1, "the task runs");
+  await waitUntil(() => began === 1, "the task runs");
   running.stop.abort();
-  await until(async () => (await engine.client("/api/workers")).json[0].status === "draining", "it says so");
+  await waitUntil(
+    async () => (await engine.client("/api/workers")).json[0].status === "draining",
+    "it says so",
+  );
   const second = await engine.submit("/api/v1/jobs/gate");
   gate.resolve();
   assertEquals((await engine.until(first, ended)).status, "finished");
@@ -358,15 +355,15 @@ Deno.test("an engine that has forgotten it is registered with again, and results
     },
   });
   await first.submit("/api/v1/jobs/work", { wait: true });
-  await until(() => began === 1, "a task runs");
+  await waitUntil(() => began === 1, "a task runs");
   await first[Symbol.asyncDispose]();
   gate.resolve();
-  await until(() => running.lines.some((line) => line.includes("engine_unavailable")), "it is missed");
+  await waitUntil(() => running.lines.some((line) => line.includes("engine_unavailable")), "it is missed");
   // This one has another memory: it knows neither the worker nor the job of the result.
   await using second = await openTestEngine({ blueprints: [flow("work")], config: { port } });
   const id = await second.submit("/api/v1/jobs/work");
   assertEquals((await second.until(id, ended)).status, "finished");
-  await until(
+  await waitUntil(
     () => running.lines.some((line) => /result_(refused|ignored)/.test(line)),
     "the old result is given up",
   );
@@ -391,7 +388,7 @@ Deno.test("in fail-over mode the second engine is served when the first is away"
   await using running = new Running([first.url, second.url], { work: ({ at }) => void seen.push(at) });
   await first.until(await first.submit("/api/v1/jobs/work", { at: 1 }), ended);
   const id = await second.submit("/api/v1/jobs/work", { at: 2 });
-  await until(async () => (await second.client("/api/workers")).json.length === 1, "both know it");
+  await waitUntil(async () => (await second.client("/api/workers")).json.length === 1, "both know it");
   assertEquals(seen, [1]);
   await first[Symbol.asyncDispose]();
   assertEquals((await second.until(id, ended)).status, "finished");
@@ -521,7 +518,7 @@ Deno.test("a heartbeat that is answered 404 is followed by a registration with t
   await using _running = new Running(engine.url, { work: () => gate.promise }, {
     environment: { HEARTBEAT_INTERVAL: "0.05" },
   });
-  await until(() => engine.of(REGISTER).length === 2, "it registers again");
+  await waitUntil(() => engine.of(REGISTER).length === 2, "it registers again");
   assertEquals(engine.of(REGISTER)[0].body.running_tasks, []);
   assertEquals(engine.of(REGISTER)[1].body.running_tasks, ["t"]);
   gate.resolve();
@@ -543,7 +540,7 @@ Deno.test("the registration and the heartbeat say what the protocol names", asyn
       WORKER_COST_PER_SECOND: "0.5",
     },
   });
-  await until(() => engine.of(BEAT).length === 1, "a heartbeat comes at once");
+  await waitUntil(() => engine.of(BEAT).length === 1, "a heartbeat comes at once");
   const { hostname, ip_address, ...said } = engine.of(REGISTER)[0].body;
   assert(typeof hostname === "string" && typeof ip_address === "string");
   assertEquals(said, {
@@ -577,7 +574,7 @@ Deno.test("a result is sent again until it is taken, later each time, and after 
   });
   await using _engine = engine;
   await using running = new Running(engine.url, { work: () => ({ status: "success", data: { n: 1 } }) });
-  await until(() => engine.of(RESULT).length === 4, "four attempts");
+  await waitUntil(() => engine.of(RESULT).length === 4, "four attempts");
   const [first, second, third, fourth] = engine.of(RESULT);
   assertEquals(fourth.body, {
     job_id: "j",
@@ -600,7 +597,7 @@ Deno.test("RESULT_MAX_RETRIES bounds the attempts", async () => {
   await using running = new Running(engine.url, { work: () => {} }, {
     environment: { RESULT_MAX_RETRIES: "2" },
   });
-  await until(() => running.lines.some((line) => line.includes("result_dropped")), "it gives up");
+  await waitUntil(() => running.lines.some((line) => line.includes("result_dropped")), "it gives up");
   assertEquals(engine.of(RESULT).length, 3);
 });
 
@@ -618,7 +615,7 @@ for (
     await using _running = new Running(engine.url, { work: () => {} }, {
       environment: { TASK_POLL_ERROR_DELAY: "5" },
     });
-    await until(() => engine.of(POLL).length >= 3, "it keeps trying");
+    await waitUntil(() => engine.of(POLL).length >= 3, "it keeps trying");
     const [first, second, third] = engine.of(POLL);
     assert(second.at - first.at >= 60 && third.at - second.at >= 60, `${[first.at, second.at, third.at]}`);
   });
@@ -630,7 +627,7 @@ Deno.test("an unknown task type is answered, as a failure that a repeat does not
   );
   await using _engine = engine;
   await using _running = new Running(engine.url, { work: () => {} });
-  await until(() => engine.of(RESULT).length === 1, "it answers");
+  await waitUntil(() => engine.of(RESULT).length === 1, "it answers");
   assertEquals(engine.of(RESULT)[0].body.result, {
     status: "failure",
     error: { code: "PERMANENT_ERROR", message: "Unsupported task: other" },
@@ -643,7 +640,7 @@ Deno.test("what an engine was handing out as the worker stopped is given back", 
   );
   await using _engine = engine;
   await using running = new Running(engine.url, { work: () => {} });
-  await until(() => engine.of(POLL).length === 1, "it polls");
+  await waitUntil(() => engine.of(POLL).length === 1, "it polls");
   running.stop.abort();
   await running.ended;
   const last = engine.of(REGISTER).at(-1)?.body;
