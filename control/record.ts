@@ -187,7 +187,7 @@ export class RunFolder {
     for (;;) {
       makePrivateFolder(this.path);
       const file = Deno.openSync(`${this.path}/lock`, { create: true, write: true, mode: 0o600 });
-      if (!file.tryLockSync(true)) {
+      if (!tryLock(file, true)) {
         file.close();
         return null;
       }
@@ -209,7 +209,7 @@ export class RunFolder {
     }
     try {
       // Shared, so that two who only look do not take each other for a holder.
-      return !file.tryLockSync(false);
+      return !tryLock(file, false);
     } finally {
       file.close();
     }
@@ -252,6 +252,29 @@ export class RunFolder {
       throw error;
     }
   }
+}
+
+/**
+ * Locks a file if nobody else has it. Runtimes before 2.7 offer only the lock that waits: there the C library is asked.
+ *
+ * @param exclusive whether nobody else may share it
+ */
+function tryLock(file: Deno.FsFile, exclusive: boolean): boolean {
+  const { tryLockSync }: Partial<Deno.FsFile> = file;
+  if (tryLockSync !== undefined) return tryLockSync.call(file, exclusive);
+  const { ino, dev } = file.statSync();
+  const descriptor = Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => Number(name)).find((fd) => {
+    try {
+      const found = Deno.statSync(`/proc/self/fd/${fd}`);
+      return found.ino === ino && found.dev === dev;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return false; // the one that listed them
+      throw error;
+    }
+  });
+  const libc = Deno.dlopen("libc.so.6", { flock: { parameters: ["i32", "i32"], result: "i32" } });
+  const [SHARED, EXCLUSIVE, AT_ONCE] = [1, 2, 4];
+  return libc.symbols.flock(descriptor ?? -1, (exclusive ? EXCLUSIVE : SHARED) | AT_ONCE) === 0;
 }
 
 /** Makes a folder that only its owner may enter. */
