@@ -98,6 +98,8 @@ const TICK_MS = 1_000;
 /** Attempts to save a step whose job somebody else moved meanwhile. */
 const MAX_CONFLICTS = 20;
 const CLAIM_LIMIT = 100;
+/** Tasks timed out in one look. */
+const DUE_LIMIT = 1000;
 const DAY_MS = 86_400_000;
 const REPUTATION_DAYS = 30;
 /** Cancelled tasks that a worker has not answered are named in its heartbeats this long. */
@@ -1050,12 +1052,12 @@ export class OrchestratorEngine implements AsyncDisposable {
   async #look(): Promise<void> {
     const now = this.now();
     await this.#wakeJobs(now);
-    for (const task of await this.storage.dueTasks(now, CLAIM_LIMIT)) await this.#timeOut(task);
+    await Promise.all((await this.storage.dueTasks(now, DUE_LIMIT)).map((task) => this.#timeOut(task)));
     for (const worker of this.workers.expired(now)) {
       if (!await this.workers.forget(worker)) continue;
       this.log("WARNING", "Worker lost", { worker_id: worker.id });
       this.handout.forget(worker.id);
-      for (const task of await this.storage.heldBy(worker.id)) await this.#redeliver(task);
+      await Promise.all((await this.storage.heldBy(worker.id)).map((task) => this.#redeliver(task)));
     }
   }
 
@@ -1063,8 +1065,8 @@ export class OrchestratorEngine implements AsyncDisposable {
     for (;;) {
       const room = Math.min(CLAIM_LIMIT, this.config.maxConcurrentJobs - this.#running.size);
       if (room <= 0) return;
-      const jobs = await this.storage.claim(now, this.now() + LEASE_MS, room);
-      for (const job of jobs) if (!this.#running.has(job.id)) await this.#wake(job);
+      const jobs = await this.storage.claim(now, Math.max(now, this.now()) + LEASE_MS, room);
+      await Promise.all(jobs.map((job) => this.#running.has(job.id) ? undefined : this.#wake(job)));
       if (jobs.length < room || this.#stopping.signal.aborted) return;
     }
   }

@@ -43,6 +43,7 @@ export class Handout {
     waitMs: number,
   ): Promise<HeldTask | undefined> {
     for (;;) {
+      if (signal?.aborted) return undefined;
       const epoch = this.#epoch;
       const task = await this.storage.take(worker.ask, this.now());
       if (task !== undefined) {
@@ -52,7 +53,7 @@ export class Handout {
         await this.returned(task);
         return undefined;
       }
-      if (signal?.aborted || this.#isClosed || waitMs <= 0) return undefined;
+      if (this.#isClosed || waitMs <= 0) return undefined;
       if (epoch === this.#epoch) break;
       worker = this.workers.get(worker.id) ?? worker;
     }

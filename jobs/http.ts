@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
+import { gzipSync } from "node:zlib";
 import { z } from "zod";
 import type { Outcome } from "./advance.ts";
 import { BlueprintError, type StateMachineBlueprint } from "./blueprint.ts";
@@ -77,10 +79,10 @@ class Refusal extends Error {
   }
 }
 
-const JSON_TYPE = { "content-type": "application/json", "cache-control": "no-store" };
-/** Answers below this size are not worth the work of compressing them; the runtime does it with larger ones. */
+// One header and no more: the runtime has a shorter way for such answers.
+const JSON_TYPE = { "content-type": "application/json" };
+/** Answers below this size are not worth the work of compressing them. */
 const COMPRESS_FROM_CHARACTERS = 500;
-const SMALL_JSON = { "content-type": "application/json", "cache-control": "no-store, no-transform" };
 const SERVER_EVENTS_PING_MS = 15_000;
 const LIST_LIMIT = 1000;
 const SMALL_RESULT_BYTES = 16 << 10;
@@ -96,7 +98,6 @@ export function serve(engine: OrchestratorEngine): Server {
   const server = Deno.serve({
     hostname: engine.config.host,
     port: engine.config.port,
-    automaticCompression: true,
     onListen: () => {},
     onError: (error) => {
       engine.log("ERROR", "Request failed", { error: textOf(error) });
@@ -114,16 +115,22 @@ export function serve(engine: OrchestratorEngine): Server {
 }
 
 function json(value: unknown, status = 200, headers: Record<string, string> = {}): Response {
-  const text = JSON.stringify(value);
-  return new Response(text, { status, headers: { ...headersFor(text), ...headers } });
+  return new Response(JSON.stringify(value), { status, headers: { ...JSON_TYPE, ...headers } });
 }
 
 function raw(text: string): Response {
-  return new Response(text, { headers: headersFor(text) });
+  return new Response(text, { headers: JSON_TYPE });
 }
 
-function headersFor(text: string): Record<string, string> {
-  return text.length < COMPRESS_FROM_CHARACTERS ? SMALL_JSON : JSON_TYPE;
+// An answer that may be large: compressed where the request allows it.
+function largeJson({ request }: Call, value: unknown): Response {
+  const text = JSON.stringify(value);
+  const accepts = request.headers.get("accept-encoding") ?? "";
+  if (text.length < COMPRESS_FROM_CHARACTERS || !/\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(accepts)) {
+    return raw(text);
+  }
+  const headers = { ...JSON_TYPE, "content-encoding": "gzip", vary: "Accept-Encoding" };
+  return new Response(new Uint8Array(gzipSync(text, { level: 1 })), { headers });
 }
 
 function refuse(status: number, error: string, headers: Record<string, string> = {}): Response {
@@ -369,7 +376,7 @@ function submission(engine: OrchestratorEngine, blueprint: StateMachineBlueprint
   };
 }
 
-const ACCEPTED = { status: 202, headers: SMALL_JSON };
+const ACCEPTED = { status: 202, headers: JSON_TYPE };
 
 // What a submission's headers and query say.
 function wishes(engine: OrchestratorEngine, request: Request, query: URLSearchParams): Submission {
@@ -566,7 +573,8 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
         400: { description: "A parameter cannot be read", schema: ErrorAnswer },
         ...UNAUTHORIZED,
       },
-      async handle({ query, client }) {
+      async handle(call) {
+        const { query, client } = call;
         const limit = wholeNumber(query, "limit", 100, LIST_LIMIT);
         const offset = wholeNumber(query, "offset", 0, Infinity);
         const status = query.get("status") ?? undefined;
@@ -580,7 +588,7 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
           limit,
           offset,
         });
-        return json(jobs.map(jobSummary));
+        return largeJson(call, jobs.map(jobSummary));
       },
     },
     {
@@ -611,7 +619,7 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
       answers: { 200: { description: "The job", schema: JobView }, ...NO_JOB, ...UNAUTHORIZED },
       async handle(call) {
         const { job, tasks } = await own(engine, call);
-        return json(jobView(job, tasks));
+        return largeJson(call, jobView(job, tasks));
       },
     },
     {
@@ -631,7 +639,7 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
         const offset = wholeNumber(call.query, "offset", 0, Infinity);
         const limit = wholeNumber(call.query, "limit", 1e9, Infinity);
         const entries = historyEntries(job.id, await engine.storage.history(job.id));
-        return json(entries.slice(offset, offset + limit));
+        return largeJson(call, entries.slice(offset, offset + limit));
       },
     },
     {
@@ -751,13 +759,13 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
       group: "Workers",
       summary: "Workers that were heard from lately",
       answers: { 200: { description: "The workers", schema: z.array(WorkerView) }, ...UNAUTHORIZED },
-      async handle() {
+      async handle(call) {
         const workers = engine.workers.alive(engine.now());
         const views = workers.map(async (worker) => {
           const held = await engine.storage.heldBy(worker.id);
           return engine.workers.view(worker, held.length, engine.hearsCommands(worker.id));
         });
-        return json(await Promise.all(views));
+        return largeJson(call, await Promise.all(views));
       },
     },
     {
@@ -767,11 +775,11 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
       group: "Workers",
       summary: "Own jobs by status, queues, and the last minutes by second",
       answers: { 200: { description: "The figures", schema: Dashboard }, ...UNAUTHORIZED },
-      async handle({ client }) {
+      async handle(call) {
         const now = engine.now();
         const queues = await engine.storage.queues();
-        const counts: Partial<Record<Status, number>> = await engine.storage.counts(client?.name);
-        return json({
+        const counts: Partial<Record<Status, number>> = await engine.storage.counts(call.client?.name);
+        return largeJson(call, {
           workers: { total: engine.workers.alive(now).length },
           jobs: { queued: queues.reduce((sum, queue) => sum + queue.queued, 0), ...counts },
           queues: queues.map(({ type, queued, held, oldestSince }) => ({
@@ -1132,12 +1140,13 @@ async function poll(
   const longest = engine.config.pollTimeoutMs;
   const waitMs = waitText === null ? longest : Math.min(longest, secondsOf(waitText, "wait") ?? 0);
   const hearsCommands = query.get("commands") === "1";
+  const { signal } = request;
   if (query.get("tasks") !== "0") {
-    // What is there is given at once; only those who must wait are watched for being gone.
-    const task = await engine.poll(workerId, undefined, 0);
+    // A turn of the event loop, in which the runtime notices connections that were closed behind their request.
+    await new Promise((resolve) => setImmediate(resolve));
+    const task = await engine.poll(workerId, signal, 0);
     if (task !== undefined) return raw(task.payload);
   }
-  const { signal } = request;
   if (!hearsCommands) return await taskPoll(engine, workerId, signal, waitMs, limit);
   // Whichever comes first: a task, or a command.
   const over = new AbortController();
