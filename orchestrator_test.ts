@@ -1244,7 +1244,11 @@ Deno.test("what a look says holds no value of the environment", async () => {
 });
 
 /** Runs a shell text as a child and gives what it told. */
-async function childOf(command: string, environment: Record<string, string> = {}) {
+async function childOf(
+  command: string,
+  environment: Record<string, string> = {},
+  room: () => Promise<void> | null = () => null,
+) {
   const told: string[] = [];
   const ended = Promise.withResolvers<{ exit: Exit; lingering: boolean }>();
   const emptied = Promise.withResolvers<void>();
@@ -1256,7 +1260,7 @@ async function childOf(command: string, environment: Record<string, string> = {}
     port: null,
   }, {
     lines: (stream, lines) => told.push(`${stream}: ${binary(lines)}`),
-    room: () => null,
+    room,
     exited(exit, lingering) {
       told.push("exited");
       ended.resolve({ exit, lingering });
@@ -1323,6 +1327,20 @@ Deno.test("an end is told although a grandchild holds the pipes open, and says t
   const { exit, lingering, told } = await childOf("sleep 1000 & printf 'bye'");
   assertEquals([exit, lingering], [WELL, true]);
   assertEquals(told, ["out: bye\n", "exited"]);
+});
+
+Deno.test("what is in the pipes at the end is told before it although there is no room for it", async () => {
+  const never = new Promise<void>(() => {});
+  const command = "head -c 60000 /dev/zero | tr '\\0' x; echo >&2 last words; exit 3";
+  const { exit, told } = await childOf(command, {}, () => never);
+  assertEquals([exit, told.at(-1)], [{ kind: "exited", code: 3 }, "exited"]);
+  const length = told.filter((text) => text.startsWith("out: ")).join("").replaceAll("out: ", "").length;
+  assertEquals([length, told.includes("err: last words\n")], [60_001, true]);
+});
+
+Deno.test("an end is told although a grandchild floods the pipes", async () => {
+  const { exit, lingering } = await childOf("yes & sleep 0.2; exit 3");
+  assertEquals([exit, lingering], [{ kind: "exited", code: 3 }, true]);
 });
 
 Deno.test("a process that left the group and keeps the pipes does not hold up the end", async () => {
@@ -1717,6 +1735,16 @@ Deno.test("a stop while services start starts nothing more and leaves nothing", 
   assertEquals([status, run.states("db"), run.states("web")], [0, ["starting", "stopping", "stopped"], [
     "stopped",
   ]]);
+});
+
+Deno.test("a service that waits for room in its pipe gets some to stop", async () => {
+  await using folder = await Folder.make();
+  const command = "trap 'echo bye; exit 0' TERM; while :; do echo some more of it; done";
+  await using run = new Inside(folder, { a: { command, timeoutStopMs: LIMIT_MS } });
+  run.supervisor.listen({ event() {}, room: () => new Promise(() => {}) });
+  await run.is("a", "running"); // for a second it has written as much as the pipe takes
+  await run.supervisor.close();
+  assertEquals([run.life("a").lastExit, run.text("a").split("\n").at(-2)], [WELL, "bye"]);
 });
 
 Deno.test("kill ends at once what would take its time", async () => {
