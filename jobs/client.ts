@@ -69,10 +69,12 @@ export class JobClient {
     return (await this.#ask(Accepted, "POST", path, JSON.stringify(data), headers)).job_id;
   }
 
+  /** A job of this client. */
   job(id: string): Promise<JobView> {
     return this.#ask(JobView, "GET", `/api/jobs/${encodeURIComponent(id)}`);
   }
 
+  /** What happened to a job, oldest first. */
   history(id: string): Promise<HistoryEntry[]> {
     return this.#ask(z.array(HistoryEntry), "GET", `/api/jobs/${encodeURIComponent(id)}/history`);
   }
@@ -82,6 +84,7 @@ export class JobClient {
     return this.#ask(z.array(JobSummary), "GET", `/api/jobs?${new URLSearchParams(query)}`);
   }
 
+  /** The workers that the engine hears from. */
   workers(): Promise<WorkerView[]> {
     return this.#ask(z.array(WorkerView), "GET", "/api/workers");
   }
@@ -91,6 +94,7 @@ export class JobClient {
     return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/cancel`)).status;
   }
 
+  /** Decides for a job that waits for a human. */
   async approve(id: string, decision: string): Promise<string> {
     const body = JSON.stringify({ decision });
     return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/approve`, body)).status;

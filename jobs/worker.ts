@@ -53,13 +53,17 @@ export type TaskHandler = (
 export interface WorkerOptions {
   workerType?: string;
   maxConcurrentTasks?: number;
+  /** Its only engine. */
   url?: string;
+  /** The name it registers under; two live workers must not share one. */
   id?: string;
+  /** What the engine knows it by; needed here or in the environment. */
   token?: string;
   /** Where settings are read from; default: the process's environment. */
   environment?: Record<string, string | undefined>;
   /** Milliseconds that running tasks get to finish after `run` is told to stop; default 5 000. */
   graceMs?: number;
+  /** Hears what it does; default: nobody. */
   log?: Log;
 }
 
