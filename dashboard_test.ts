@@ -19,6 +19,9 @@ import {
   tame,
 } from "./orchestrator.ts";
 
+/** Colours can't be made where NO_COLOR is set; the tests on a terminal see them there, too. */
+const CAN_COLOUR = !Deno.noColor;
+
 const PAST: Past = { failures: [], restarts: 0, lastExit: null };
 const PLAIN: Look = { selected: null, narrowed: null, help: false, colors: false };
 
@@ -113,7 +116,9 @@ for (
   Deno.test(`a service that is ${kind} is shown as ${shown}`, () => {
     const snapshot = { at: 3_000, closing: false, rows: [row("a", { life: LIVES[kind] })] };
     assertStringIncludes(panel(snapshot, 80, 24).join("\n"), ` ${shown} `);
-    assertStringIncludes(panel(snapshot, 80, 24, { colors: true }).join("\n"), `\x1b[${colour}m${shown}`);
+    if (CAN_COLOUR) {
+      assertStringIncludes(panel(snapshot, 80, 24, { colors: true }).join("\n"), `\x1b[${colour}m${shown}`);
+    }
     assertEquals(STATUS[kind].mark, shown.split(" ")[0]);
   });
 }
@@ -211,7 +216,7 @@ for (const [columns, rows] of [[40, 10], [60, 20], [80, 24], [81, 25], [120, 40]
           assertEquals(widthOf(line), Math.min(columns, 120), line);
           assert(!/[\x00-\x1f]/.test(line), JSON.stringify(line));
         }
-        for (const line of lines.slice(1, -1)) assertMatch(line, /^│ .* │$/);
+        for (const line of lines.slice(1, -1)) assertMatch(line, /^│[ ›].* │$/);
         const coloured = panel(snapshot, columns, rows, { ...look, colors: true });
         assertEquals(coloured.map((line) => tame(line, false)), lines, "colours change nothing else");
       }
@@ -228,6 +233,13 @@ Deno.test("columns line up below their headings, whatever is in them", () => {
   }
   assertEquals(place(rest[0], "5432"), place(heading, "Port"));
   assertEquals(place(rest[1], "00:00:04"), place(heading, "Uptime"));
+});
+
+Deno.test("a note too long for the panel is cut, its heading is not", () => {
+  const life: Life = { ...PAST, kind: "failed", exit: null, ranMs: 0, reason: "a reason ".repeat(20) };
+  const lines = panel({ at: 0, closing: false, rows: [row("a", { life })] }, 80, 24);
+  assert(!lines[1].includes("…"), lines[1]);
+  assertMatch(lines[2], /a reason .*… │$/);
 });
 
 Deno.test("recent logs give way first, evenly; a quiet service keeps its own", () => {
@@ -320,12 +332,12 @@ Deno.test("the panel says how to stop, whom it waits for, what is shown, and the
   }
 });
 
-Deno.test("the chosen service stands out", () => {
-  const lines = panel(nordCity(), 80, 24, { selected: "web", colors: true });
-  assertEquals(lines.filter((line) => line.includes("\x1b[7m")).length, 1);
-  assertStringIncludes(lines[3], "\x1b[7mWeb Service");
-  const small = panel(nordCity(), 80, 24, { selected: "web" });
-  assertStringIncludes(small[3], "Web Service"); // without colours by the keys' effect alone
+Deno.test("the chosen service stands out, without colours too", () => {
+  const plain = panel(nordCity(), 80, 24, { selected: "web" });
+  assertEquals(plain.filter((line) => line.startsWith("│›")).length, 1);
+  assertStringIncludes(plain[3], "│›Web Service");
+  const coloured = panel(nordCity(), 80, 24, { selected: "web", colors: true });
+  assertStringIncludes(coloured[3], CAN_COLOUR ? "\x1b[7mWeb Service" : "Web Service");
 });
 
 Deno.test("a panel of 200 services is made in a few milliseconds", () => {

@@ -197,8 +197,8 @@ export function resolvePath(folder: string, path: string): string {
 
 /** The infrastructure folder beside this script or binary, or the binary's own folder when it holds `services/`. */
 export function findInfrastructure(): string {
-  const own = Deno.build.standalone ? Deno.execPath() : new URL(import.meta.url).pathname;
-  const folder = dirname(Deno.realPathSync(decodeURIComponent(own)));
+  const script = () => decodeURIComponent(new URL(import.meta.url).pathname);
+  const folder = dirname(Deno.realPathSync(Deno.build.standalone ? Deno.execPath() : script()));
   const beside = `${folder}/infrastructure`;
   const inside = exists(`${folder}/services`, "isDirectory") || findServicesFile(folder) !== null;
   return !exists(beside, "isDirectory") && inside ? folder : beside;
@@ -1119,7 +1119,8 @@ function spawn(launch: Launch): Deno.ChildProcess {
 }
 
 // If the orchestrator dies without a word, the pipe closes and this shell stops what is left: the groups it was told
-// of and, on Linux, whatever else was started with this run's mark but not told of yet. It also gives a terminal back.
+// of and, on Linux, whatever else was started with this run's mark but not told of yet. Each is told once: to many
+// programs a second SIGTERM means "at once". It also gives a terminal back.
 const GUARD_SCRIPT = String.raw`
 trap '' HUP INT TERM QUIT
 groups=' '
@@ -1130,9 +1131,15 @@ while read -r verb id; do
     bye) exit 0 ;;
   esac
 done
-if [ -t 1 ]; then stty sane <&1; printf '\033[r\033[999;1H\033[?25h\n'; fi 2>/dev/null
+if [ -t 1 ]; then stty icrnl ixon icanon iexten echo isig <&1; printf '\033[r\033[999;1H\033[?25h\n'; fi 2>/dev/null
 marked() { [ -r /proc/self/environ ] && grep -lszxF "ORCHESTRATOR_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
-send() { for id in $groups; do kill "-$1" "-$id"; done 2>/dev/null; for id in $strays; do kill "-$1" "$id"; done 2>/dev/null; }
+send() { for id in $groups; do kill "-$1" "-$id"; done 2>/dev/null; for id in $strays; do grouped "$id" || kill "-$1" "$id"; done 2>/dev/null; }
+grouped() {
+  read -r stat <"/proc/$1/stat" || return 0
+  set -- ${"$"}{stat##*) }
+  case $groups in *" $3 "*) return 0 ;; esac
+  return 1
+}
 left() {
   for id in $groups; do kill -0 "-$id" 2>/dev/null && return 0; done
   for id in $strays; do kill -0 "$id" 2>/dev/null && return 0; done
@@ -1948,7 +1955,8 @@ export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): strin
   const width = Math.min(screen.columns, 120);
   const inner = width - 4; // a border and a blank on both sides
   const tallest = Math.max(Math.floor(screen.rows * 0.6), SMALLEST.rows - 3);
-  const frame = (text: string) => `${paint(colors.gray, "│")} ${text} ${paint(colors.gray, "│")}`;
+  const side = paint(colors.gray, "│");
+  const frame = (text: string) => `${side} ${text} ${side}`;
 
   const hints = hintLines(snapshot, look, inner, widthOf);
   const fixed = 3 + hints.length; // two borders, the headings
@@ -1968,7 +1976,10 @@ export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): strin
   const topEnd = `${"─".repeat(width - 2 - title.length - left)}╮`;
   return [
     paint(colors.gray, top) + paint(colors.bold, title) + paint(colors.gray, topEnd),
-    ...table.map(frame),
+    ...table.map((text, index) => {
+      const name = shown[index - 1]?.name; // the headings come first
+      return name !== undefined && name === look.selected ? `${side}›${text} ${side}` : frame(text);
+    }),
     ...(logs.length > 0 ? ["", "Recent logs:"].map((text) => fit(text, inner, widthOf)) : []).map(frame),
     ...logs.map(frame),
     ...hints.map((line) => frame(paint(colors.gray, centre(line, inner, widthOf)))),
@@ -2073,22 +2084,27 @@ function tableLines(
     if (name === "note" && kept.includes("note") && needed() - natural("note") + 12 <= width) break;
     kept = kept.filter((other) => other !== name);
   }
-  const lines = [kept.map((name) => fit(COLUMNS[name].heading, natural(name), widthOf)).join("  ")];
-  rows.forEach((row, index) => {
+  const line = (
+    cell: (name: keyof typeof COLUMNS) => string,
+    style: (text: string, name: string) => string,
+  ) => {
     let used = 0;
-    const texts = kept.map((name, place) => {
-      const rest = Math.max(0, width - used);
-      const columns = Math.min(natural(name), rest);
+    const text = kept.map((name) => {
+      const columns = Math.max(0, Math.min(natural(name), width - used));
       used += columns + 2;
-      const text = fit(cells.get(name)![index], columns, widthOf);
-      if (name === "status") return paint(STATUS[row.life.kind].paint, text);
-      return place === 0 && row.name === selected ? paint(colors.inverse, text) : text;
-    });
-    const line = texts.join("  ");
-    lines.push(line + " ".repeat(Math.max(0, width - widthOf(line))));
-  });
-  lines[0] = paint(colors.bold, fit(lines[0], width, widthOf));
-  return lines;
+      return style(fit(cell(name), columns, widthOf), name);
+    }).join("  ");
+    return text + " ".repeat(Math.max(0, width - widthOf(text)));
+  };
+  return [
+    paint(colors.bold, line((name) => COLUMNS[name].heading, (text) => text)),
+    ...rows.map((row, index) =>
+      line((name) => cells.get(name)![index], (text, name) => {
+        if (name === "status") return paint(STATUS[row.life.kind].paint, text);
+        return name === kept[0] && row.name === selected ? paint(colors.inverse, text) : text;
+      })
+    ),
+  ];
 }
 
 /** At most `room` recent lines, three a service: every service's last line comes before another's second. */
@@ -2509,6 +2525,7 @@ export class Terminal {
 
   /** Shows a panel that was made for `size`. Rows that are as they were are not written. */
   draw(panel: readonly string[], size: Size): void {
+    if (!this.#open) return;
     this.#wanted = { panel, size };
     this.#frameSoon();
   }
@@ -2725,7 +2742,11 @@ export class PanelView implements View {
 
   #release(): void {
     this.#terminal.close();
-    if (Deno.stdin.isTerminal()) Deno.stdin.setRaw(false);
+    try {
+      if (Deno.stdin.isTerminal()) Deno.stdin.setRaw(false);
+    } catch (error) {
+      if (!(error instanceof Error)) throw error; // the terminal was closed: nothing is left to give back
+    }
   }
 
   #print(name: string, lines: string): void {
@@ -2762,7 +2783,8 @@ export class PanelView implements View {
   async #listen(): Promise<void> {
     const buffer = new Uint8Array(1_024);
     while (!this.#closed) {
-      const count = await Deno.stdin.read(buffer);
+      // A terminal that was closed ends in an error; SIGHUP says what to do about it.
+      const count = await Deno.stdin.read(buffer).catch(() => null);
       if (count === null) return;
       for (const key of readKeys(decoder.decode(buffer.subarray(0, count)))) {
         if (!this.#closed) this.#press(key);
@@ -3039,6 +3061,7 @@ export class Orchestrator {
       for (const line of farewell(verdict, supervisor)) supervisor.notice("error", line);
       await view.close();
     } finally {
+      await view.close(); // whatever went wrong, the terminal is given back
       await control?.close(verdict, this.#restartAsked);
       for (const [signal, act] of signals) Deno.removeSignalListener(signal, act);
     }

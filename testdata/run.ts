@@ -220,6 +220,8 @@ export interface StartOptions {
   cwd?: string;
   /** `unread`: a pipe that nobody reads until `readOutput` or `closeOutput`. */
   stdout?: "read" | "unread";
+  /** Program and first arguments instead of `orchestratorCommand()`. */
+  program?: readonly string[];
   /** A shell text in which `"$@"` is the orchestrator, as in `'"$@" | head -1'`. */
   shell?: string;
 }
@@ -247,7 +249,7 @@ export class Run implements AsyncDisposable {
     const { name, value } = newMark();
     this.#mark = `${name}=${value}`;
     const words = [
-      ...orchestratorCommand(),
+      ...options.program ?? orchestratorCommand(),
       ...args,
       ...folder === null ? [] : ["--infrastructure", folder.path],
     ];

@@ -110,9 +110,12 @@ export class TestTerminal implements AsyncDisposable {
     return decoder.decode(stdout);
   }
 
-  /** Types a text and Enter. */
+  /** Types a text and Enter, which leaves no bare prompt on the screen. */
   async type(text: string): Promise<void> {
     await this.#tmux("send-keys", "-l", text);
+    const echoed = async () =>
+      (await this.rows()).findLast((row) => row !== "") !== TestTerminal.PROMPT.trim();
+    await waitUntil(echoed, "what is typed is seen");
     await this.keys("Enter");
   }
 
