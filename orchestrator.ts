@@ -1015,10 +1015,7 @@ export interface Child {
 export function startChild(launch: Launch, listener: ChildListener): Child {
   const child = spawn(launch);
   const cutters = { out: new LineCutter(), err: new LineCutter() };
-  const readers = {
-    out: child.stdout.getReader({ mode: "byob" }),
-    err: child.stderr.getReader({ mode: "byob" }),
-  };
+  let readers: Record<Stream, ReadableStreamBYOBReader>;
   const spare = { out: 0, err: 0 };
   const waiting = new Set<() => void>();
   let received = 0;
@@ -1054,9 +1051,14 @@ export function startChild(launch: Launch, listener: ChildListener): Child {
     const rest = cutters[stream].flush();
     if (rest !== null) listener.lines(stream, rest);
   }
-  const ends = Promise.all([pump("out"), pump("err")]).then(() => true);
 
   async function watch(): Promise<void> {
+    await null; // whoever starts several starts them all first
+    readers = {
+      out: child.stdout.getReader({ mode: "byob" }),
+      err: child.stderr.getReader({ mode: "byob" }),
+    };
+    const ends = Promise.all([pump("out"), pump("err")]).then(() => true);
     const status = await child.status;
     const exit: Exit = status.signal === null
       ? { kind: "exited", code: status.code }
@@ -1123,11 +1125,10 @@ function spawn(launch: Launch): Deno.ChildProcess {
 // programs a second SIGTERM means "at once". It also gives a terminal back.
 const GUARD_SCRIPT = String.raw`
 trap '' HUP INT TERM QUIT
-groups=' '
 while read -r verb id; do
   case $verb in
-    add) groups="$groups$id " ;;
-    drop) groups="${"$"}{groups%% $id *} ${"$"}{groups#* $id }" ;;
+    add) eval "group_$id=$id" ;; # a variable each: one list of hundreds would take seconds to keep
+    drop) unset "group_$id" ;;
     bye) exit 0 ;;
   esac
 done
@@ -1160,6 +1161,7 @@ export class Guard {
   readonly #groups = new Set<number>();
   #shell: Deno.ChildProcess | null = null;
   #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
+  #untold = "";
 
   /** @param run the mark that this run's children carry in `ORCHESTRATOR_RUN` */
   constructor(run: string, graceMs: number) {
@@ -1191,7 +1193,6 @@ export class Guard {
       stderr: "null",
     }).spawn();
     this.#shell = shell;
-    this.#writer = shell.stdin.getWriter();
     const openedAt = now();
     shell.status.then(() => {
       if (this.#shell !== shell) return;
@@ -1207,17 +1208,27 @@ export class Guard {
   /** Ends the shell; nothing is stopped by it. */
   async close(): Promise<void> {
     const shell = this.#shell;
-    const writer = this.#writer;
+    if (shell === null) return;
+    const writer = this.#writer ?? shell.stdin.getWriter();
     this.#shell = null;
     this.#writer = null;
-    if (shell === null || writer === null) return;
     await writer.write(encoder.encode("bye\n")).catch(() => {}); // it may be gone already
     await writer.close().catch(() => {});
     await shell.status;
   }
 
+  /** Tells the shell, together with all else of this turn: until then the run's mark tells it as much. */
   #tell(line: string): void {
-    this.#writer?.write(encoder.encode(`${line}\n`)).catch(() => {}); // a dead guard is replaced, see open
+    if (this.#untold === "") queueMicrotask(() => this.#flush());
+    this.#untold += `${line}\n`;
+  }
+
+  #flush(): void {
+    const text = this.#untold;
+    this.#untold = "";
+    if (this.#shell === null) return;
+    this.#writer ??= this.#shell.stdin.getWriter();
+    this.#writer.write(encoder.encode(text)).catch(() => {}); // a dead guard is replaced, see open
   }
 }
 
@@ -1358,6 +1369,8 @@ export class Supervisor {
   readonly #run = crypto.randomUUID();
   readonly #guard: Guard;
   readonly #unarmed = new Set<Entry>();
+  /** As read for the starts of one turn. */
+  #environment: Environment | null = null;
   readonly #finished = Promise.withResolvers<Verdict>();
   #culprit: Row | null = null;
   #phase: "running" | "closing" | "over" = "running";
@@ -1569,6 +1582,7 @@ export class Supervisor {
 
   /** Sets the alarms of services that changed: at the end of a turn, because the runtime's first timer is slow. */
   #arm(): void {
+    this.#environment = null;
     for (const entry of this.#unarmed) {
       clearTimeout(entry.timer);
       const wakeAt = nextWake(entry.life, entry.service);
@@ -1612,8 +1626,8 @@ export class Supervisor {
     const { name } = service;
     const refused = (why: string): Happening => ({ kind: "refused", reason: `could not start: ${why}` });
     try {
-      const { environment } = readEnvironment(this.home);
-      const launch = prepareLaunch(service, environment, this.home);
+      this.#environment ??= readEnvironment(this.home).environment;
+      const launch = prepareLaunch(service, this.#environment, this.home);
       entry.launch = launch;
       if (launch.port !== null && !isPortFree(launch.port)) {
         const port = launch.port;
