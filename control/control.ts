@@ -47,6 +47,8 @@ export interface Note {
 
 /** How long a second start waits for one that is under way, or for one that clears up, to say who it is. */
 const UNDER_WAY_MS = 15_000;
+/** How long the system may take to tell the end of a folder. */
+const SETTLED_MS = 200;
 /** How long the record may lag behind what runs; meanwhile the mark in their environment tells what is ours. */
 const RECORD_MS = 20;
 
@@ -93,7 +95,8 @@ export class Control implements Listener {
       control.#socket = socketPath(home.infrastructure);
     } catch (error) {
       if (error instanceof UserError && control.#lock === null) throw error;
-      control.#giveUp(error);
+      if (!detached) control.#giveUp(error);
+      else throw error instanceof UserError ? error : new UserError(control.#describe(error));
     }
     return control;
   }
@@ -112,7 +115,10 @@ export class Control implements Listener {
     attended.supervisor.listen(this);
     for (const { level, text } of this.notes) attended.supervisor.notice(level, text);
     this.#record();
-    if (this.#socket !== null && this.#lock !== null) this.#serve(this.#socket);
+    // What nobody waits for comes when the first services are on their way.
+    queueMicrotask(() => {
+      if (this.#socket !== null && this.#lock !== null) this.#serve(this.#socket);
+    });
   }
 
   event(event: Event): void {
@@ -164,41 +170,49 @@ export class Control implements Listener {
 
   /** This run can't be talked to: it says so and goes on. */
   #giveUp(error: unknown): void {
-    if (!(error instanceof Error)) throw error;
-    const why = error instanceof UserError
-      ? error.message
-      : `Cannot use ${this.#folder.path}: ${error.message.split("\n")[0].replace(/ \(os error.*/, "")}.`;
+    const why = this.#describe(error);
     const text = `${why} This run goes on, but status, logs, stop and the like can't reach it.`;
     this.#socket = null;
     if (this.#attended === null) this.notes.push({ level: "warn", text });
     else this.#attended.supervisor.notice("warn", text);
   }
 
+  #describe(error: unknown): string {
+    if (!(error instanceof Error)) throw error;
+    if (error instanceof UserError) return error.message;
+    return `Cannot use ${this.#folder.path}: ${error.message.split("\n")[0].replace(/ \(os error.*/, "")}.`;
+  }
+
   async #serve(socket: string): Promise<void> {
     try {
       const { ControlServer } = await import("./server.ts");
       if (this.#closed) return;
-      makePrivateFolder(socket.slice(0, socket.lastIndexOf("/")));
+      makePrivateFolder(dirname(socket));
       this.#server = new ControlServer(socket, (request) => this.#answer(request));
       this.#watch(socket);
     } catch (error) {
+      if (this.#detached) this.#attended!.stop(); // nobody could: it has no terminal either
       this.#giveUp(error);
     }
   }
 
   /** Puts back what someone removes: nobody could reach this run otherwise. */
   async #watch(socket: string): Promise<void> {
-    const folders = new Set([this.#folder.path, socket.slice(0, socket.lastIndexOf("/"))]);
+    const folders = new Set([this.#folder.path, dirname(socket)]);
     while (!this.#closed) {
       try {
         const watcher = Deno.watchFs([...folders], { recursive: false });
         this.#watcher = watcher;
-        for await (const event of watcher) {
-          if (event.kind !== "access" && !this.#isWhole()) break;
+        // What went away before the watch began is not told.
+        if (this.#isWhole()) {
+          for await (const event of watcher) {
+            if (event.kind !== "access" && !this.#isWhole()) break;
+          }
         }
         closeWatcher(watcher);
-        if (this.#closed) return;
         await this.#mend(socket);
+        // A folder is really gone once the lock in it is let go; what is told of that would end a watch on the new one.
+        await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
       } catch (error) {
         if (!(error instanceof Error)) throw error;
         // No watch is to be had, or the folder is gone for good: the run does not depend on it.
@@ -223,10 +237,10 @@ export class Control implements Listener {
     this.#record();
     if (this.#server?.isReachable) return;
     const { ControlServer } = await import("./server.ts");
-    makePrivateFolder(socket.slice(0, socket.lastIndexOf("/")));
-    const before = this.#server;
+    makePrivateFolder(dirname(socket));
+    // First the old one: its end takes away whatever has its path. Who follows there comes again.
+    await this.#server?.close(0);
     this.#server = new ControlServer(socket, (request) => this.#answer(request));
-    await before?.close(); // who follows there is told by the end and comes again
     this.#attended!.supervisor.notice("warn", `${socket} was removed; it is there again.`);
   }
 
@@ -338,12 +352,13 @@ export class Control implements Listener {
 
   #recordSoon(): void {
     if (this.#closed || this.#recording !== undefined) return;
-    this.#recording = setTimeout(() => this.#record(), RECORD_MS);
+    // Not at once: the runtime's first timer takes longer than a service's start.
+    queueMicrotask(() => this.#recording ??= setTimeout(() => this.#record(), RECORD_MS));
   }
 
   /** Writes down what runs now. */
   #record(): void {
-    clearTimeout(this.#recording);
+    if (this.#recording !== undefined) clearTimeout(this.#recording);
     this.#recording = undefined;
     const { supervisor } = this.#attended!;
     const { rows } = supervisor.snapshot();
@@ -392,6 +407,10 @@ const ROUTES: Record<string, "GET" | "POST"> = {
   "/reload": "POST",
   "/self-restart": "POST",
 };
+
+function dirname(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
 
 function line(message: unknown): Uint8Array {
   return encoder.encode(`${JSON.stringify(message)}\n`);

@@ -149,15 +149,15 @@ const LONGEST_SOCKET = Deno.build.os === "darwin" ? 103 : 107;
  * @throws {UserError} when the path is too long and there is no other place
  */
 export function socketPath(infrastructure: string): string {
+  const fits = (path: string) => new TextEncoder().encode(path).length <= LONGEST_SOCKET;
   const path = `${infrastructure}/.orchestrator/control.sock`;
-  if (new TextEncoder().encode(path).length <= LONGEST_SOCKET) return path;
+  if (fits(path)) return path;
   const folder = Deno.env.get("XDG_RUNTIME_DIR");
-  if (!folder) {
-    throw new UserError(
-      `The path ${path} is too long for a socket; set XDG_RUNTIME_DIR to a folder of your own for it.`,
-    );
-  }
-  return `${folder}/orchestrator-${digest(path)}/control.sock`;
+  const other = `${folder}/orchestrator-${digest(path)}/control.sock`;
+  if (folder && fits(other)) return other;
+  throw new UserError(
+    `The path ${path} is too long for a socket; set XDG_RUNTIME_DIR to a folder of your own with a short path.`,
+  );
 }
 
 /** A short name for a text: FNV-1a over 64 bits. It only has to differ between the folders of one user. */

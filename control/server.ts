@@ -5,6 +5,8 @@
  * @module
  */
 
+import { removeIfThere } from "./record.ts";
+
 /** A request that came in whole. */
 export interface ControlRequest {
   method: string;
@@ -147,11 +149,7 @@ export class ControlServer {
   constructor(path: string, handle: (request: ControlRequest) => ControlAnswer | Promise<ControlAnswer>) {
     this.#handle = handle;
     this.#path = path;
-    try {
-      Deno.removeSync(path);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+    removeIfThere(path);
     this.#listener = Deno.listen({ transport: "unix", path });
     Deno.chmodSync(path, 0o600);
     this.#ino = Deno.lstatSync(path).ino;
@@ -172,8 +170,8 @@ export class ControlServer {
   async close(patienceMs = 500): Promise<void> {
     const ours = this.isReachable;
     this.#listener.close();
-    if (ours) Deno.removeSync(this.#path);
     await this.#accepting;
+    if (ours) removeIfThere(this.#path); // most systems have done it at the close
     await Promise.all([...this.#followers].map((follower) => follower.close(patienceMs)));
     const lateAt = performance.now() + patienceMs;
     while (this.#clients.size > 0 && performance.now() < lateAt) {

@@ -68,16 +68,20 @@ export class Site implements AsyncDisposable {
   readonly #folder: Folder;
   readonly #mark = newMark();
 
-  private constructor(folder: Folder) {
+  /** The infrastructure folder. */
+  readonly path: string;
+
+  private constructor(folder: Folder, path: string) {
     this.#folder = folder;
+    this.path = path;
   }
 
-  static async make(contents: FolderContents): Promise<Site> {
-    return new Site(await Folder.make(contents));
-  }
-
-  get path(): string {
-    return this.#folder.path;
+  /** Makes the folder. @param contents `deeper`: its path within the temporary one, where the contents stand */
+  static async make({ deeper, ...contents }: FolderContents & { deeper?: string }): Promise<Site> {
+    const folder = await Folder.make(deeper === undefined ? contents : {});
+    if (deeper === undefined) return new Site(folder, folder.path);
+    await folder.write(`${deeper}/services.json`, JSON.stringify({ services: contents.services }));
+    return new Site(folder, `${folder.path}/${deeper}`.replace(/\/$/, ""));
   }
 
   get folder(): Folder {

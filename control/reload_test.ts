@@ -1,0 +1,109 @@
+// @ts-types="../std.d.ts"
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import type { Launch } from "../orchestrator.ts";
+import { defineServices, type Service } from "../services.ts";
+import { type Change, describePlan, planReload, type Present } from "./reload.ts";
+import { quick, Site } from "./testing.ts";
+
+const [BASE] = defineServices({ db: { command: ["db"], port: 8001 } });
+
+function launchOf(service: Service, environment: Record<string, string> = { A: "1" }): Launch {
+  const [program, ...args] = service.command as string[];
+  return { program, args, cwd: "/", environment, port: service.port };
+}
+
+const running: Present = { service: BASE, launch: launchOf(BASE) };
+
+const ROWS: [
+  name: string,
+  before: Present | null,
+  after: Service | null,
+  env: Record<string, string>,
+  Change,
+][] = [
+  ["nothing changed", running, BASE, { A: "1" }, { name: "db", action: "unchanged", because: [] }],
+  ["it is new", null, BASE, {}, { name: "db", action: "start", because: [] }],
+  ["it is gone", running, null, {}, { name: "db", action: "stop", because: [] }],
+  ["its command changed", running, { ...BASE, command: ["db", "-v"] }, { A: "1" }, {
+    name: "db",
+    action: "restart",
+    because: ["command"],
+  }],
+  ["its port changed", running, { ...BASE, port: 8002 }, { A: "1" }, {
+    name: "db",
+    action: "restart",
+    because: ["port"],
+  }],
+  ["a variable changed", running, BASE, { A: "2", B: "3" }, {
+    name: "db",
+    action: "restart",
+    because: ["A", "B"],
+  }],
+  ["a rule of supervision changed", running, { ...BASE, maxRetries: 9 }, { A: "1" }, {
+    name: "db",
+    action: "unchanged",
+    because: ["maxRetries"],
+  }],
+  ["a variable changed while it does not run", { service: BASE, launch: null }, BASE, { A: "2" }, {
+    name: "db",
+    action: "unchanged",
+    because: [],
+  }],
+];
+for (const [name, before, after, environment, expected] of ROWS) {
+  Deno.test(`reload: when ${name}, the plan says ${expected.action}`, () => {
+    const present = new Map(before === null ? [] : [["db", before]]);
+    const plan = planReload(
+      present,
+      after === null ? [] : [after],
+      (service) => launchOf(service, environment),
+    );
+    assertEquals(plan.changes, [expected]);
+    assert(!describePlan(plan).join().includes("A: "), "names, not values");
+  });
+}
+
+Deno.test("a reload starts, stops, restarts and leaves alone as its dry run said", async () => {
+  const before = [quick("same"), quick("gone"), quick("other", { environment: { X: "1" } })];
+  const after = [quick("same"), quick("other", { environment: { X: "2" } }), quick("fresh")];
+  await using site = await Site.make({ services: before });
+  await site.background();
+  const [same, gone, other] = [await site.pidOf("same"), await site.pidOf("gone"), await site.pidOf("other")];
+  await site.folder.write("services.json", JSON.stringify({ services: after }));
+  const dry = await site.run("reload", "--dry-run");
+  assertMatch(dry.out, /same +unchanged\nother +restart +\(environment, X\)\nfresh +start\ngone +stop/);
+  assertEquals(await site.pidOf("gone"), gone, "a dry run does nothing");
+  const { code, out } = await site.run("reload");
+  assertEquals([code, out], [0, dry.out]);
+  await site.running("fresh");
+  assertEquals((await site.run("restart", "same", "--wait", "0")).code, 0);
+  assert(await site.pidOf("other") !== other);
+  const { services } = JSON.parse((await site.run("status", "--json")).out);
+  assertEquals(services.map(({ name }: { name: string }) => name).sort(), ["fresh", "other", "same"]);
+  assert(same > 0);
+  // What left may come back.
+  await site.folder.write("services.json", JSON.stringify({ services: before }));
+  assertEquals((await site.run("reload")).code, 0);
+  await site.running("same", "gone", "other");
+  assertEquals((await site.run("stop")).code, 0);
+  await site.allGone();
+});
+
+Deno.test("a file with mistakes changes nothing and says why", async () => {
+  await using site = await Site.make({ services: [quick("db")] });
+  const pid = await site.background();
+  const db = await site.pidOf("db");
+  await site.folder.write("services.json", '{"services": [{"name": "db", "comand": "x"}]}');
+  const { code, err } = await site.run("reload");
+  assertEquals(code, 2);
+  assertStringIncludes(err, 'did you mean "command"?');
+  Deno.kill(pid, "SIGHUP");
+  const log = async () => await site.folder.read("logs/orchestrator.log");
+  const lateAt = performance.now() + 20_000;
+  while (!(await log()).includes("Nothing is reloaded") && performance.now() < lateAt) {
+    await site.run("status");
+  }
+  assertStringIncludes(await log(), "Nothing is reloaded");
+  assertEquals(await site.pidOf("db"), db);
+  await site.run("stop");
+});
