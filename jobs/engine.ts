@@ -98,6 +98,8 @@ const TICK_MS = 1_000;
 /** Attempts to save a step whose job somebody else moved meanwhile. */
 const MAX_CONFLICTS = 20;
 const CLAIM_LIMIT = 100;
+/** Jobs that wait for a worker and are kept at hand. */
+const MOST_AT_HAND = 10_000;
 /** Tasks timed out in one look. */
 const DUE_LIMIT = 1000;
 const DAY_MS = 86_400_000;
@@ -172,6 +174,12 @@ interface Running {
   revision: number;
 }
 
+/** A job that waits for a worker as this engine stored it, and its task once this engine has handed it out. */
+interface AtHand {
+  job: Job;
+  task?: HeldTask;
+}
+
 type HandlerEnd = { action: Action | undefined } | { error: string };
 
 /**
@@ -206,6 +214,9 @@ export class OrchestratorEngine implements AsyncDisposable {
   #offset = 0;
   #busy = new Map<string, Promise<void>>();
   #running = new Map<string, Running>();
+  // Spares most results a read. Weak, so that large jobs do not fill the memory; it may be behind what is stored, which
+  // the commit finds out.
+  #atHand = new Map<string, WeakRef<AtHand>>();
   #background = new Set<Promise<unknown>>();
   #listeners = new Set<JobListener>();
   #commandListeners = new Map<string, Set<(command: CancelCommand) => void>>();
@@ -498,7 +509,7 @@ export class OrchestratorEngine implements AsyncDisposable {
       const { job } = draft;
       const mustWait = job.status === "awaiting_retry" && job.retryAt > this.now();
       if (!isRunnable(job) || mustWait) return await this.#save([draft]);
-      if (this.storage.shared && draft.history.length > 0) {
+      if (this.storage.shared && draft.history.length > 0 && this.#mayRunElsewhere(draft)) {
         const outcome = await this.#save([draft], this.now() + LEASE_MS);
         if (outcome.kind === "done") this.#continue(draft);
         return outcome;
@@ -552,6 +563,12 @@ export class OrchestratorEngine implements AsyncDisposable {
       this.#inBackground(this.#awaitHandler(draft, blueprint, call, end, startedAt));
       return outcome;
     }
+  }
+
+  // Whether another engine could do the same step now. Nobody knows a new job yet; where there is no handler, nothing runs.
+  #mayRunElsewhere({ job, stored }: Draft): boolean {
+    const state = this.blueprints.get(job.blueprint)?.states.get(job.state);
+    return stored > 0 && (state?.handler !== undefined || state?.conditional.length !== 0);
   }
 
   // Goes on with what was just saved.
@@ -658,6 +675,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     if (outcome.kind !== "done") return outcome;
     for (const write of writes) {
       if (write.wakeAt !== null) this.#hint(write.wakeAt);
+      this.#keepAtHand(write.job);
       for (const listener of this.#listeners) listener(write.job);
     }
     for (const [index, draft] of drafts.entries()) {
@@ -692,14 +710,38 @@ export class OrchestratorEngine implements AsyncDisposable {
     if (job.webhook !== undefined && job.webhook.done === undefined) this.#hint(this.now());
   }
 
-  // A step on a job that others may move at the same time: read, step, save, and again if somebody was faster.
+  #keepAtHand(job: Job): void {
+    if (job.status !== "waiting_for_worker") {
+      this.#atHand.delete(job.id);
+      return;
+    }
+    if (this.#atHand.size >= MOST_AT_HAND) {
+      for (const oldest of this.#atHand.keys()) {
+        this.#atHand.delete(oldest);
+        break;
+      }
+    }
+    this.#atHand.set(job.id, new WeakRef({ job }));
+  }
+
+  // What a read would say about a job whose task is in the hands of this worker, most likely; good for one use.
+  #fromHand(jobId: string, taskId: string, workerId: string): { job: Job; tasks: Task[] } | undefined {
+    const { job, task } = this.#atHand.get(jobId)?.deref() ?? {};
+    if (job === undefined || task?.id !== taskId || task.workerId !== workerId) return undefined;
+    this.#atHand.delete(jobId);
+    return { job, tasks: [task] };
+  }
+
+  // A step on a job that others may move at the same time: read, step, save, and again if somebody was faster. `guess` is
+  // tried instead of the first read.
   async #step<T>(
     jobId: string,
     act: (draft: Draft, tasks: Task[], rules: Rules) => { stop: T } | { go: T },
+    guess?: () => { job: Job; tasks: Task[] } | undefined,
   ): Promise<T | undefined> {
     return await this.#exclusively(jobId, async () => {
       for (let round = 0; round < MAX_CONFLICTS; round++) {
-        const read = await this.storage.read(jobId);
+        const read = (round === 0 ? guess?.() : undefined) ?? await this.storage.read(jobId);
         if (read === undefined) return undefined;
         const draft = new Draft(read.job);
         const answer = act(draft, read.tasks, this.#rules());
@@ -808,6 +850,8 @@ export class OrchestratorEngine implements AsyncDisposable {
 
   #taken(task: HeldTask): void {
     this.#hint(task.takenAt + task.timeoutMs);
+    const known = this.#atHand.get(task.jobId)?.deref();
+    if (known?.job.status === "waiting_for_worker" && known.job.task.id === task.id) known.task = task;
   }
 
   /** A worker's answer. It counts only for a task in this worker's hands. */
@@ -831,6 +875,7 @@ export class OrchestratorEngine implements AsyncDisposable {
         if (task.workerId !== workerId) return ignored("The task belongs to another worker.");
         return { go: { status: taskAnswered(draft, task, outcome, rules) } };
       },
+      () => this.#fromHand(jobId, taskId, workerId),
     );
     if (answer === undefined) return { status: "ignored", reason: "Job not found" };
     if (answer.status !== "ignored") {
