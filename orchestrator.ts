@@ -944,8 +944,9 @@ export class Tail {
 function groupRuns(group: number): boolean {
   try {
     Deno.kill(-group, 0 as unknown as Deno.Signal); // 0 asks without sending; the type knows names only
-  } catch {
-    return false; // no such group, or none that we may signal
+  } catch (error) {
+    // One that we may not signal (it became another user) runs all the same.
+    if (!(error instanceof Deno.errors.PermissionDenied)) return false;
   }
   if (Deno.build.os !== "linux") return true;
   for (const entry of Deno.readDirSync("/proc")) {
@@ -961,12 +962,13 @@ function groupRuns(group: number): boolean {
   return false;
 }
 
-/** Sends a signal to a whole group; one that is gone is fine. */
+/** Sends a signal to a whole group; one that is gone is fine, one that we may not signal is told at the end. */
 function signalGroup(group: number, signal: Deno.Signal): void {
   try {
     Deno.kill(-group, signal);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound) && !(error instanceof TypeError)) throw error;
+    const known = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied;
+    if (!known && !(error instanceof TypeError)) throw error;
   }
 }
 
@@ -1351,11 +1353,16 @@ interface Entry extends Charge {
   /** See `Child`. */
   hurry: () => void;
   timer: ReturnType<typeof setTimeout> | undefined;
+  /** Runs after SIGKILL. */
+  givingUp: ReturnType<typeof setTimeout> | undefined;
   /** Ends the probes of the present state. */
   watch: AbortController | null;
   /** Set while readiness is told by a line of output. */
   awaitsLine: RegExp | null;
 }
+
+/** How long after SIGKILL a process that is still there is given up when all is being stopped. */
+const GIVE_UP_MS = 5_000;
 
 /** How long starting may hold back the answer to a signal or a line of output. */
 const TURN_MS = 15;
@@ -1372,6 +1379,7 @@ export class Supervisor {
   /** As read for the starts of one turn. */
   #environment: Environment | null = null;
   readonly #finished = Promise.withResolvers<Verdict>();
+  readonly #leftovers: string[] = [];
   #culprit: Row | null = null;
   #phase: "running" | "closing" | "over" = "running";
   #settling: ReturnType<typeof setTimeout> | "now" | null = null;
@@ -1536,6 +1544,7 @@ export class Supervisor {
       launch: null,
       hurry() {},
       timer: undefined,
+      givingUp: undefined,
       watch: null,
       awaitsLine: null,
     });
@@ -1576,7 +1585,10 @@ export class Supervisor {
     if (life.kind !== from.kind) this.#turned(entry, from);
     for (const effect of effects) {
       if (effect.kind === "spawn") this.#spawn(entry);
-      else if (life.kind === "stopping") signalGroup(life.pid, effect.signal);
+      else if (life.kind === "stopping") {
+        signalGroup(life.pid, effect.signal);
+        if (effect.signal === "SIGKILL") this.#giveUpOn(entry, life.pid);
+      }
     }
   }
 
@@ -1591,6 +1603,17 @@ export class Supervisor {
       entry.timer = setTimeout(() => this.#send(entry.service.name, { kind: "wake" }), inMs);
     }
     this.#unarmed.clear();
+  }
+
+  /** The system itself may hold a process, or it became another user: the stop of all must end nevertheless. */
+  #giveUpOn(entry: Entry, pid: number): void {
+    clearTimeout(entry.givingUp);
+    entry.givingUp = setTimeout(() => {
+      if (entry.life.kind !== "stopping" || entry.life.pid !== pid) return;
+      if (!this.closing) return this.#giveUpOn(entry, pid);
+      this.#leftovers.push(`PID ${pid} of "${entry.service.name}" still runs: SIGKILL does not end it.`);
+      this.#send(entry.service.name, { kind: "emptied" });
+    }, GIVE_UP_MS);
   }
 
   /** A service came into another state: what watches it changes, and the others may have to be told. */
@@ -1795,7 +1818,7 @@ export class Supervisor {
   /** Everything is at rest: makes sure of it and says how the run ended. */
   async #conclude(): Promise<void> {
     const entries = [...this.#entries.values()];
-    const leftovers: string[] = [];
+    const leftovers = this.#leftovers;
     for (const { service, launch, life } of entries) {
       const port = launch?.port ?? null;
       if (port === null || service.kind === "external" || life.lastExit === null) continue;
@@ -1810,6 +1833,7 @@ export class Supervisor {
     await this.#guard.close();
     for (const entry of entries) {
       clearTimeout(entry.timer);
+      clearTimeout(entry.givingUp);
       entry.watch?.abort();
     }
     const failed = entries.some(({ life, wish }) =>
