@@ -58,6 +58,8 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `;
 const SCHEMA_VERSION = 1;
+/** A hand-out this much older than the last told time has reached its worker. */
+const SURELY_SENT_MS = 1_000;
 
 interface Change {
   apply(): void;
@@ -94,8 +96,19 @@ export class SqliteStorage implements Storage {
     this.label = `sqlite:${path}`;
     this.#db = openDatabase(path);
     this.#sql = prepare(this.#db);
+    this.#undoLastHandOuts();
     this.#load();
     if (path !== ":memory:") this.#wal = Deno.openSync(`${path}-wal`, { read: true, write: true });
+  }
+
+  // An engine that was killed may have handed out tasks whose answers never left it; nobody knows, so they go out again.
+  #undoLastHandOuts(): void {
+    if (this.#sql.getSetting.get("closed") !== undefined) {
+      this.#sql.deleteSetting.run("closed");
+      return;
+    }
+    const lastTold = Number(this.#sql.getSetting.get("time")?.value ?? 0);
+    this.#sql.releaseSince.run(lastTold - SURELY_SENT_MS);
   }
 
   #load(): void {
@@ -443,6 +456,7 @@ export class SqliteStorage implements Storage {
     await this.#syncing;
     this.#flush();
     await this.#syncing;
+    this.#sql.setSetting.run("closed", "1");
     this.#wal?.close();
     this.#db.close();
   }
@@ -529,6 +543,8 @@ function prepare(db: DatabaseSync) {
       `SELECT worker_id, sum(succeeded) AS succeeded, sum(failed) AS failed FROM tallies WHERE day >= ? GROUP BY worker_id`,
     ),
     getSetting: sql("SELECT value FROM settings WHERE key = ?"),
+    deleteSetting: sql("DELETE FROM settings WHERE key = ?"),
+    releaseSince: sql("UPDATE tasks SET worker_id = NULL, taken_at = NULL WHERE taken_at >= ?"),
     setSetting: sql("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)"),
   };
 }

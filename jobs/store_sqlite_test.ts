@@ -37,6 +37,44 @@ Deno.test("a second engine on the same SQLite file is told so", async () => {
   await Deno.remove(folder, { recursive: true });
 });
 
+Deno.test("the last hand-outs of an engine that was killed are undone, earlier ones stay", async () => {
+  const folder = await Deno.makeTempDir();
+  const ask = { workerId: "w", types: ["echo"], models: [] };
+  const job = someJob();
+  const task = {
+    jobId: job.id,
+    type: "echo",
+    priority: 0,
+    since: 1,
+    strategy: "default",
+    timeoutMs: 9,
+    payload: "{}",
+  } as const;
+  {
+    await using storage = new SqliteStorage(`${folder}/jobs.sqlite`);
+    await storage.commit([{
+      job,
+      wakeAt: null,
+      enqueue: [{ ...task, id: "early" }, { ...task, id: "late" }],
+    }]);
+    await storage.take(ask, 1_000);
+    await storage.time(5_000);
+    await storage.take(ask, 5_500);
+    // What a kill leaves behind: the files as they are now.
+    for (const end of ["", "-wal"]) {
+      await Deno.copyFile(`${folder}/jobs.sqlite${end}`, `${folder}/killed.sqlite${end}`);
+    }
+  }
+  const held = async (name: string) => {
+    await using storage = new SqliteStorage(`${folder}/${name}.sqlite`);
+    return (await storage.heldBy("w")).map((one) => one.id);
+  };
+  assertEquals(await held("killed"), ["early"]);
+  assertEquals((await held("jobs")).toSorted(), ["early", "late"]);
+  assertEquals((await held("jobs")).toSorted(), ["early", "late"]);
+  await Deno.remove(folder, { recursive: true });
+});
+
 Deno.test("a process killed with -9 right after a commit loses nothing", async () => {
   const folder = await Deno.makeTempDir();
   const path = `${folder}/jobs.sqlite`;
