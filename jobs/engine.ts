@@ -385,10 +385,12 @@ export class OrchestratorEngine implements AsyncDisposable {
     }
     await Promise.allSettled(this.#loops);
     // Handlers that do not end are left: their jobs' leases run out, and the next engine runs them again.
+    const patience = new AbortController();
     await Promise.race([
       Promise.allSettled(this.#background),
-      this.clock.sleep(1_000, new AbortController().signal),
+      this.clock.sleep(1_000, patience.signal),
     ]);
+    patience.abort();
     this.#unsubscribe?.();
     await this.#flushTallies().catch(() => {});
     if (this.#isStarted) await this.storage.time(this.now()).catch(() => {});

@@ -14,8 +14,8 @@ import type {
   WorkerRecord,
 } from "./store.ts";
 
-// Jobs and their history are kept as JSON: a reader gets values of its own, as from any other storage, and 100,000 ended
-// jobs cost their text and little more.
+// Ended jobs and their history are kept as JSON: 100,000 of them cost their text and little more. An open job stays the
+// value that was committed, which nobody changes; a reader gets one of its own, as from any other storage.
 interface Row {
   revision: number;
   client: string;
@@ -24,8 +24,16 @@ interface Row {
   idempotencyKey: string | undefined;
   /** What a search looks into. */
   words: string;
-  body: string;
-  history: string[];
+  job: Job | string;
+  history: HistoryEvent[] | string;
+}
+
+function jobOf({ job }: Row): Job {
+  return JSON.parse(typeof job === "string" ? job : JSON.stringify(job));
+}
+
+function historyOf({ history }: Row): HistoryEvent[] {
+  return JSON.parse(typeof history === "string" ? history : JSON.stringify(history));
 }
 
 /** Keeps jobs in this process. */
@@ -81,24 +89,25 @@ export class MemoryStorage implements Storage {
       const key = `${job.client}\0${admission.quota.month}`;
       this.#usage.set(key, (this.#usage.get(key) ?? 0) + 1);
     }
-    const body = JSON.stringify(job);
     const endedAt = hasEnded(job) ? job.endedAt : undefined;
     let row = this.#jobs.get(job.id);
     if (row === undefined) {
       const idempotencyKey = admission?.idempotency?.key;
       const { client, status } = job;
-      row = { revision: 1, client, status, endedAt, idempotencyKey, words: "", body, history: [] };
+      row = { revision: 1, client, status, endedAt, idempotencyKey, words: "", job, history: [] };
       this.#jobs.set(job.id, row);
     } else {
       this.#count(row.client, row.status, -1);
       row.revision = job.revision;
       row.status = job.status;
       row.endedAt = endedAt;
-      row.body = body;
     }
+    row.job = endedAt === undefined ? job : JSON.stringify(job);
     row.words = `${job.id}\n${job.blueprint}\n${job.state}\n${job.error ?? ""}`;
     this.#count(row.client, row.status, 1);
-    if (history !== undefined && history.length > 0) row.history.push(JSON.stringify(history));
+    const events = typeof row.history === "string" ? historyOf(row) : row.history;
+    if (history !== undefined) events.push(...history);
+    row.history = endedAt === undefined ? events : JSON.stringify(events);
     this.#wakes.set(job.id, wakeAt ?? Infinity);
     if (settle !== undefined) { for (const { taskId } of settle) this.#board.remove(taskId); }
     if (withdraw !== undefined) { for (const taskId of withdraw) this.#board.remove(taskId); }
@@ -114,7 +123,7 @@ export class MemoryStorage implements Storage {
   read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined> {
     const row = this.#jobs.get(jobId);
     if (row === undefined) return Promise.resolve(undefined);
-    return Promise.resolve({ job: JSON.parse(row.body), tasks: this.#board.ofJob(jobId) });
+    return Promise.resolve({ job: jobOf(row), tasks: this.#board.ofJob(jobId) });
   }
 
   claim(now: number, leaseUntil: number, limit: number): Promise<Job[]> {
@@ -122,7 +131,7 @@ export class MemoryStorage implements Storage {
     for (const id of ids) this.#wakes.set(id, leaseUntil);
     return Promise.resolve(ids.flatMap((id) => {
       const row = this.#jobs.get(id);
-      return row === undefined ? [] : [JSON.parse(row.body)];
+      return row === undefined ? [] : [jobOf(row)];
     }));
   }
 
@@ -176,7 +185,7 @@ export class MemoryStorage implements Storage {
       // Most rows are only counted past, which needs no look inside.
       const narrow = blueprint !== undefined || listed;
       if (!narrow && skipped++ < offset) continue;
-      const job: Job = JSON.parse(row.body);
+      const job = jobOf(row);
       if (blueprint !== undefined && job.blueprint !== blueprint) continue;
       if (listed && !job.listed) continue;
       if (narrow && skipped++ < offset) continue;
@@ -199,8 +208,8 @@ export class MemoryStorage implements Storage {
   }
 
   history(jobId: string): Promise<HistoryEvent[]> {
-    const parts = this.#jobs.get(jobId)?.history ?? [];
-    return Promise.resolve(parts.flatMap((part): HistoryEvent[] => JSON.parse(part)));
+    const row = this.#jobs.get(jobId);
+    return Promise.resolve(row === undefined ? [] : historyOf(row));
   }
 
   usage(client: string, month: string): Promise<number> {
