@@ -39,21 +39,12 @@ import { type Clock, systemClock } from "./clock.ts";
 import { type Config, ConfigError } from "./config.ts";
 import { Handout } from "./handout.ts";
 import { digest, makeId, makeSecret, sameDigest } from "./ids.ts";
-import { hasEnded, type Job, type JobFacts, type JsonObject, type Trace, type Transitions } from "./job.ts";
+import { hasEnded, type Job, type JsonObject, type Trace, type Transitions } from "./job.ts";
 import { copyObject } from "./json.ts";
 import { Metrics } from "./metrics.ts";
 import { readSchedules, Scheduler } from "./scheduler.ts";
 import { handler, isServerLocal, serve, type Server } from "./http.ts";
-import type {
-  Admission,
-  CommitOutcome,
-  HeldTask,
-  Notice,
-  Storage,
-  Tally,
-  Task,
-  TaskRecord,
-} from "./store.ts";
+import type { Admission, CommitOutcome, HeldTask, Notice, Storage, Tally, Task } from "./store.ts";
 import { type Client, Guard, readClients, readWorkers } from "./tokens.ts";
 import { deliverWebhook, webhookDelayMs } from "./webhook.ts";
 import { beginSpan, type Span } from "./trace.ts";
@@ -1291,5 +1282,3 @@ async function readSettingsFile(path: string): Promise<string> {
     throw error;
   }
 }
-
-export type { JobFacts, TaskRecord };

@@ -83,6 +83,7 @@ export class SqliteStorage implements Storage {
   #time = 0;
   #queue: Change[] = [];
   #isScheduled = false;
+  #unsynced: Change[] = [];
   #syncing: Promise<void> | undefined;
   #closed = false;
 
@@ -143,8 +144,8 @@ export class SqliteStorage implements Storage {
         failed: reject,
         durable,
       });
-      // While the disk is busy with the last changes, the next ones gather.
-      if (this.#syncing === undefined) this.#schedule();
+      // While the disk is busy with the last changes, those that will wait for it gather; the others need not.
+      if (this.#syncing === undefined || !durable) this.#schedule();
     });
   }
 
@@ -172,10 +173,13 @@ export class SqliteStorage implements Storage {
     }
     const durable = this.#wal === undefined ? [] : changes.filter((change) => change.durable);
     for (const change of changes) if (this.#wal === undefined || !change.durable) change.done();
-    if (durable.length > 0) this.#syncing = this.#sync(durable);
+    this.#unsynced.push(...durable);
+    if (this.#unsynced.length > 0) this.#syncing ??= this.#sync();
   }
 
-  async #sync(changes: readonly Change[]): Promise<void> {
+  async #sync(): Promise<void> {
+    const changes = this.#unsynced;
+    this.#unsynced = [];
     let fault: { error: unknown } | undefined;
     try {
       await this.#wal?.syncData();
@@ -186,7 +190,7 @@ export class SqliteStorage implements Storage {
       if (fault === undefined) change.done();
       else change.failed(fault.error);
     }
-    this.#syncing = undefined;
+    this.#syncing = this.#unsynced.length > 0 ? this.#sync() : undefined;
     if (this.#queue.length > 0) this.#schedule();
   }
 
@@ -453,9 +457,8 @@ export class SqliteStorage implements Storage {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#syncing;
     this.#flush();
-    await this.#syncing;
+    while (this.#syncing !== undefined) await this.#syncing;
     this.#sql.setSetting.run("closed", "1");
     this.#wal?.close();
     this.#db.close();
