@@ -6,9 +6,10 @@
 
 import { type Home, print } from "../orchestrator.ts";
 import { UserError } from "../services.ts";
-import { Unreachable } from "./client.ts";
+import { readStatus } from "./answers.ts";
+import { ask, Unreachable } from "./client.ts";
 import { clearUp } from "./control.ts";
-import { isSame, RunFolder, type RunRecord } from "./record.ts";
+import { bootId, isSame, readProcess, RunFolder, type RunRecord, socketPath } from "./record.ts";
 
 /** How long one that is starting, or being cleared up after, may take to be known. */
 const UNDER_WAY_MS = 15_000;
@@ -29,6 +30,8 @@ export async function findRun({ infrastructure }: Home): Promise<RunRecord | nul
       const record = folder.read();
       if (record !== null && isSame(record.orchestrator, record.bootId)) return record;
       if (record === null && !folder.isLocked()) return null;
+      const silent = record === null ? await askWho(infrastructure) : null;
+      if (silent !== null) return silent;
       const lock = folder.lock();
       if (lock !== null) {
         const notes = await clearUp(folder);
@@ -43,6 +46,20 @@ export async function findRun({ infrastructure }: Home): Promise<RunRecord | nul
     throw new UserError(`Cannot look into ${folder.path}: it belongs to someone else or can't be written.`);
   }
   throw new UserError(`Someone holds ${folder.path}/lock and does not say who; try again.`);
+}
+
+/** One that runs and could not write down who it is, for want of room: its socket tells. */
+async function askWho(infrastructure: string): Promise<RunRecord | null> {
+  try {
+    const socket = socketPath(infrastructure);
+    const { pid, startedAt, logs } = readStatus(await ask(socket, "GET", "/status"));
+    const startTicks = readProcess(pid)?.startTicks ?? 0;
+    const run = ""; // it writes nothing down, and so leaves nothing either
+    return { orchestrator: { pid, startTicks }, bootId: bootId(), run, startedAt, socket, logs, groups: [] };
+  } catch (error) {
+    if (error instanceof Unreachable || error instanceof UserError) return null; // not yet, or not there
+    throw error;
+  }
 }
 
 function isReadOnly(error: unknown): boolean {

@@ -265,6 +265,18 @@ Deno.test("on a full disk the services run on and it is told once", async () => 
   assertEquals(out.split("Cannot write").length, 2, "it is told once");
 });
 
+Deno.test("a run that can't write down who it is, for want of room, is found by its socket", async () => {
+  await using site = await Site.make({ services: [quick("db")] });
+  await Deno.mkdir(`${site.path}/.orchestrator/run.json.new`, { recursive: true }); // nothing can be written there
+  const run = site.spawn(["--no-dashboard"]);
+  await run.out.line("db is running");
+  const status = await site.run("status");
+  assertEquals(status.code, 0, status.err);
+  assertStringIncludes(status.out, `PID ${run.pid}`);
+  assertEquals((await site.run("stop")).code, 0);
+  assertEquals((await run.ended()).code, 0);
+});
+
 Deno.test("in a read-only folder the run goes on without control and says so; -d says what is wrong", async (test) => {
   await using site = await Site.make({ services: [quick("db")] });
   const mount = async (...args: string[]) =>
