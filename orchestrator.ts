@@ -1715,7 +1715,13 @@ export class Supervisor {
       return;
     }
     const probe = health?.probe ?? (port === null ? null : { kind: "tcp" as const, port: String(port) });
-    if (probe === null) return;
+    if (probe === null) {
+      // Its port variable is not set and has no default: nothing but time can tell, as with a service without a port.
+      const { signal } = entry.watch;
+      const ready = () => signal.aborted || this.#send(entry.service.name, { kind: "ready" });
+      if (life.kind === "starting" && !isPlain(entry.service)) sleep(SETTLED_MS, signal).then(ready);
+      return;
+    }
     const target = this.#target(entry);
     const { signal } = entry.watch;
     const once = () => look(probe, target, health?.timeoutMs ?? 1_000, signal);

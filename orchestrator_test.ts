@@ -1511,6 +1511,17 @@ Deno.test("what depends on a service without a port starts three seconds after i
   assertEquals(run.story, ["db starting", "db running", "web starting"]);
 });
 
+Deno.test("a service whose port variable is not set is ready when it has lived for a second", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: IDLE, portEnv: "PORT_THAT_IS_NOT_SET" },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  await run.is("web", "running");
+  const [starting, running] = run.changes("db");
+  assertGreaterOrEqual(running.at - starting.at, 990);
+});
+
 Deno.test("what is independent starts side by side", async () => {
   await using folder = await Folder.make();
   const ports = [freePort(), freePort()];
@@ -2462,6 +2473,14 @@ Deno.test("when all ended by themselves with 0, so does the orchestrator", async
   const { code, out, err } = await runToEnd(folder, []);
   assertEquals([code, err], [0, ""]);
   for (const line of ["[  a] one", "[bcd] two"]) assert(out.split("\n").includes(line), out);
+});
+
+Deno.test("a missing .env is a warning, and the run goes on", async () => {
+  await using folder = await Folder.make({ env: null, services: [{ name: "a", command: "echo hello" }] });
+  const { code, out } = await runToEnd(folder, []);
+  assertEquals(code, 0);
+  assertStringIncludes(out, `[orchestrator] There is no ${folder.path}/.env`);
+  assertStringIncludes(out, "[a] hello\n");
 });
 
 Deno.test("services get what .env says and where Python looks", async () => {
