@@ -148,12 +148,14 @@ export interface Wanted {
   goal: Goal;
   /** Those that someone named: a task among them has to run anew. */
   asked?: readonly string[];
+  /** 0: not at all. */
   limitMs?: number;
 }
 
 /** Follows a run until services have come to what is wanted of them, and says on stderr what happens meanwhile. */
 export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<Outcome> {
   const { names, goal, asked = [], limitMs = Infinity } = wanted;
+  if (limitMs === 0) return { kind: "reached" }; // nobody wants to wait: that it was accepted is enough
   const came = new Set<string>(); // to run, or to a good end, while we looked
   let late = false;
   const timer = limitMs === Infinity ? undefined : setTimeout(() => {

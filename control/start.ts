@@ -86,7 +86,6 @@ export function parseSize(text: string): number {
 async function startThere(socket: string, asked: readonly string[], limitMs: number): Promise<number> {
   using mirror = await Mirror.open(socket, 1_000);
   const names = namesOf(await ask(socket, "POST", "/start", { names: asked }));
-  if (limitMs === 0) return 0;
   return await conclude(mirror, await waitFor(mirror, { names, goal: "up", asked, limitMs }));
 }
 
@@ -124,7 +123,7 @@ async function detach(home: Home, limitMs: number): Promise<number> {
     if (record?.orchestrator.pid === child.pid) {
       try {
         using mirror = await Mirror.open(record.socket, 1_000);
-        const left = Math.max(0, lateAt - performance.now());
+        const left = Math.max(1, lateAt - performance.now());
         const outcome = await waitFor(mirror, { names: null, goal: "up", limitMs: left });
         if (outcome.kind !== "over") {
           if (outcome.kind === "reached") {

@@ -179,8 +179,11 @@ Deno.test("a stop during the start, a start during the stop, a reload during bot
   assertEquals((await site.run("reload")).code, 0);
   await site.ask("POST", "/stop", { names: ["late"] });
   await site.running("clinging");
-  using mirror = await site.mirror();
-  assertEquals(mirror.row("late")?.life.kind, "stopped");
+  const isStopped = async () => {
+    using mirror = await site.mirror();
+    return mirror.row("late")?.life.kind === "stopped";
+  };
+  await waitUntil(isStopped, "late is stopped, not started");
   // While it stops: it comes back, and what was asked last holds.
   await site.ask("POST", "/stop", { names: ["clinging"] });
   await site.ask("POST", "/reload", {});
