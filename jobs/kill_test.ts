@@ -268,7 +268,7 @@ const SPREE = "killed with -9 again and again, nothing is lost, doubled or left 
 Deno.test(`sqlite: ${ACCEPTED}`, () => withSqlite(flood));
 redisTest(ACCEPTED, flood);
 
-Deno.test.ignore(`sqlite: ${SPREE}`, () => withSqlite((storage) => killingSpree(storage, 1)));
+Deno.test(`sqlite: ${SPREE}`, () => withSqlite((storage) => killingSpree(storage, 1)));
 redisTest(SPREE, (storage) => killingSpree(storage, 3));
 
 redisTest(
