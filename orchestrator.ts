@@ -1134,6 +1134,7 @@ while read -r verb id; do
     bye) exit 0 ;;
   esac
 done
+groups=" $(set | sed -n 's/^group_\([0-9]*\)=.*/\1/p' | tr '\n' ' ')"
 if [ -t 1 ]; then stty icrnl ixon icanon iexten echo isig <&1; printf '\033[r\033[999;1H\033[?25h\n'; fi 2>/dev/null
 marked() { [ -r /proc/self/environ ] && grep -lszxF "ORCHESTRATOR_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
 send() { for id in $groups; do kill "-$1" "-$id"; done 2>/dev/null; for id in $strays; do grouped "$id" || kill "-$1" "$id"; done 2>/dev/null; }
@@ -1189,6 +1190,11 @@ export class Guard {
     const shell = new Deno.Command("/bin/sh", {
       args: ["-c", GUARD_SCRIPT, "orchestrator-guard", this.#run, String(Math.ceil(this.#graceMs / 100))],
       cwd: "/",
+      // Nothing that could pass for a group there: the shell finds them among its variables.
+      clearEnv: true,
+      env: Object.fromEntries(
+        Object.entries(Deno.env.toObject()).filter((entry) => !entry.join().includes("group_")),
+      ),
       detached: true,
       stdin: "piped",
       stdout: Deno.stdout.isTerminal() ? "inherit" : "null",

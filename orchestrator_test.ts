@@ -2559,6 +2559,26 @@ Deno.test("services get the time to stop from the guard, too", async () => {
   assertEquals(await folder.read("journal"), "a started\na stopping\na stopped\n");
 });
 
+Deno.test("the guard knows the groups, also of what has cleared its environment", async () => {
+  await using folder = await Folder.make({
+    services: [
+      { name: "gone", command: "exit 0" },
+      { name: "a", command: `echo "PID $$"; exec env -i /bin/sh ${TESTDATA}/stubborn.sh`, timeout_stop: 1 },
+    ],
+  });
+  // What the environment says of groups is none of the guard's business: here it would end this process.
+  const environment = { [`group_${Deno.pid}`]: "x", NOTES: `\ngroup_${Deno.pid}=` };
+  await using run = new Run(folder, [], { environment });
+  const pid = Number(/PID (\d+)/.exec(await run.line(/^\[ *a\] PID/))![1]);
+  await run.line("ready");
+  run.signal("SIGKILL");
+  await run.code();
+  await run.allGone(30_000);
+  const ended = !isAlive(pid);
+  if (!ended) Deno.kill(-pid, "SIGKILL");
+  assert(ended);
+});
+
 Deno.test("a guard that was killed is replaced", async () => {
   await using folder = await Folder.make({
     services: [{ name: "a", command: script("stubborn.sh"), timeout_stop: 1 }],
