@@ -189,6 +189,7 @@ binaryTest("the binary starts in order, streams, and stops in reverse order", as
   await using run = new Run(null, [], { program: [program], cwd: "/", environment: BARE });
   await run.line("[orchestrator] web is running");
   assertEquals(await run.stop("SIGINT"), 0);
+  assert(!run.out.text.includes("Cannot"), run.out.text);
   const own = run.out.lines.filter((line) => /^\[( db|web)\] \w+ (is up|stops)/.test(line));
   assertEquals(own, ["[ db] db is up", "[web] web is up", "[web] web stops", "[ db] db stops"]);
 });

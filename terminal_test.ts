@@ -203,7 +203,7 @@ onTerminal("twenty services are shown as far as there is room, and arrows bring 
   const rows = await terminal.shows(/… and 11 more: 11 RUNNING/);
   assertPinned(rows, 80);
   await terminal.keys("Up"); // from none chosen to the last
-  await terminal.shows(/│ s20 +s20 +● RUNNING/);
+  await terminal.shows(/│›s20 +s20 +● RUNNING/);
 });
 
 onTerminal("what services print can neither break the panel nor touch the terminal", async () => {
