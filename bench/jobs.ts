@@ -20,6 +20,7 @@ import { redisMissing, RedisServer } from "../testdata/jobs/redis_server.ts";
 const CLIENT_TOKEN = "bench-client-token";
 const WORKER_TOKEN = "bench-worker-token";
 const SUBMIT = "/api/v1/jobs/noop";
+const ACCEPTED = '{"status":"result_accepted_success"}';
 /** Connections of the client, each with one request on its way. */
 const CLIENT_CONNECTIONS = 16;
 /** Tasks that a worker takes at once; each place has a connection of its own. */
@@ -167,6 +168,38 @@ async function bareServer(): Promise<void> {
   await server.shutdown();
 }
 
+/** Answers what an engine answers, and does nothing for it: the most that these clients and workers could get. */
+async function stub(): Promise<void> {
+  const headers = { "content-type": "application/json" };
+  const id = crypto.randomUUID();
+  const task = JSON.stringify({ job_id: id, task_id: id, type: "noop", params: { n: 1 } });
+  const waiting: ((answer: Response) => void)[] = [];
+  let queued = 0;
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+    if (request.url.endsWith("/tasks/next")) {
+      if (queued === 0) return await new Promise<Response>((resolve) => waiting.push(resolve));
+      queued--;
+      return new Response(task, { headers });
+    }
+    await request.text();
+    if (request.url.endsWith("/result")) return new Response(ACCEPTED, { headers });
+    if (!request.url.endsWith(SUBMIT)) return new Response("{}", { headers });
+    const next = waiting.shift();
+    if (next === undefined) queued++;
+    else next(new Response(task, { headers }));
+    return new Response(`{"status":"accepted","job_id":"${id}"}`, { status: 202, headers });
+  });
+  say({ said: "ready", url: `http://127.0.0.1:${server.addr.port}` });
+  for await (const order of orders()) {
+    // Polls of workers that rest are not there any longer.
+    if (order.do === "rest") {
+      waiting.length = 0;
+      say({ said: "ready" });
+    }
+  }
+  await server.shutdown();
+}
+
 async function client(): Promise<void> {
   say({ said: "ready" });
   for await (const order of orders()) {
@@ -243,7 +276,7 @@ async function worker(): Promise<void> {
       const answer = await connection.ask(
         request("POST", "/_worker/tasks/result", AS_WORKER, JSON.stringify(result)),
       );
-      if (answer.body !== '{"status":"result_accepted_success"}') {
+      if (answer.body !== ACCEPTED) {
         throw new Error(`result answered with ${answer.status} ${answer.body}`);
       }
       count++;
@@ -330,7 +363,7 @@ class Role {
     void this.#listen();
   }
 
-  static async start(name: "bare" | "client" | "worker"): Promise<Role & { url: string }> {
+  static async start(name: "bare" | "stub" | "client" | "worker"): Promise<Role & { url: string }> {
     const args = ["run", "-A", "--no-check", "--config", CONFIG, import.meta.filename ?? "", "--role", name];
     const role = new Role(name, start(Deno.execPath(), args, { stdin: "piped", stdout: "piped" }));
     const word = await role.#hear(START_LIMIT_MS);
@@ -516,15 +549,15 @@ async function results(workers: readonly Role[], wanted: number): Promise<number
 async function run(
   { client }: Crew,
   workers: readonly Role[],
-  { engine }: Subject,
+  engine: { url: string; child: Deno.ChildProcess },
   jobs: number,
   figures?: Figures,
 ): Promise<number> {
   await toWork(workers, engine.url);
-  const cpuBefore = engine.cpu();
+  const cpuBefore = cpuOf(engine.child.pid);
   const { from } = await client.tell({ do: "submit", url: engine.url, jobs });
   const seconds = (await results(workers, jobs) - from) / 1000;
-  figures?.add(jobs, seconds, engine.cpu() - cpuBefore);
+  figures?.add(jobs, seconds, cpuOf(engine.child.pid) - cpuBefore);
   await toRest(workers);
   return jobs / seconds;
 }
@@ -559,14 +592,15 @@ async function audit({ engine }: Subject): Promise<number> {
 async function keep(crew: Crew, subject: Subject, before: number, wanted: number): Promise<void> {
   const { engine, redis } = subject;
   let jobs = await audit(subject);
-  const beganAt = now();
   const first = jobs;
+  let seconds = 0;
   while (jobs < wanted) {
-    await run(crew, crew.workers, subject, Math.min(10_000, wanted - jobs));
+    const more = Math.min(10_000, wanted - jobs);
+    seconds += more / await run(crew, crew.workers, engine, more);
     jobs = await audit(subject);
     tell(`  ${subject.name}: ${whole(jobs)} jobs kept, ${whole(engine.memory())} MiB`);
   }
-  const rate = (jobs - first) / (now() - beganAt) * 1000;
+  const rate = (jobs - first) / seconds;
   const server = redis && /used_memory_human:(\S+)/.exec(await redis.command("info", "memory"))?.[1];
   subject.kept = { before, after: engine.memory(), jobs, rate, server };
 }
@@ -578,10 +612,13 @@ function row(...cells: string[]): string {
   return `| ${cells.join(" | ")} |`;
 }
 
-function report(bare: Figures, subjects: readonly Subject[], jobs: number): string {
+function report(bare: Figures, stubs: Figures[], subjects: readonly Subject[], jobs: number): string {
   const limit = bare.median;
   const share = (value: number, of = limit) => `${whole(value / of * 100)} %`;
-  const rates: [string, string, Figures][] = [];
+  const rates: [string, string, Figures][] = [
+    ["no engine, ready answers", "1", stubs[0]],
+    ["no engine, ready answers", String(WORKERS), stubs[1]],
+  ];
   for (const { name, one, four } of subjects) {
     rates.push([name, "1", one], [name, String(WORKERS), four]);
   }
@@ -663,6 +700,7 @@ interface Bench {
 async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags): Promise<void> {
   await Deno.writeTextFile(`${folder}/flow.js`, FLOW);
   const bare = await Role.start("bare");
+  const empty = await Role.start("stub");
   const client = await Role.start("client");
   const workers = await Promise.all(Array.from({ length: WORKERS }, () => Role.start("worker")));
   const crew: Crew = { client, workers };
@@ -681,14 +719,21 @@ async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags
   const before = subjects.map(({ engine }) => engine.memory());
   tell("warming up");
   await flood(crew, bare);
-  for (const subject of subjects) await run(crew, workers, subject, WARM_UP_JOBS);
-  const limit = new Figures();
+  const runStub = async (used: Role[], jobs: number, figures?: Figures) => {
+    await run(crew, used, empty, jobs, figures);
+    await empty.tell({ do: "rest" });
+  };
+  await runStub(workers, WARM_UP_JOBS);
+  for (const { engine } of subjects) await run(crew, workers, engine, WARM_UP_JOBS);
+  const [limit, stubOne, stubFour] = [new Figures(), new Figures(), new Figures()];
   for (let round = 1; round <= flags.rounds; round++) {
     tell(`round ${round} of ${flags.rounds}`);
     await flood(crew, bare, limit);
+    await runStub(workers.slice(0, 1), flags.jobs, stubOne);
+    await runStub(workers, flags.jobs, stubFour);
     for (const subject of subjects) {
-      await run(crew, workers.slice(0, 1), subject, flags.jobs, subject.one);
-      await run(crew, workers, subject, flags.jobs, subject.four);
+      await run(crew, workers.slice(0, 1), subject.engine, flags.jobs, subject.one);
+      await run(crew, workers, subject.engine, flags.jobs, subject.four);
       await submitAlone(crew, subject, flags.jobs);
     }
   }
@@ -703,7 +748,7 @@ async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags
   if (flags.kept > 0) {
     for (const [index, subject] of subjects.entries()) await keep(crew, subject, before[index], flags.kept);
   }
-  console.log(report(limit, subjects, flags.jobs));
+  console.log(report(limit, [stubOne, stubFour], subjects, flags.jobs));
 }
 
 async function main(flags: Flags): Promise<void> {
@@ -726,7 +771,7 @@ async function main(flags: Flags): Promise<void> {
   Deno.exit(); // a measure that was interrupted may still wait for its limit
 }
 
-const ROLES: Record<string, () => Promise<void>> = { bare: bareServer, client, worker };
+const ROLES: Record<string, () => Promise<void>> = { bare: bareServer, stub, client, worker };
 
 if (import.meta.main) {
   const { role, only, rounds, jobs, kept, profiles } = parseArgs(Deno.args, {
