@@ -176,43 +176,45 @@ export class Handout {
   }
 
   #choose(task: TaskRecord): Waiter | undefined {
-    let best: { waiter: Waiter; rank: number[]; ties: number } | undefined;
+    let best: Waiter | undefined;
+    let bestIsHot = false;
+    let bestCost = Infinity;
+    let ties = 1;
+    // A thousand polls may wait: nothing is made for each of them.
     for (const waiter of this.#byType.get(task.type) ?? []) {
       if (waiter.isAsking) continue;
       const worker = this.workers.get(waiter.workerId);
       if (worker === undefined || !fits(task, worker.ask)) continue;
-      const rank = this.#rank(task, worker);
-      const order = best === undefined ? -1 : compare(rank, best.rank);
-      if (best === undefined || order < 0) best = { waiter, rank, ties: 1 };
-      // Among equals every one has the same chance.
-      else if (order === 0 && Math.random() * ++best.ties < 1) best.waiter = waiter;
+      const isHot = task.strategy === "default" && worker.info.hotCache.includes(task.type);
+      const cost = this.#cost(task, worker);
+      if (best === undefined || (isHot === bestIsHot ? cost < bestCost : isHot)) {
+        best = waiter;
+        bestIsHot = isHot;
+        bestCost = cost;
+        ties = 1;
+      } // Among equals every one has the same chance.
+      else if (isHot === bestIsHot && cost === bestCost && Math.random() * ++ties < 1) best = waiter;
     }
-    return best?.waiter;
+    return best;
   }
 
-  // Lower is better.
-  #rank(task: TaskRecord, { id, info, ask }: LiveWorker): number[] {
-    const cost = ask.cost ?? Infinity;
+  // By the task's strategy; lower is better.
+  #cost(task: TaskRecord, { id, info, ask }: LiveWorker): number {
     switch (task.strategy) {
       case "round_robin":
-        return [this.#lastTurns.get(id) ?? 0];
+        return this.#lastTurns.get(id) ?? 0;
       case "least_connections":
-        return [info.load];
+        return info.load;
       case "cheapest":
-        return [cost];
+        return ask.cost ?? Infinity;
       case "best_value": {
         const reputation = this.workers.reputation(id);
-        return [reputation > 0 ? cost / reputation : Infinity];
+        return reputation > 0 ? (ask.cost ?? Infinity) / reputation : Infinity;
       }
       default:
-        return [info.hotCache.includes(task.type) ? 0 : 1, info.oldCost ?? ask.cost ?? Infinity];
+        return info.oldCost ?? ask.cost ?? Infinity;
     }
   }
-}
-
-function compare(a: readonly number[], b: readonly number[]): number {
-  for (const [index, value] of a.entries()) if (value !== b[index]) return value < b[index] ? -1 : 1;
-  return 0;
 }
 
 function setOf<T>(sets: Map<string, Set<T>>, key: string): Set<T> {
