@@ -95,7 +95,12 @@ export class TestTerminal implements AsyncDisposable {
       stderr: "piped",
     }).output();
     if (!success) throw new Error(`tmux does not start: ${decoder.decode(stderr)}`);
-    await terminal.shows(TestTerminal.PROMPT.trim());
+    try {
+      await terminal.shows(TestTerminal.PROMPT.trim());
+    } catch (error) {
+      await terminal[Symbol.asyncDispose]();
+      throw error;
+    }
     return terminal;
   }
 
@@ -200,7 +205,7 @@ export class TestTerminal implements AsyncDisposable {
     return done;
   }
 
-  /** What was started in the window and still runs, the window itself left out. */
+  /** The variable that everything started in the window carries, for `processesWith`. */
   get mark(): string {
     return `${this.#mark.name}=${this.#mark.value}`;
   }
