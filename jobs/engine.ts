@@ -299,7 +299,8 @@ export class OrchestratorEngine implements AsyncDisposable {
     await this.workers.rate(this.#firstDay());
     this.#unsubscribe = this.storage.subscribe((notice) => this.#heard(notice));
     // Leases of an engine that is not there any longer need not run out: this storage has no other engine than this one.
-    if (!this.storage.shared) await this.#wakeJobs(this.now() + LEASE_MS);
+    // Twice their length, because that engine lived on after it told the time for the last time.
+    if (!this.storage.shared) await this.#wakeJobs(this.now() + 2 * LEASE_MS);
     this.#scheduler = new Scheduler(
       schedules,
       this.storage,
@@ -1103,7 +1104,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     for (;;) {
       const room = Math.min(CLAIM_LIMIT, this.config.maxConcurrentJobs - this.#running.size);
       if (room <= 0) return;
-      const jobs = await this.storage.claim(now, Math.max(now, this.now()) + LEASE_MS, room);
+      const jobs = await this.storage.claim(now, Math.max(now + 1, this.now() + LEASE_MS), room);
       await Promise.all(jobs.map((job) => this.#running.has(job.id) ? undefined : this.#wake(job)));
       if (jobs.length < room || this.#stopping.signal.aborted) return;
     }

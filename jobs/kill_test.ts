@@ -7,7 +7,7 @@ import { hasEnded, type Job } from "./job.ts";
 import { openStorage } from "./storage.ts";
 
 const SEED = Number(Deno.env.get("KILL_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
-const LOAD_MS = Number(Deno.env.get("KILL_SECONDS") ?? 12) * 1000;
+const LOAD_MS = Number(Deno.env.get("KILL_SECONDS") ?? 10) * 1000;
 // After the last kill: leases (15 s) run out, dead workers are missed, what is left is done.
 const REST_MS = 90_000;
 const CONFIG = new URL("../deno.json", import.meta.url).pathname;
