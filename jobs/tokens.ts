@@ -2,7 +2,7 @@
 // @ts-types="../std.d.ts"
 import { parse as parseToml } from "@std/toml/parse";
 import { ConfigError } from "./config.ts";
-import { digest, sameDigest } from "./ids.ts";
+import { digest, makeSecret, sameDigest } from "./ids.ts";
 import type { JsonObject, JsonValue } from "./job.ts";
 
 /** A client as the engine knows it: never with its token. */
@@ -94,16 +94,10 @@ export function plain(table: Record<string, unknown>): JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
 }
 
-/** Digests of tokens that are kept in memory because they were right lately. */
-const REMEMBERED = 1000;
-
 /** Decides about tokens. */
 export class Guard {
-  /**
-   * Digests of tokens that were right before: a third of a request's work otherwise. A token is found here by the
-   * runtime's hash of the whole text, secret to this process, so a wrong one costs the same wherever it differs.
-   */
-  #digests = new Map<string, string>();
+  // Clients are found under a digest that nobody outside this process can foretell, so the time of a look-up tells nothing.
+  #salt = makeSecret();
   #clients = new Map<string, Client>();
   #byName = new Map<string, Client>();
   #exact = new Map<string, WorkerGrant>();
@@ -116,7 +110,7 @@ export class Guard {
     readonly globalWorker: string | undefined,
   ) {
     for (const client of clients) {
-      this.#clients.set(client.tokenDigest, client);
+      this.#clients.set(this.#salted(client.tokenDigest), client);
       this.#byName.set(client.name, client);
     }
     this.setGrants(grants);
@@ -136,21 +130,13 @@ export class Guard {
       }));
   }
 
-  /** The client that a token belongs to. Only digests are compared, so the time it takes tells nothing of a token. */
+  /** The client that a token belongs to. */
   client(token: string): Client | undefined {
-    const given = this.#digest(token);
-    const client = this.#clients.get(given);
-    if (client !== undefined) this.#remember(token, given);
-    return client;
+    return this.#clients.get(this.#salted(digest(token)));
   }
 
-  #digest(token: string): string {
-    return this.#digests.get(token) ?? digest(token);
-  }
-
-  #remember(token: string, given: string): void {
-    if (this.#digests.size >= REMEMBERED) this.#digests.clear();
-    this.#digests.set(token, given);
+  #salted(tokenDigest: string): string {
+    return digest(this.#salt + tokenDigest);
   }
 
   /** A client by name, for jobs that begin without a request. */
@@ -167,11 +153,7 @@ export class Guard {
   checkWorker(workerId: string, token: string): "ok" | "wrong individual" | "wrong global" {
     const grant = this.grant(workerId);
     const expected = grant?.tokenDigest ?? this.globalWorker;
-    const given = this.#digest(token);
-    if (expected !== undefined && sameDigest(given, expected)) {
-      this.#remember(token, given);
-      return "ok";
-    }
+    if (expected !== undefined && sameDigest(digest(token), expected)) return "ok";
     return grant === undefined ? "wrong global" : "wrong individual";
   }
 
