@@ -22,4 +22,12 @@ export type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from 
 export type { Storage } from "./store.ts";
 export { openStorage } from "./storage.ts";
 export { MemoryStorage } from "./store_memory.ts";
-export { type TaskContext, type TaskOutcome, Worker } from "./worker.ts";
+export {
+  type TaskContext,
+  type TaskHandler,
+  type TaskOutcome,
+  TaskStopped,
+  Worker,
+  WorkerError,
+  type WorkerOptions,
+} from "./worker.ts";
