@@ -282,6 +282,7 @@ export class OrchestratorEngine implements AsyncDisposable {
   async open(): Promise<void> {
     if (this.#isStarted) return;
     this.#isStarted = true;
+    for (const sentence of this.storage.warnings ?? []) this.log("WARNING", sentence);
     await this.#loadTokens();
     const schedules = this.config.schedulesPath === ""
       ? []
@@ -1212,7 +1213,7 @@ export class OrchestratorEngine implements AsyncDisposable {
         const sum = (key: "queued" | "held") => queues.reduce((total, queue) => total + queue[key], 0);
         this.metrics.sample(Math.floor(this.clock.wall() / 1000), sum("queued"), sum("held"));
         if (this.storage.shared) {
-          await this.workers.load();
+          for (const id of await this.workers.load()) this.handout.dismiss(id);
           for (const queue of queues) if (queue.queued > 0) this.handout.queuedElsewhere(queue.type);
         }
         if (second % 10 === 0) await this.#flushTallies();

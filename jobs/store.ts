@@ -162,6 +162,8 @@ export interface Storage extends AsyncDisposable {
   readonly label: string;
   /** Whether several engines may use it at once. */
   readonly shared: boolean;
+  /** What an operator should change so that no job can get lost; one sentence each. */
+  readonly warnings?: readonly string[];
 
   /**
    * Tells the engine's idea of engine time and returns the shared one: the latest that any engine ever told, so the

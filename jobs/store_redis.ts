@@ -92,7 +92,6 @@ interface Lane {
 export class RedisStorage implements Storage {
   readonly shared = true;
   readonly label: string;
-  /** What an operator should change about the server so that no job can get lost; one sentence each. */
   readonly warnings: readonly string[];
   #client: Client;
   #hearing: Client;

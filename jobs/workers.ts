@@ -91,16 +91,25 @@ export class Workers {
     readonly costOf: (workerId: string) => number | undefined,
   ) {}
 
-  /** Reads what the storage remembers; again for storages that several engines share. */
-  async load(): Promise<void> {
+  /**
+   * Reads what the storage remembers; again for storages that several engines share. Resolves with the ids of known
+   * workers that have registered anew with another engine.
+   */
+  async load(): Promise<string[]> {
+    const restarted: string[] = [];
     const records = await this.storage.workers();
     const ids = new Set(records.map((record) => record.id));
     for (const id of this.#live.keys()) if (!ids.has(id)) this.#live.delete(id);
     for (const record of records) {
       const known = this.#live.get(record.id);
+      if (known !== undefined && known.registeredAt < record.registeredAt) {
+        known.registeredAt = record.registeredAt;
+        restarted.push(record.id);
+      }
       if (known !== undefined && known.seenAt >= record.seenAt) continue;
       this.#live.set(record.id, this.#revive(record));
     }
+    return restarted;
   }
 
   #revive({ id, expiresAt, seenAt, registeredAt, info: text }: WorkerRecord): LiveWorker {
