@@ -1292,6 +1292,30 @@ Deno.test("a poll from before a worker's start ends, also when it registered wit
   assert(performance.now() - began < 25_000);
 });
 
+Deno.test("a worker's history tells its registrations and its latest heartbeats", async () => {
+  await using test = await openTestEngine({ blueprints: [taskFlow()] });
+  const history = async () =>
+    (await test.client("/api/v1/workers/w/history")).json.map((
+      { event_type, status, load }: JsonObject,
+    ) => [event_type, status, load]);
+  assertEquals((await test.client("/api/workers/w/history")).status, 404);
+  await test.register("w", ["echo"]);
+  const beat = (body: JsonObject) => test.worker("/_worker/workers/w", { method: "PATCH", body });
+  await beat({ status: "busy", load: 0.5 });
+  await beat({});
+  await test.register("w", ["echo"]);
+  assertEquals(await history(), [["registered", "idle", 0], ["status_update", "busy", 0.5], [
+    "registered",
+    "idle",
+    0,
+  ]]);
+  for (let n = 1; n <= 50; n++) await beat({ load: n });
+  assertEquals(
+    (await history()).map((entry: JsonObject[]) => entry[2]),
+    [...Array(20)].map((_, n) => n + 31),
+  );
+});
+
 Deno.test("what a storage warns of is logged at the start", async () => {
   await using test = await openTestEngine({ blueprints: [taskFlow()], storage: sharedMemory() });
   assertEquals(test.lines[0], { level: "WARNING", event: "It forgets everything.", fields: {} });

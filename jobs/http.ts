@@ -36,6 +36,7 @@ import {
   ResultBody,
   WireTask,
   WorkerEvent,
+  WorkerHistoryEntry,
   WorkerId,
   WorkerView,
 } from "./wire.ts";
@@ -766,6 +767,22 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
           return engine.workers.view(worker, held.length, engine.hearsCommands(worker.id));
         });
         return largeJson(call, await Promise.all(views));
+      },
+    },
+    {
+      method: "GET",
+      path: "/api/workers/{worker_id}/history",
+      access: "client",
+      group: "Workers",
+      summary: "What a worker that was heard from lately said last, oldest first",
+      answers: {
+        200: { description: "Its registrations and heartbeats", schema: z.array(WorkerHistoryEntry) },
+        404: { description: "No such worker", schema: ErrorAnswer },
+        ...UNAUTHORIZED,
+      },
+      handle({ params }) {
+        const worker = engine.workers.get(params.worker_id);
+        return worker === undefined ? refuse(404, "Worker not found") : json(worker.info.history ?? []);
       },
     },
     {

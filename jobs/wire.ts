@@ -230,6 +230,15 @@ export const HistoryEntry = z.object({
 });
 export type HistoryEntry = z.infer<typeof HistoryEntry>;
 
+/** An entry of a worker's history. */
+export const WorkerHistoryEntry = z.object({
+  timestamp: z.string(),
+  event_type: z.enum(["registered", "status_update"]),
+  status: z.string(),
+  load: z.number(),
+});
+export type WorkerHistoryEntry = z.infer<typeof WorkerHistoryEntry>;
+
 /** A worker as clients see it. */
 export const WorkerView = z.object({
   worker_id: z.string(),

@@ -1,5 +1,5 @@
 /** Who is connected, what each can do, and when it was last heard from. */
-import type { Heartbeat, Registration, WorkerView } from "./wire.ts";
+import type { Heartbeat, Registration, WorkerHistoryEntry, WorkerView } from "./wire.ts";
 import type { JsonObject } from "./job.ts";
 import type { Storage, TaskAsk, WorkerRecord } from "./store.ts";
 
@@ -23,7 +23,12 @@ export interface WorkerInfo {
   cost?: number;
   /** The older field, used by the default strategy. */
   oldCost?: number;
+  /** What it said last, oldest first. */
+  history?: WorkerHistoryEntry[];
 }
+
+/** Entries kept of a worker's history: they travel with its record, and go with it. */
+const HISTORY_LENGTH = 20;
 
 /** A worker that this engine knows. `expiresAt` is engine time. */
 export interface LiveWorker {
@@ -78,6 +83,12 @@ export function mergeInfo(known: WorkerInfo, said: Heartbeat): WorkerInfo {
     cost: said.cost_per_second ?? known.cost,
     oldCost: said.cost ?? known.oldCost,
   };
+}
+
+function noted(info: WorkerInfo, type: WorkerHistoryEntry["event_type"], wall: number): WorkerInfo {
+  const { status, load, history = [] } = info;
+  const entry = { timestamp: new Date(wall).toISOString(), event_type: type, status, load };
+  return { ...info, history: [...history, entry].slice(-HISTORY_LENGTH) };
 }
 
 /** The workers of an engine, kept in its storage. */
@@ -143,13 +154,16 @@ export class Workers {
 
   /** A worker registers: its record begins anew. */
   register(said: Registration, now: number, wall: number): Promise<void> {
-    return this.#keep(said.worker_id, mergeInfo(UNKNOWN, said), wall, now, wall);
+    const info = { ...mergeInfo(UNKNOWN, said), history: this.#live.get(said.worker_id)?.info.history };
+    return this.#keep(said.worker_id, noted(info, "registered", wall), wall, now, wall);
   }
 
   /** A heartbeat with content; from a worker that is not known it is a registration. */
   async heard(id: string, said: Heartbeat, now: number, wall: number): Promise<LiveWorker | undefined> {
     const known = this.#live.get(id);
-    await this.#keep(id, mergeInfo(known?.info ?? UNKNOWN, said), known?.registeredAt ?? wall, now, wall);
+    const info = { ...mergeInfo(known?.info ?? UNKNOWN, said), history: known?.info.history };
+    const type = known === undefined ? "registered" : "status_update";
+    await this.#keep(id, noted(info, type, wall), known?.registeredAt ?? wall, now, wall);
     return this.#live.get(id);
   }
 
