@@ -198,7 +198,7 @@ for (const [how, signal] of [["stopped", "SIGTERM"], ["killed", "SIGKILL"]] as c
       await assertRejects(() => storage.read(job.id), Error, "does not do its work");
       await assertRejects(() => storage.commit([{ job: someJob(), wakeAt: null }]), Error, storage.label);
       await assertRejects(() => storage.get("a"), Error);
-      assert(performance.now() - before < 2_000, "failing took longer than two seconds");
+      assert(performance.now() - before < 4_500, "failing took as long as noticing silence");
       await server.up();
       const read = await patiently(() => storage.read(job.id));
       assertEquals(read?.job, job);

@@ -200,7 +200,7 @@ export async function openTestEngine(
       const changed = Promise.withResolvers<void>();
       let hear = changed;
       const unhear = engine.onJob(() => hear.resolve());
-      const patience = Date.now() + 20_000;
+      const patience = Date.now() + 60_000;
       try {
         for (;;) {
           hear = Promise.withResolvers<void>();
