@@ -1161,15 +1161,20 @@ send KILL
 export class Guard {
   readonly #run: string;
   readonly #graceMs: number;
+  readonly #terminal: boolean;
   readonly #groups = new Set<number>();
   #shell: Deno.ChildProcess | null = null;
   #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
   #untold = "";
 
-  /** @param run the mark that this run's children carry in `ORCHESTRATOR_RUN` */
-  constructor(run: string, graceMs: number) {
+  /**
+   * @param run the mark that this run's children carry in `ORCHESTRATOR_RUN`
+   * @param options from SIGTERM to SIGKILL; whether a panel is drawn on standard output, which is to be given back
+   */
+  constructor(run: string, { graceMs, terminal }: { graceMs: number; terminal: boolean }) {
     this.#run = run;
     this.#graceMs = graceMs;
+    this.#terminal = terminal;
   }
 
   /** Takes charge of a group. Starts the shell at the first one. */
@@ -1197,7 +1202,7 @@ export class Guard {
       ),
       detached: true,
       stdin: "piped",
-      stdout: Deno.stdout.isTerminal() ? "inherit" : "null",
+      stdout: this.#terminal ? "inherit" : "null",
       stderr: "null",
     }).spawn();
     this.#shell = shell;
@@ -1390,12 +1395,15 @@ export class Supervisor {
   #phase: "running" | "closing" | "over" = "running";
   #settling: ReturnType<typeof setTimeout> | "now" | null = null;
 
-  /** @param services in starting order, as `planStart` returns them */
-  constructor(services: readonly Service[], home: Home) {
+  /**
+   * @param services in starting order, as `planStart` returns them
+   * @param options whether a panel is drawn on standard output, which the guard gives back if this process can't
+   */
+  constructor(services: readonly Service[], home: Home, { terminal = false }: { terminal?: boolean } = {}) {
     this.home = home;
     for (const service of services) this.#add(service, "up");
     const longest = Math.max(0, ...services.map(({ timeoutStopMs }) => timeoutStopMs));
-    this.#guard = new Guard(this.#run, Math.min(longest, 10_000));
+    this.#guard = new Guard(this.#run, { graceMs: Math.min(longest, 10_000), terminal });
   }
 
   /** How the run ended, once it has. */
@@ -2766,9 +2774,10 @@ export class PanelView implements View {
   }
 
   say(text: string): void {
-    const line = `${this.#colors ? colors.bold("[orchestrator]") : "[orchestrator]"} ${text}`;
-    if (this.#closed) this.#outlet.write(encoder.encode(`${line}\n`));
-    else this.#terminal.print(`${line}\n`);
+    const prefix = this.#colors ? colors.bold("[orchestrator]") : "[orchestrator]";
+    // Below the last panel nobody else speaks, and a traceback is to be copied as it is.
+    if (this.#closed) this.#outlet.write(encoder.encode(`${text}\n`));
+    else this.#terminal.print(`${prefix} ${text}\n`);
   }
 
   async close(): Promise<void> {
@@ -3068,7 +3077,7 @@ export class Orchestrator {
     const { environment, warnings } = readEnvironment(home);
     for (const service of plan.services) serviceEnvironment(service, environment, home);
     const control = await openControl(home, options);
-    const supervisor = new Supervisor(plan.services, home);
+    const supervisor = new Supervisor(plan.services, home, { terminal: drawsPanel(options) });
     this.#supervisor = supervisor;
     for (const listener of this.#listeners) supervisor.listen(listener);
 
@@ -3223,12 +3232,16 @@ async function openControl(home: Home, options: RunOptions): Promise<Control | n
   return control;
 }
 
+/** Whether a run shows the panel. */
+function drawsPanel({ dashboard = true, detached = false }: RunOptions): boolean {
+  return dashboard === true && !detached && ownsTerminal();
+}
+
 async function openView(supervisor: Supervisor, options: RunOptions): Promise<View> {
-  const { dashboard = true, detached = false } = options;
-  if (dashboard === "none") return { event() {}, say() {}, close: () => Promise.resolve() };
+  if (options.dashboard === "none") return { event() {}, say() {}, close: () => Promise.resolve() };
   const outlet = new Outlet();
-  if (detached) return new FaultView(outlet);
-  if (dashboard && ownsTerminal()) {
+  if (options.detached) return new FaultView(outlet);
+  if (drawsPanel(options)) {
     return await PanelView.open(outlet, {
       snapshot: (recent) => supervisor.snapshot(recent),
       tail: (name, count) => supervisor.tail(name, count),
