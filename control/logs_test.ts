@@ -31,11 +31,16 @@ Deno.test("lines of several logs come in time order, each log in its own", () =>
   assertEquals(merged, ["a0", "b0", "b1", "c0", "c1", "c2", "a1", "a2", "b2"]);
 });
 
+/** Shell texts: ends a turn, and waits for the end of one. */
+const endTurn = (name: string) => `sleep 0.3; : > turn-${name}`;
+const awaitTurn = (name: string) => `while [ ! -e turn-${name} ]; do sleep 0.02; done`;
+
 Deno.test("logs shows the files of a run that is over, merged, and -n, --grep, --since and --json narrow them", async () => {
   await using site = await Site.make({
     services: [
-      { name: "a", command: "echo one; sleep 0.3; echo three", restart_policy: "never" },
-      { name: "b", command: "sleep 0.15; echo two; sleep 0.3; echo four" },
+      // They take turns: a pause lets a line be read before the next one's turn begins.
+      { name: "a", command: `echo one; ${endTurn("1")}; ${awaitTurn("2")}; echo three; ${endTurn("3")}` },
+      { name: "b", command: `${awaitTurn("1")}; echo two; ${endTurn("2")}; ${awaitTurn("3")}; echo four` },
     ],
   });
   const run = site.spawn(["--no-dashboard", "--log-dir", `${site.path}/logs`]);
