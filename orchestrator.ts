@@ -2401,7 +2401,8 @@ export class Outlet {
   }
 }
 
-function concat(parts: readonly Uint8Array[]): Uint8Array {
+/** The bytes of all parts, one after the other. */
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

@@ -7,7 +7,16 @@
  * @module
  */
 
-import { type Flags, type Home, print, resolvePath, tame, unknownName, useColors } from "../orchestrator.ts";
+import {
+  concat,
+  type Flags,
+  type Home,
+  print,
+  resolvePath,
+  tame,
+  unknownName,
+  useColors,
+} from "../orchestrator.ts";
 import { parseDuration, UserError } from "../services.ts";
 import { reach } from "./find.ts";
 import { logFileName, OWN, ownMessage, type Position } from "./log_files.ts";
@@ -347,7 +356,7 @@ class Log {
       let start = 0;
       for (let at = chunk.indexOf(NEWLINE); at !== -1 && at < count; at = chunk.indexOf(NEWLINE, start)) {
         const bytes = chunk.subarray(start, at);
-        const line: Line = this.#parse(decoder.decode(held.length === 0 ? bytes : join([...held, bytes])));
+        const line: Line = this.#parse(decoder.decode(held.length === 0 ? bytes : concat([...held, bytes])));
         held = [];
         timeMs = line.timeMs ?? timeMs; // a line that someone else wrote there belongs to the one before
         yield { ...line, timeMs };
@@ -377,16 +386,6 @@ class Log {
       ? { timeMs, source, text: rest }
       : { timeMs, source, level: own[1], text: rest.slice(6) };
   }
-}
-
-function join(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 const PAINTS = [36, 35, 34, 32, 33] as const; // the colours of a run's own prefixes, in the same turn
