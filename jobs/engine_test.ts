@@ -1141,7 +1141,7 @@ Deno.test("without configured tokens the engine makes some, and serves this mach
   await assertRejects(() => open.start(), ConfigError, "Cannot listen on 0.0.0.0 without tokens");
   await using engine = make({});
   const { url, madeTokens } = await engine.start();
-  assertMatch(String(madeTokens.client), /^[\w-]{32}$/);
+  assertMatch(String(madeTokens.client), /^[0-9a-f]{48}$/);
   assert(madeTokens.client !== madeTokens.worker);
   for (
     const [token, status] of [[madeTokens.client ?? "", 200], ["secure-orchestrator-token", 401], [

@@ -9,10 +9,10 @@ export function makeId(wall: number): string {
   return `${time.slice(0, 8)}-${time.slice(8)}-${crypto.randomUUID().slice(14)}`;
 }
 
-/** A secret of 192 random bits, safe in headers and paths. */
+/** A secret of 192 random bits as hex: safe in headers, paths and shells, and never taken for an option. */
 export function makeSecret(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(24));
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** SHA-256 as hex: the only form in which tokens and links are kept. */

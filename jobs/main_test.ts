@@ -67,6 +67,8 @@ for (
     [["job", "approve", "x"], "needs DECISION"],
     [["job", "status", "x"], "There is no client token; set CLIENT_TOKEN"],
     [["job", "status", "x", "--token", "t", "--url", "x:1"], "--url must be an address"],
+    [["job", "status", "x", "--token", "-secret", "--url", "x:1"], "--url must be an address"],
+    [["job", "status", "x", "--token", "--url", "x:1"], "--token needs a value"],
     [["job", "submit", "x", "[1]", "--token", "t"], "must be a JSON object"],
     [["job", "submit", "x", "{a:1}", "--token", "t"], "The job's data is not JSON"],
     [

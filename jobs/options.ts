@@ -68,7 +68,7 @@ const COMMON: readonly Option[] = [
 export function readArguments(command: Command, args: readonly string[]): Given | undefined {
   const options = [...command.options, ...COMMON];
   const see = `orchestrator ${command.name} --help lists what it takes.`;
-  const flags = parseArgs(args, {
+  const flags = parseArgs(joinValues(args, options), {
     boolean: options.filter(({ value }) => value === undefined).map(({ name }) => name),
     string: [...options.filter(({ value }) => value !== undefined).map(({ name }) => name), "_"],
     collect: options.filter(({ value }) => value !== undefined).map(({ name }) => name),
@@ -122,6 +122,21 @@ export function readArguments(command: Command, args: readonly string[]): Given 
         sentence,
       ),
   };
+}
+
+/** Joins values that look like options (a token may begin with a dash) to the options that they are for. */
+function joinValues(args: readonly string[], options: readonly Option[]): string[] {
+  const names = new Set(options.map(({ name }) => `--${name}`));
+  const takers = new Set(options.filter(({ value }) => value !== undefined).map(({ name }) => `--${name}`));
+  const joined: string[] = [];
+  for (const [index, argument] of args.entries()) {
+    const taker = joined.at(-1) ?? "";
+    const isValue = /^-./.test(argument) && argument !== "--" && !names.has(argument.replace(/=.*/s, ""));
+    if (isValue && args[index - 1] === taker && takers.has(taker)) {
+      joined[joined.length - 1] += `=${argument}`;
+    } else joined.push(argument);
+  }
+  return joined;
 }
 
 function readEnvironment(named: string | undefined): Record<string, string> {
