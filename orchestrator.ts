@@ -1028,7 +1028,7 @@ export function startChild(launch: Launch, listener: ChildListener): Child {
   }
   async function pump(stream: Stream): Promise<void> {
     // Small at first: most services are quiet, and there may be hundreds.
-    let buffer = new Uint8Array(2_048);
+    let buffer = new Uint8Array(512);
     for (;;) {
       const room = spare[stream] > 0 ? null : listener.room();
       if (room !== null) {
@@ -1096,7 +1096,7 @@ function spawn(launch: Launch): Deno.ChildProcess {
     return new Deno.Command(program, {
       args: [...args],
       cwd,
-      env: { ...environment },
+      env: environment,
       clearEnv: true,
       detached: true, // its own session: Ctrl+C reaches the orchestrator alone
       stdin: "null",
@@ -1663,7 +1663,7 @@ export class Supervisor {
     const { name } = service;
     const refused = (why: string): Happening => ({ kind: "refused", reason: `could not start: ${why}` });
     try {
-      this.#environment ??= readEnvironment(this.home).environment;
+      this.#environment ??= this.readEnvironment();
       const launch = prepareLaunch(service, this.#environment, this.home);
       entry.launch = launch;
       if (launch.port !== null && !isPortFree(launch.port)) {
@@ -1676,8 +1676,7 @@ export class Supervisor {
         );
         return;
       }
-      const marked = { ...launch, environment: { ...launch.environment, ORCHESTRATOR_RUN: this.#run } };
-      const { pid, hurry } = startChild(marked, {
+      const { pid, hurry } = startChild(launch, {
         lines: (stream, lines) => this.#output(entry, stream, lines),
         room: () => this.#room(),
         exited: (exit, lingering) => {
@@ -1783,17 +1782,18 @@ export class Supervisor {
     const { infrastructure } = this.home;
     // An external service has no start that its environment was made for.
     const environment = launch?.environment ??
-      serviceEnvironment(service, readEnvironment(this.home).environment, this.home);
+      serviceEnvironment(service, this.readEnvironment(), this.home);
     const port = launch?.port ?? service.port;
     return {
       infrastructure,
       cwd: launch?.cwd ?? infrastructure,
-      environment: {
-        ...environment,
-        ORCHESTRATOR_RUN: this.#run, // a check that runs when we are killed is found by it
-        ...port === null ? {} : { PORT: String(port) },
-      },
+      environment: { ...environment, ...port === null ? {} : { PORT: String(port) } },
     };
+  }
+
+  /** The environment of whatever is started now, with this run's mark: by it the guard finds what it was not told of. */
+  readEnvironment(): Environment {
+    return { ...readEnvironment(this.home).environment, ORCHESTRATOR_RUN: this.#run };
   }
 
   /** Performs whatever is due, a turn at a time, so that signals and output are heard in between. */

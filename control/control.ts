@@ -224,7 +224,7 @@ export class Control implements Listener {
 
   #isWhole(): boolean {
     return (this.#server?.isReachable ?? false) && this.#folder.isLockFile(this.#lock!) &&
-      this.#folder.read()?.orchestrator.pid === Deno.pid;
+      this.#folder.isWritten;
   }
 
   async #mend(socket: string): Promise<void> {

@@ -172,6 +172,7 @@ function digest(text: string): string {
 /** The folder `.orchestrator`: who may run, and what ran. */
 export class RunFolder {
   readonly path: string;
+  #written: number | null = null;
 
   constructor(infrastructure: string) {
     this.path = `${infrastructure}/.orchestrator`;
@@ -232,6 +233,12 @@ export class RunFolder {
     const file = `${this.path}/run.json`;
     Deno.writeTextFileSync(`${file}.new`, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
     Deno.renameSync(`${file}.new`, file);
+    this.#written = inodeOf(file);
+  }
+
+  /** Whether others find the record that was last written here. */
+  get isWritten(): boolean {
+    return this.#written !== null && inodeOf(`${this.path}/run.json`) === this.#written;
   }
 
   /** A run ended well: it leaves nothing. The lock stays, or two could hold one each. */
@@ -243,14 +250,7 @@ export class RunFolder {
 
   /** Whether `file` is the lock file that others find. */
   isLockFile(file: Deno.FsFile): boolean {
-    try {
-      const found = Deno.statSync(`${this.path}/lock`);
-      const held = file.statSync();
-      return found.ino === held.ino && found.dev === held.dev;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false;
-      throw error;
-    }
+    return inodeOf(`${this.path}/lock`) === file.statSync().ino;
   }
 }
 
@@ -285,6 +285,16 @@ export function makePrivateFolder(path: string): void {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
     const { mode, isDirectory } = Deno.statSync(path);
     if (isDirectory && mode !== null && (mode & 0o777) !== 0o700) Deno.chmodSync(path, 0o700);
+  }
+}
+
+/** What tells a file from another one that takes its place, or `null` when there is none. */
+export function inodeOf(path: string): number | null {
+  try {
+    return Deno.lstatSync(path).ino;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
+    throw error;
   }
 }
 

@@ -12,7 +12,6 @@ import {
   planStart,
   portOf,
   prepareLaunch,
-  readEnvironment,
   type Supervisor,
   UserError,
   type Wish,
@@ -192,7 +191,7 @@ export class Definitions {
     this.#refuseWhenClosing();
     const home: Home = this.#supervisor.home;
     const known = this.#fixed ? this.#known : await loadServices(home, this.#config);
-    const { environment } = readEnvironment(home);
+    const environment = this.#supervisor.readEnvironment();
     // What was asked for by name may be gone from the file: then it is stopped.
     const asked = this.#asked.filter((name) => known.some((service) => service.name === name));
     const services = this.#asked.length > 0 && asked.length === 0 ? [] : planStart(known, asked).services;

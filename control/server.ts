@@ -5,7 +5,7 @@
  * @module
  */
 
-import { removeIfThere } from "./record.ts";
+import { inodeOf, removeIfThere } from "./record.ts";
 
 /** A request that came in whole. */
 export interface ControlRequest {
@@ -152,18 +152,13 @@ export class ControlServer {
     removeIfThere(path);
     this.#listener = Deno.listen({ transport: "unix", path });
     Deno.chmodSync(path, 0o600);
-    this.#ino = Deno.lstatSync(path).ino;
+    this.#ino = inodeOf(path);
     this.#accepting = this.#accept();
   }
 
   /** Whether its socket file is still there. */
   get isReachable(): boolean {
-    try {
-      return Deno.lstatSync(this.#path).ino === this.#ino;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
-      throw error;
-    }
+    return inodeOf(this.#path) === this.#ino;
   }
 
   /** Takes no more clients, lets the present ones read what is on its way, and removes the socket file. */
