@@ -1,5 +1,5 @@
 /**
- * The program as `deno compile` makes it: where it finds its folder, and that nothing of it is left behind at compiling.
+ * The program as `deno task compile` makes it: where it finds its folder, and that nothing of it is left behind at compiling.
  *
  * The binary is the one that ORCHESTRATOR_BIN names; otherwise one is made where DENO_FOR_COMPILE names a Deno that can.
  *
@@ -39,15 +39,7 @@ async function compile(): Promise<string> {
   assert(compiler, "there is neither ORCHESTRATOR_BIN nor DENO_FOR_COMPILE");
   const folder = await Deno.makeTempDir({ prefix: "orchestrator-binary-" });
   addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
-  const args = [
-    "compile",
-    "-A",
-    "--no-check",
-    "--quiet",
-    "--output",
-    `${folder}/orchestrator`,
-    "orchestrator.ts",
-  ];
+  const args = ["run", "-A", "build/compile.ts", "--output", `${folder}/orchestrator`];
   const { success, stderr } = await new Deno.Command(compiler, { args, cwd: ROOT, stdin: "null" }).output();
   assert(success, new TextDecoder().decode(stderr));
   return `${folder}/orchestrator`;
@@ -252,6 +244,17 @@ for (const word of ["engine", "worker", "job", "workers"]) {
     assertStringIncludes(out, word);
   });
 }
+
+binaryTest("the binary holds the client of Redis", async () => {
+  const storage = `redis://127.0.0.1:${freePort()}`;
+  const { code, err } = await runToEnd(null, [
+    "engine",
+    ...["--blueprints", `${ROOT}/examples/jobs/flow.js`],
+    ...["--storage", storage],
+  ], { program: [await binary()], cwd: "/", environment: BARE });
+  assertEquals(code, 2);
+  assertStringIncludes(err, `Cannot reach ${storage}: connect ECONNREFUSED`);
+});
 
 for (const word of ["check", "init", "setup", "env"]) {
   binaryTest(`the binary holds the code of ${word}`, async () => {

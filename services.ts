@@ -217,7 +217,7 @@ export async function readServicesFile(path: string, memory: string | null = nul
 }
 
 async function checkSource(path: string, text: string): Promise<Service[]> {
-  const [yaml, z] = await Promise.all([import("yaml"), import("zod/mini")]);
+  const [yaml, z] = await Promise.all([loadYaml(), import("zod/mini")]);
   const source = new SourceFile(path, text, yaml);
   const root = source.read();
   const schemas = fileSchemas(z);
@@ -227,6 +227,12 @@ async function checkSource(path: string, text: string): Promise<Service[]> {
   source.throwProblems();
   if (!result.success) throw result.error; // every issue is a problem, so this is not reached
   return result.data.services.map(toService);
+}
+
+/** A CommonJS package: all it exports is its default, which bundlers do not spread over names as runtimes do. */
+async function loadYaml(): Promise<Yaml> {
+  const { default: yaml }: { default?: Yaml } = await import("yaml");
+  return yaml!;
 }
 
 /** What a kept result is only good for: the same text, read with the same meaning. */
