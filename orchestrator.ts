@@ -891,8 +891,9 @@ function countLines(lines: Uint8Array): number {
 export class Tail {
   static readonly KEPT_LINES = 1_000;
   static readonly KEPT_BYTES = 4 * 1024 * 1024;
-  /** Below this nothing is dropped, and so nothing counted. */
+  /** Below these nothing is dropped, and so nothing counted. Only the blocks of a service in full flow are large. */
   static readonly TRIM_BYTES = 256 * 1024;
+  static readonly TRIM_BLOCKS = 16;
   #blocks: Uint8Array[] = [];
   #bytes = 0;
   #trimAt = Tail.TRIM_BYTES;
@@ -906,7 +907,8 @@ export class Tail {
       this.#blocks.splice(-1, 1, concat([before, kept]));
     } else this.#blocks.push(kept);
     this.#bytes += kept.length;
-    if (this.#bytes > this.#trimAt) this.#trim();
+    const due = this.#bytes > this.#trimAt && this.#blocks.length >= Tail.TRIM_BLOCKS;
+    if (due || this.#bytes > Tail.KEPT_BYTES) this.#trim();
   }
 
   /** Drops what is too old. Seldom done: to count lines takes as long as to pass them on. */
@@ -921,7 +923,7 @@ export class Tail {
     }
     this.#blocks.splice(0, first);
     this.#bytes = bytes;
-    this.#trimAt = Math.min(Math.max(Tail.TRIM_BYTES, 2 * bytes), Tail.KEPT_BYTES);
+    this.#trimAt = Math.max(Tail.TRIM_BYTES, 2 * bytes);
   }
 
   /** The last `count` lines, oldest first, without their newlines. */
@@ -2247,8 +2249,15 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; t
   }
 }
 
-/** Puts `prefix` before each line; the bytes of the lines stay as they are. */
+/**
+ * Puts `prefix` before each line; the bytes of the lines stay as they are. The result holds until the next call.
+ *
+ * @param lines whole lines
+ */
 export function prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
+  const dense = lines.length >= 4_096 && lines.length <= Vectors.FROM_BYTES &&
+    lines.length * (1 + prefix.length) <= Vectors.TO_BYTES;
+  if (dense) return (vectors ??= new Vectors()).prefixLines(prefix, lines);
   // Room for prefixes of lines of a usual length; counting the lines first would take half as long again.
   let result = new Uint8Array(lines.length + (lines.length >> 3) + 1_024);
   let at = 0;
@@ -2267,6 +2276,68 @@ export function prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
   }
   return result.subarray(0, at);
 }
+
+// Services that print without pause are read in blocks of 64 KiB. Sixteen bytes at a time, which only WebAssembly can
+// do here, prefixes come into a block in a third of the time, and a run of four such services passes on half as many
+// lines again. The instructions are written out because this script has no place for a compiler's output; their
+// encoding: https://webassembly.github.io/spec/core/binary/
+// `f(from, end, to, length)` copies the bytes from `from` to `end` to `to`, and the `length` bytes of the prefix, which
+// are at 0, behind each newline; it returns the end of what it wrote.
+const VECTORS = Uint8Array.from([
+  [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // magic number, version
+  [1, 9, 1, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f], // types: one function, i32 x 4 -> i32
+  [3, 2, 1, 0], // functions: one, of that type
+  [5, 3, 1, 0, 71], // memory of 71 pages of 64 KiB, see Vectors
+  [7, 9, 2, 1, 0x6d, 2, 0, 1, 0x66, 0, 0], // exports: "m", the memory, and "f", the function
+  [10, 95, 1, 93, 2, 1, 0x7b, 2, 0x7f], // code: one body; locals: v128 bytes (4), i32 found (5), i32 step (6)
+  [0x03, 0x40], // loop
+  [0x20, 2, 0x20, 0, 0xfd, 0, 4, 0, 0x22, 4, 0xfd, 11, 4, 0], // to[0..16] = bytes = from[0..16]
+  [0x20, 4, 0x41, 10, 0xfd, 15, 0xfd, 35, 0xfd, 100, 0x21, 5], // found = a bit for each byte that is a newline
+  [0x20, 5, 0x41, 0x80, 0x80, 2, 0x72, 0x68, 0x41, 1, 0x6a, 0x21, 6], // step = to behind the first one, or 16
+  [0x20, 0, 0x20, 6, 0x6a, 0x21, 0], // from += step
+  [0x20, 2, 0x20, 6, 0x6a, 0x21, 2], // to += step
+  [0x20, 5, 0x04, 0x40], // if found
+  [0x20, 2, 0x41, 0, 0x20, 3, 0xfc, 10, 0, 0], // memory.copy(to, 0, length)
+  [0x20, 2, 0x20, 3, 0x6a, 0x21, 2], // to += length
+  [0x0b], // end
+  [0x20, 0, 0x20, 1, 0x49, 0x0d, 0, 0x0b], // again while from < end
+  [0x20, 2, 0x0b], // return to
+].flat());
+
+type CopyLines = (from: number, end: number, to: number, length: number) => number;
+
+/** Blocks of many lines at the speed of memory. */
+class Vectors {
+  static readonly FROM_BYTES = 256 * 1024;
+  static readonly TO_BYTES = 4 * 1024 * 1024;
+  // Places in its memory: the prefix is at 0. Up to 16 bytes too many are read and written behind each area.
+  static readonly #FROM = 64 * 1024;
+  static readonly #TO = 384 * 1024;
+  readonly #memory: Uint8Array;
+  readonly #copy: CopyLines;
+
+  constructor() {
+    const { m, f } = new WebAssembly.Instance(new WebAssembly.Module(VECTORS)).exports;
+    this.#memory = new Uint8Array((m as WebAssembly.Memory).buffer);
+    this.#copy = f as CopyLines;
+  }
+
+  prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
+    this.#memory.set(prefix, 0);
+    this.#memory.set(prefix, Vectors.#TO);
+    this.#memory.set(lines, Vectors.#FROM);
+    const end = this.#copy(
+      Vectors.#FROM,
+      Vectors.#FROM + lines.length,
+      Vectors.#TO + prefix.length,
+      prefix.length,
+    );
+    return this.#memory.subarray(Vectors.#TO, end - prefix.length); // none behind the last line
+  }
+}
+
+/** Made when first needed: it takes half a millisecond and some memory. */
+let vectors: Vectors | null = null;
 
 /** The last `count` lines, and those before them that belong to the same traceback. */
 function lastWithTraceback(lines: readonly string[], count: number): readonly string[] {
@@ -2306,13 +2377,16 @@ export function crashCard(row: Row, lines: readonly string[], hue: boolean): str
 
 /** Bytes that may wait for a slow reader until every pipe has to wait too. */
 const WAITING_BYTES = 1024 * 1024;
-/** About as much is written at a time. */
-const WRITE_BYTES = 256 * 1024;
+/** As much is gathered before the next write. */
+const WRITE_BYTES = 512 * 1024;
 
 /** A queue before a file descriptor. A reader that is gone is no fault: what nobody reads is dropped. */
 export class Outlet {
   readonly #sink: { write(bytes: Uint8Array): Promise<number> };
-  #queue: (Uint8Array | (() => Uint8Array))[] = [];
+  /** What is written at a time: bytes gathered in a buffer, or what a function makes of the moment. */
+  #queue: ({ buffer: Uint8Array; length: number } | (() => Uint8Array))[] = [];
+  /** A buffer that was written, for the next bytes: to make one takes as long as to fill it. */
+  #spare: Uint8Array | null = null;
   #waiting = 0;
   #writing: Promise<void> | null = null;
   #room: PromiseWithResolvers<void> | null = null;
@@ -2325,9 +2399,27 @@ export class Outlet {
   /** Queues bytes; they are written in order, each call's whole. A function is asked for them when it is their turn. */
   write(bytes: Uint8Array | (() => Uint8Array)): void {
     if (this.#gone) return;
-    this.#queue.push(bytes);
-    if (typeof bytes !== "function") this.#waiting += bytes.length;
+    if (typeof bytes === "function") this.#queue.push(bytes);
+    else this.#gather(bytes);
     this.#writing ??= this.#drain();
+  }
+
+  #gather(bytes: Uint8Array): void {
+    let last = this.#queue.at(-1);
+    if (typeof last !== "object" || last.length + bytes.length > last.buffer.length) {
+      last = { buffer: this.#takeBuffer(bytes.length), length: 0 };
+      this.#queue.push(last);
+    }
+    last.buffer.set(bytes, last.length);
+    last.length += bytes.length;
+    this.#waiting += bytes.length;
+  }
+
+  #takeBuffer(length: number): Uint8Array {
+    if (length > WRITE_BYTES || this.#spare === null) return new Uint8Array(Math.max(WRITE_BYTES, length));
+    const buffer = this.#spare;
+    this.#spare = null;
+    return buffer;
   }
 
   /** Like `write`, before all that waits. */
@@ -2357,8 +2449,12 @@ export class Outlet {
 
   async #drain(): Promise<void> {
     await Promise.resolve(); // what is written in the same turn goes out together
-    while (this.#queue.length > 0) {
-      let bytes = this.#next();
+    for (let item = this.#queue.shift(); item !== undefined; item = this.#queue.shift()) {
+      let bytes: Uint8Array;
+      if (typeof item === "function") {
+        bytes = item();
+        this.#waiting += bytes.length;
+      } else bytes = item.buffer.subarray(0, item.length);
       try {
         while (bytes.length > 0) {
           const count = await this.#sink.write(bytes);
@@ -2372,32 +2468,13 @@ export class Outlet {
         this.#queue = [];
         this.#waiting = 0;
       }
+      if (typeof item !== "function" && item.buffer.length === WRITE_BYTES) this.#spare = item.buffer;
       if (this.#waiting < WAITING_BYTES) {
         this.#room?.resolve();
         this.#room = null;
       }
     }
     this.#writing = null;
-  }
-
-  /** What is written next: a function's bytes alone, others together up to a size that keeps them interruptible. */
-  #next(): Uint8Array {
-    const [first] = this.#queue;
-    if (typeof first === "function") {
-      this.#queue.shift();
-      const bytes = first();
-      this.#waiting += bytes.length;
-      return bytes;
-    }
-    const parts: Uint8Array[] = [];
-    let length = 0;
-    for (const item of this.#queue) {
-      if (typeof item === "function" || length >= WRITE_BYTES) break;
-      parts.push(item);
-      length += item.length;
-    }
-    this.#queue.splice(0, parts.length);
-    return parts.length === 1 ? first : concat(parts);
   }
 }
 

@@ -2146,6 +2146,31 @@ Deno.test("a prefix comes before each line, and the bytes of the lines stay as t
   assertEquals(binary(prefixLines(encoder.encode("> "), lines)), "> \xff\n> \n> A\r\n");
 });
 
+Deno.test("blocks of every shape get their prefixes, one after the other", () => {
+  const random = seeded(7);
+  const shapes = [
+    "\n".repeat(65_536),
+    "a\n".repeat(40_000),
+    `${"b".repeat(14)}\n${"c".repeat(15)}\n${"d".repeat(16)}\n`.repeat(1_000),
+    `${"e".repeat(262_143)}\n`,
+    `${"f".repeat(300_000)}\n`,
+    ...Array.from({ length: 200 }, () => {
+      const longest = Math.ceil(2 ** (random() * 12));
+      let text = "";
+      while (text.length < 2_000 + 20_000 * random()) {
+        text += `${String.fromCharCode(97 + random() * 26).repeat(random() * longest)}\n`;
+      }
+      return text;
+    }),
+  ];
+  for (const [index, text] of shapes.entries()) {
+    const prefix = ["", "> ", "[ db] ", "p".repeat(60), "q".repeat(1_100)][index % 5];
+    const expected = prefix + text.slice(0, -1).replaceAll("\n", `\n${prefix}`) + "\n";
+    const result = decoder.decode(prefixLines(encoder.encode(prefix), encoder.encode(text)));
+    assert(result === expected, `block ${index} of ${text.length} bytes behind ${prefix.length}`);
+  }
+});
+
 /** A row with this life. */
 function rowOf(life: Life, fields: Partial<Row> = {}): Row {
   return {
@@ -2283,6 +2308,29 @@ Deno.test("a sink that takes nothing makes pipes wait, until it takes again", as
   await room;
   await outlet.flush();
   assertEquals([outlet.room(), sink.taken.length], [null, 40 * 65_536]);
+});
+
+Deno.test("bytes are the sink's until it has taken them, and the caller's as soon as they are queued", async () => {
+  const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
+  const taken: string[] = [];
+  const outlet = new Outlet({
+    async write(bytes) {
+      await turn();
+      const part = bytes.subarray(0, 300_000);
+      taken.push(decoder.decode(part));
+      return part.length;
+    },
+  });
+  const mine = new Uint8Array(100_000);
+  let expected = "";
+  for (let index = 0; index < 60; index++) {
+    mine.fill(65 + index % 26);
+    expected += decoder.decode(mine);
+    outlet.write(mine);
+    if (index % 7 === 0) await turn();
+  }
+  await outlet.flush();
+  assert(taken.join("") === expected);
 });
 
 Deno.test("a sink that fails is no fault: what nobody reads is dropped", async () => {
