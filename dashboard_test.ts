@@ -9,10 +9,10 @@ import {
   fit,
   formatUptime,
   type Key,
+  KeyReader,
   type Life,
   type Look,
   type Past,
-  readKeys,
   type Row,
   type Snapshot,
   STATUS,
@@ -420,14 +420,31 @@ for (
     ["\x1b[24;1R", [{ kind: "located", row: 24 }]],
     ["\x1b[A\x1b[B\x1b", [{ kind: "up" }, { kind: "down" }, { kind: "escape" }]],
     ["\x1b[C\x1b[5~\x1b[1;5D\x1b[?62;c", []],
+    ["\x1b[200~q\x1b[A\rq\x1b[201~\x1b[A", [{ kind: "up" }]],
+    ["?\x1b[200~q\x1b[201~\x1b[200~q\x1b[200~q\x1b[201~\r", [
+      { kind: "character", character: "?" },
+      { kind: "enter" },
+    ]],
     ["ж🎉", [{ kind: "character", character: "ж" }, { kind: "character", character: "🎉" }]],
     ["", []],
   ] as [string, Key[]][]
 ) {
   Deno.test(`typing ${JSON.stringify(typed)} means ${JSON.stringify(keys)}`, () => {
-    assertEquals(readKeys(typed), keys);
+    assertEquals(new KeyReader().read(typed), keys);
   });
 }
+
+Deno.test("a paste is passed over wherever the reads divide it", () => {
+  const typed = "\x1b[200~quit\r\x1b[20\x1b[201~?";
+  for (let first = 6; first < typed.length; first++) {
+    for (let second = first; second < typed.length; second++) {
+      const reader = new KeyReader();
+      const parts = [typed.slice(0, first), typed.slice(first, second), typed.slice(second)];
+      const keys = parts.flatMap((part) => reader.read(part));
+      assertEquals(keys, [{ kind: "character", character: "?" }], JSON.stringify(parts));
+    }
+  }
+});
 
 // ------------------------------------------------------------------------------------------------------------------
 // The crash card

@@ -1137,7 +1137,7 @@ while read -r verb id; do
   esac
 done
 groups=" $(set | sed -n 's/^group_\([0-9]*\)=.*/\1/p' | tr '\n' ' ')"
-if [ -t 1 ]; then stty icrnl ixon icanon iexten echo isig <&1; printf '\033[r\033[999;1H\033[?25h\n'; fi 2>/dev/null
+if [ -t 1 ]; then stty icrnl ixon icanon iexten echo isig <&1; printf '\033[r\033[999;1H\033[?25h\033[?2004l\n'; fi 2>/dev/null
 marked() { [ -r /proc/self/environ ] && grep -lszxF "ORCHESTRATOR_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
 send() { for id in $groups; do kill "-$1" "-$id"; done 2>/dev/null; for id in $strays; do grouped "$id" || kill "-$1" "$id"; done 2>/dev/null; }
 grouped() {
@@ -2594,6 +2594,9 @@ const CSI = `${ESC}[`;
 // Where the terminal knows it, a frame appears at once; elsewhere these are ignored.
 const FRAME_BEGINS = `${CSI}?2026h`;
 const FRAME_ENDS = `${CSI}?2026l`;
+// No cursor; what is pasted comes between marks. The guard's script undoes both, too.
+const TAKE = `${CSI}?25l${CSI}?2004h`;
+const GIVE_BACK = `${CSI}?25h${CSI}?2004l`;
 
 /** Columns and rows of the terminal; `before` when it went away. */
 function consoleSize(before: Size): Size {
@@ -2645,7 +2648,7 @@ export class Terminal {
     this.#open = true;
     this.#outlet.write(() => {
       this.#shown = { size: this.size, panel: [] };
-      return encoder.encode(`${CSI}?25l`);
+      return encoder.encode(TAKE);
     });
   }
 
@@ -2685,7 +2688,7 @@ export class Terminal {
       const frame = this.#frame();
       const { size, panel } = this.#shown;
       const below = panel.length > 0 ? `${CSI}r${CSI}${size.rows};1H` : `${ESC}7${CSI}r${ESC}8`;
-      return encoder.encode(`${frame}${below}\r\n${CSI}0m${CSI}?25h`);
+      return encoder.encode(`${frame}${below}\r\n${CSI}0m${GIVE_BACK}`);
     });
   }
 
@@ -2754,8 +2757,31 @@ export type Key =
   | { kind: "character"; character: string }
   | { kind: "located"; row: number };
 
-/** What was typed, as read in one piece. Sequences nobody here knows are passed over. */
-export function readKeys(text: string): Key[] {
+const PASTE_BEGINS = `${CSI}200~`;
+const PASTE_ENDS = `${CSI}201~`;
+
+/** Tells keys from what a terminal sends, read by read. Text that is pasted is no command: it is passed over. */
+export class KeyReader {
+  /** The end of what was pasted so far, or `null` outside of a paste. */
+  #pasted: string | null = null;
+
+  /** What was typed. Sequences nobody here knows are passed over. */
+  read(text: string): Key[] {
+    if (this.#pasted !== null) {
+      const pasted = this.#pasted + text;
+      const end = pasted.indexOf(PASTE_ENDS);
+      this.#pasted = end === -1 ? pasted.slice(1 - PASTE_ENDS.length) : null;
+      return end === -1 ? [] : this.read(pasted.slice(end + PASTE_ENDS.length));
+    }
+    const [typed, ...pasted] = text.split(PASTE_BEGINS);
+    const keys = keysIn(typed);
+    if (pasted.length === 0) return keys;
+    this.#pasted = "";
+    return [...keys, ...this.read(pasted.join(PASTE_BEGINS))];
+  }
+}
+
+function keysIn(text: string): Key[] {
   const keys: Key[] = [];
   for (const [found] of text.matchAll(/\x1b\[[0-9;?]*[ -/]*[@-~]|\x1bO[A-Z]|\x1b|[^\x1b]/gu)) {
     const place = /^\x1b\[(\d+);\d+R$/.exec(found);
@@ -2919,11 +2945,12 @@ export class PanelView implements View {
 
   async #listen(): Promise<void> {
     const buffer = new Uint8Array(1_024);
+    const keys = new KeyReader();
     while (!this.#closed) {
       // A terminal that was closed ends in an error; SIGHUP says what to do about it.
       const count = await Deno.stdin.read(buffer).catch(() => null);
       if (count === null) return;
-      for (const key of readKeys(decoder.decode(buffer.subarray(0, count)))) {
+      for (const key of keys.read(decoder.decode(buffer.subarray(0, count)))) {
         if (!this.#closed) this.#press(key);
       }
     }

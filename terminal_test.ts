@@ -386,6 +386,18 @@ onTerminal("? shows the keys and hides them, q stops everything", async () => {
   assertEquals(await terminal.run("echo status $?"), ["status 0"]);
 });
 
+onTerminal("what is pasted is no command, and what is typed after it is", async () => {
+  await using session = await Session.open([IDLE]);
+  const { terminal } = session;
+  await session.start(1);
+  await terminal.paste("quit, quickly\n".repeat(200));
+  await terminal.keys("?");
+  await terminal.shows("Enter only its lines");
+  assertPinned(await terminal.rows(), 80);
+  await terminal.keys("q");
+  await terminal.shows(/^\$>$/);
+});
+
 // ------------------------------------------------------------------------------------------------------------------
 // Ways out
 
@@ -394,6 +406,9 @@ async function assertGivenBack(session: Session, stty: readonly string[]): Promi
   const { terminal } = session;
   const rows = await terminal.shows(/\$>$/);
   assertEquals(await terminal.run("stty -a"), stty);
+  await terminal.paste("# no marks");
+  await terminal.shows(/^\$> # no marks$/);
+  await terminal.keys("Enter");
   const { cursorShown, region, alternateScreen } = await terminal.state();
   assertEquals({ cursorShown, alternateScreen, region }, {
     cursorShown: true,

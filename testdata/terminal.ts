@@ -129,6 +129,12 @@ export class TestTerminal implements AsyncDisposable {
     await this.#tmux("send-keys", ...names);
   }
 
+  /** Pastes a text as a terminal does: between marks, where the program has asked for them. */
+  async paste(text: string): Promise<void> {
+    await this.#tmux("set-buffer", "--", text);
+    await this.#tmux("paste-buffer", "-p");
+  }
+
   /** The rows of the screen without the blanks at their ends. `styled`: with their colours as escape sequences. */
   async rows(styled: "styled" | "plain" = "plain"): Promise<string[]> {
     const text = await this.#tmux("capture-pane", "-p", ...styled === "styled" ? ["-e"] : []);
