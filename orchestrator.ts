@@ -395,11 +395,17 @@ export function prepareLaunch(service: Service, environment: Environment, home: 
 /**
  * The services of a run: the named file's, the folder's, or the built-in ones.
  *
+ * @param options whether a start follows, which makes the folder `.orchestrator` anyway
  * @throws {UserError} with every mistake in the file
  */
-export async function loadServices(home: Home, config?: string): Promise<readonly Service[]> {
+export async function loadServices(
+  home: Home,
+  config?: string,
+  { starting = false } = {},
+): Promise<readonly Service[]> {
   const path = config === undefined ? findServicesFile(home.infrastructure) : resolvePath(Deno.cwd(), config);
-  return path === null ? SERVICES : await readServicesFile(path, `${home.infrastructure}/.orchestrator`);
+  if (path === null) return SERVICES;
+  return await readServicesFile(path, `${home.infrastructure}/.orchestrator`, { makeMemory: starting });
 }
 
 // ------------------------------------------------------------------------------------------------------------------
@@ -3177,7 +3183,8 @@ export class Orchestrator {
   async #run(): Promise<number> {
     const options = this.#options;
     const home = findHome(options);
-    const services = options.services ?? await loadServices(home, options.config);
+    const starting = options.control !== false;
+    const services = options.services ?? await loadServices(home, options.config, { starting });
     const plan = planStart(services, this.#names);
     const { environment, warnings } = readEnvironment(home);
     for (const service of plan.services) serviceEnvironment(service, environment, home);

@@ -2963,6 +2963,16 @@ Deno.test("--list shows the services as a table, --json as data, with the ports 
   );
 });
 
+Deno.test("a look at the services writes nothing, their first start keeps what their file means", async () => {
+  await using folder = await Folder.make({ services: [{ name: "a", command: "true" }] });
+  const kept = ".orchestrator/services.cache.json";
+  assertEquals((await runToEnd(folder, ["--list"])).code, 0);
+  assertEquals(await folder.read(kept), "");
+  assertEquals((await runToEnd(folder, [])).code, 0);
+  const { services } = JSON.parse(await folder.read(kept));
+  assertEquals(services.map(({ name }: { name: string }) => name), ["a"]);
+});
+
 Deno.test("--help and --version are told also where nothing can be read", async () => {
   const args = ["--infrastructure", "/no/such"];
   const help = await runToEnd(null, ["--help", ...args]);
