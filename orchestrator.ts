@@ -2261,9 +2261,9 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; t
  * @param lines whole lines
  */
 export function prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
-  const dense = lines.length >= 4_096 && lines.length <= Vectors.FROM_BYTES &&
+  const many = lines.length >= 4_096 && lines.length <= Vectors.FROM_BYTES &&
     lines.length * (1 + prefix.length) <= Vectors.TO_BYTES;
-  if (dense) return (vectors ??= new Vectors()).prefixLines(prefix, lines);
+  if (many && "WebAssembly" in globalThis) return (vectors ??= new Vectors()).prefixLines(prefix, lines);
   // Room for prefixes of lines of a usual length; counting the lines first would take half as long again.
   let result = new Uint8Array(lines.length + (lines.length >> 3) + 1_024);
   let at = 0;
@@ -2312,7 +2312,7 @@ const VECTORS = Uint8Array.from([
 
 type CopyLines = (from: number, end: number, to: number, length: number) => number;
 
-/** Blocks of many lines at the speed of memory. */
+/** Blocks of many lines at the speed of memory. Not where V8 runs with `--jitless`. */
 class Vectors {
   static readonly FROM_BYTES = 256 * 1024;
   static readonly TO_BYTES = 4 * 1024 * 1024;

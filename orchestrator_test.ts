@@ -2171,6 +2171,15 @@ Deno.test("blocks of every shape get their prefixes, one after the other", () =>
   }
 });
 
+Deno.test("where machine code can't be made, blocks get their prefixes all the same", async () => {
+  const code = `import { prefixLines } from ${JSON.stringify(import.meta.resolve("./orchestrator.ts"))};
+    const lines = new TextEncoder().encode("0123456789\\n".repeat(5_000));
+    console.log("WebAssembly" in globalThis, prefixLines(new Uint8Array(3), lines).length);`;
+  const args = ["eval", "--no-check", "--v8-flags=--jitless", code];
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+  assertEquals(decoder.decode(stdout), "false 70000\n", decoder.decode(stderr));
+});
+
 /** A row with this life. */
 function rowOf(life: Life, fields: Partial<Row> = {}): Row {
   return {
