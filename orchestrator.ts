@@ -36,6 +36,7 @@ import {
   closest,
   findServicesFile,
   type Health,
+  isKept,
   type Probe,
   readServicesFile,
   type Service,
@@ -395,17 +396,20 @@ export function prepareLaunch(service: Service, environment: Environment, home: 
 /**
  * The services of a run: the named file's, the folder's, or the built-in ones.
  *
- * @param options whether a start follows, which makes the folder `.orchestrator` anyway
  * @throws {UserError} with every mistake in the file
  */
-export async function loadServices(
-  home: Home,
-  config?: string,
-  { starting = false } = {},
-): Promise<readonly Service[]> {
-  const path = config === undefined ? findServicesFile(home.infrastructure) : resolvePath(Deno.cwd(), config);
-  if (path === null) return SERVICES;
-  return await readServicesFile(path, `${home.infrastructure}/.orchestrator`, { makeMemory: starting });
+export async function loadServices(home: Home, config?: string): Promise<readonly Service[]> {
+  const path = servicesFileOf(home, config);
+  return path === null ? SERVICES : await readServicesFile(path, memoryOf(home));
+}
+
+function servicesFileOf(home: Home, config?: string): string | null {
+  return config === undefined ? findServicesFile(home.infrastructure) : resolvePath(Deno.cwd(), config);
+}
+
+/** The folder of what is kept between runs. */
+function memoryOf(home: Home): string {
+  return `${home.infrastructure}/.orchestrator`;
 }
 
 // ------------------------------------------------------------------------------------------------------------------
@@ -3183,8 +3187,7 @@ export class Orchestrator {
   async #run(): Promise<number> {
     const options = this.#options;
     const home = findHome(options);
-    const starting = options.control !== false;
-    const services = options.services ?? await loadServices(home, options.config, { starting });
+    const services = options.services ?? await loadServices(home, options.config);
     const plan = planStart(services, this.#names);
     const { environment, warnings } = readEnvironment(home);
     for (const service of plan.services) serviceEnvironment(service, environment, home);
@@ -3665,6 +3668,7 @@ async function explain(name: string, options: RunOptions): Promise<string> {
 async function perform(command: Command): Promise<number> {
   switch (command.kind) {
     case "run":
+      await readElsewhere(command.options);
       return await new Orchestrator(command.names, command.options).run();
     case "start": {
       const { start } = await import("./control/start.ts");
@@ -3725,6 +3729,22 @@ async function perform(command: Command): Promise<number> {
       print(await explain(command.name, command.options));
       return 0;
   }
+}
+
+/**
+ * Has a services file that has changed read by another process, which keeps what it means. In this one the parser and
+ * the schema library would take 12 MB for as long as services run. Mistakes are told when it is read here.
+ */
+export async function readElsewhere({ infrastructure, config }: RunOptions): Promise<void> {
+  const home = findHome({ infrastructure });
+  const memory = memoryOf(home);
+  const path = servicesFileOf(home, config);
+  if (path === null || isKept(path, memory)) return;
+  await Deno.mkdir(memory, { mode: 0o700 }).catch(() => {});
+  const { program, args } = ownCommand(["--list", "--infrastructure", home.infrastructure, "--config", path]);
+  const reader = new Deno.Command(program, { args, stdin: "null", stdout: "null", stderr: "null" });
+  await reader.output().catch(() => {}); // where this program is no more, the file is read here
+  if (!isKept(path, memory)) await Deno.remove(memory).catch(() => {}); // only if it is empty
 }
 
 /** The services for the help, which is shown even where they can't be read. */

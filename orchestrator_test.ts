@@ -2982,6 +2982,13 @@ Deno.test("a look at the services writes nothing, their first start keeps what t
   assertEquals(services.map(({ name }: { name: string }) => name), ["a"]);
 });
 
+Deno.test("a start with a mistake in the services file tells it once and leaves nothing", async () => {
+  await using folder = await Folder.make({ services: [{ name: "a" }] });
+  const { code, out, err } = await runToEnd(folder, []);
+  assertEquals([code, out, err.match(/command: missing/g)?.length], [2, "", 1]);
+  await assertRejects(() => Deno.stat(`${folder.path}/.orchestrator`), Deno.errors.NotFound);
+});
+
 Deno.test("--help and --version are told also where nothing can be read", async () => {
   const args = ["--infrastructure", "/no/such"];
   const help = await runToEnd(null, ["--help", ...args]);

@@ -203,23 +203,22 @@ function mayBeThere(path: string): boolean {
 /**
  * Reads and checks a services file.
  *
- * @param memory a folder in which the result is kept: a file that has not changed since needs no parser. It is used
- *   where it exists, and made when `makeMemory` is set
+ * @param memory a folder in which the result is kept, if it exists: a file that has not changed since needs no parser
  * @throws {ServicesFileError} with every mistake of the file, or the reason why it can't be read.
  */
-export async function readServicesFile(
-  path: string,
-  memory: string | null = null,
-  { makeMemory = false } = {},
-): Promise<Service[]> {
+export async function readServicesFile(path: string, memory: string | null = null): Promise<Service[]> {
   const text = readSource(path);
   const note = memory === null ? null : `${memory}/services.cache.json`;
   const known = note === null ? null : recall(note, text);
   if (known !== null) return known;
   const services = await checkSource(path, text);
-  if (memory !== null && makeMemory) await Deno.mkdir(memory, { mode: 0o700 }).catch(() => {});
   if (note !== null) await remember(note, text, services);
   return services;
+}
+
+/** Whether `readServicesFile` finds a file as it was kept. @throws {ServicesFileError} when it can't be read */
+export function isKept(path: string, memory: string): boolean {
+  return recall(`${memory}/services.cache.json`, readSource(path)) !== null;
 }
 
 async function checkSource(path: string, text: string): Promise<Service[]> {

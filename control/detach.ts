@@ -12,7 +12,7 @@ import { namesOf, statusTable } from "./answers.ts";
 import { ask, Unreachable } from "./client.ts";
 import { findRun, pause, reach } from "./find.ts";
 import { conclude, Mirror, waitFor } from "./mirror.ts";
-import { RunFolder } from "./record.ts";
+import { makePrivateFolder, RunFolder } from "./record.ts";
 
 /**
  * Starts services in the orchestrator that runs, and waits until they do.
@@ -53,7 +53,12 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
   const said = prepareFile(home);
   const folder = new RunFolder(home.infrastructure);
   // Read here, so that a mistake is told at once and the run finds the file checked: it needs no parser then.
-  await loadServices(home, config, { starting: true });
+  try {
+    makePrivateFolder(folder.path);
+  } catch {
+    // The run itself says what is wrong with it.
+  }
+  await loadServices(home, config);
   const word = Deno.args[0]?.startsWith("-") === false ? 1 : 0;
   const own = [...Deno.args.slice(0, word), `--${BACKGROUND_FLAG}`, ...Deno.args.slice(word)];
   const { program, args } = ownCommand(own);

@@ -11,6 +11,7 @@ import {
   type Flags,
   type Level,
   Orchestrator,
+  readElsewhere,
   resolvePath,
 } from "../orchestrator.ts";
 import { parseDuration, UserError } from "../services.ts";
@@ -34,6 +35,7 @@ export async function start(command: Extract<Command, { kind: "start" }>): Promi
       throw new UserError("--wait goes with --detach, or with names to start in an orchestrator that runs.");
     }
   }
+  await readElsewhere(command.options);
   const background = { ...command.options, detached, ...(logs === null ? {} : { logs }) };
   return await new Orchestrator(names, background).run();
 }
