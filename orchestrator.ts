@@ -2832,7 +2832,7 @@ export class PanelView implements View {
   #resizedAt = -Infinity;
   #closed = false;
   readonly #resized = () => {
-    this.#resizedAt = performance.now();
+    this.#resizedAt = now();
     this.#terminal.resized();
     this.#draw();
   };
@@ -2933,12 +2933,12 @@ export class PanelView implements View {
   #draw(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const resizing = this.#resizedAt + PanelView.RESIZE_MS - performance.now();
+    const resizing = this.#resizedAt + PanelView.RESIZE_MS - now();
     if (resizing > 0 && !this.#closed) {
       this.#timer = setTimeout(() => this.#draw(), resizing);
       return;
     }
-    this.#drawnAt = performance.now();
+    this.#drawnAt = now();
     const { size } = this.#terminal;
     const screen = { ...size, widthOf: displayWidth };
     this.#terminal.draw(dashboard(this.#source.snapshot(3), screen, this.#look), size);
@@ -2949,7 +2949,7 @@ export class PanelView implements View {
   #drawSoon(): void {
     if (this.#closed) return;
     clearTimeout(this.#timer);
-    const since = performance.now() - this.#drawnAt;
+    const since = now() - this.#drawnAt;
     this.#timer = setTimeout(() => this.#draw(), Math.max(0, 30 - since));
   }
 

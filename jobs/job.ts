@@ -146,6 +146,21 @@ export type Job = JobFacts & Phase;
 /** Every status a job can have. */
 export type Status = Job["status"];
 
+/** All of them, in the order in which they are listed and counted. */
+export const STATUSES = [
+  "pending",
+  "running",
+  "awaiting_retry",
+  "waiting_for_worker",
+  "waiting_for_parallel_tasks",
+  "waiting_for_human",
+  "waiting_for_sub_job",
+  "finished",
+  "failed",
+  "quarantined",
+  "cancelled",
+] as const satisfies readonly Status[];
+
 /** Statuses in which nothing more happens. */
 export const END_STATUSES: readonly EndStatus[] = ["finished", "failed", "quarantined", "cancelled"];
 

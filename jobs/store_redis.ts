@@ -28,7 +28,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { ClientOfflineError, createClient, ErrorReply } from "@redis/client";
 import { ConfigError } from "./config.ts";
-import { hasEnded, type HistoryEvent, type Job, type Status } from "./job.ts";
+import { hasEnded, type HistoryEvent, type Job, type Status, STATUSES } from "./job.ts";
 import {
   type CommitOutcome,
   fits,
@@ -58,20 +58,6 @@ const PAGE = 1_000;
 const CLAIM_BYTES = 16 << 20;
 const TALLY_SECONDS = 90 * 86_400;
 const QUOTA_SECONDS = 400 * 86_400;
-// Order in which the script `counts` answers.
-const STATUSES: readonly Status[] = [
-  "pending",
-  "running",
-  "awaiting_retry",
-  "waiting_for_worker",
-  "waiting_for_parallel_tasks",
-  "waiting_for_human",
-  "waiting_for_sub_job",
-  "finished",
-  "failed",
-  "quarantined",
-  "cancelled",
-];
 
 type Client = ReturnType<typeof makeClient>;
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { z } from "zod";
-import type { JsonObject, JsonValue } from "./job.ts";
+import { type JsonObject, type JsonValue, STATUSES } from "./job.ts";
 
 /** Any JSON. */
 export const Json: z.ZodType<JsonValue> = z.unknown().transform((value) => value as JsonValue);
@@ -127,19 +127,7 @@ export const ErrorAnswer = z.object({ error: z.string() });
 export const Accepted = z.object({ status: z.literal("accepted"), job_id: z.string() });
 
 /** Every status of a job. */
-export const JobStatus = z.enum([
-  "pending",
-  "running",
-  "awaiting_retry",
-  "waiting_for_worker",
-  "waiting_for_parallel_tasks",
-  "waiting_for_human",
-  "waiting_for_sub_job",
-  "finished",
-  "failed",
-  "quarantined",
-  "cancelled",
-]);
+export const JobStatus = z.enum(STATUSES);
 
 const TaskInfo = z.object({
   type: z.string(),
