@@ -13,6 +13,7 @@ import {
   Folder,
   type FolderContents,
   freePort,
+  NOTHING_IGNORED,
   ROOT,
   Run,
   runToEnd,
@@ -23,7 +24,7 @@ import { quote, TestTerminal, whyNoTerminal } from "./testdata/terminal.ts";
 
 const given = Deno.env.get("ORCHESTRATOR_BIN");
 const compiler = Deno.env.get("DENO_FOR_COMPILE");
-const missing = given || compiler || Deno.env.get("CI")
+const missing = given || compiler || NOTHING_IGNORED
   ? null
   : "set ORCHESTRATOR_BIN to a binary, or DENO_FOR_COMPILE to a deno that can compile";
 

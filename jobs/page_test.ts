@@ -1,3 +1,4 @@
+import { NOTHING_IGNORED } from "../testdata/run.ts";
 import { findChromium, Page } from "./testdata/chromium.ts";
 import { MemoryStorage, StateMachineBlueprint } from "./mod.ts";
 import { layout, walkOf } from "./page/page.js";
@@ -43,8 +44,7 @@ function browserTest(
   test: (page: Page, engine: TestEngine) => Promise<void>,
   options: { isBroken?: true } = {},
 ) {
-  // In CI a missing browser is a failure, not a reason to leave the tests out.
-  const ignore = findChromium() === undefined && !Deno.env.get("CI");
+  const ignore = findChromium() === undefined && !NOTHING_IGNORED;
   Deno.test({
     name: ignore ? `${name} (ignored: no Chromium in PATH)` : name,
     ignore,

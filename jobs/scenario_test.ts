@@ -2,7 +2,7 @@
 
 // @ts-types="../std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Folder, freePort, ROOT, Run, waitUntil } from "../testdata/run.ts";
+import { Folder, freePort, NOTHING_IGNORED, ROOT, Run, waitUntil } from "../testdata/run.ts";
 import { OriginalWorker } from "../testdata/jobs/original_worker.ts";
 import { StateMachineBlueprint } from "./blueprint.ts";
 import { openStorage } from "./storage.ts";
@@ -147,8 +147,13 @@ const WORKERS: [string, boolean, (folder: Folder, url: string) => AnyWorker][] =
       ], "err"),
   ],
   ["the original's habits", false, (_, url) => rawWorker(url)],
-  // Needs that package and its dependencies: name a Python that has them.
-  ["the original Python package", PYTHON === undefined, (_, url) => pythonWorker(url)],
+  [
+    PYTHON === undefined
+      ? "the original Python package (ignored: ORIGINAL_WORKER_PYTHON names no Python that has it)"
+      : "the original Python package",
+    PYTHON === undefined && !NOTHING_IGNORED,
+    (_, url) => pythonWorker(url),
+  ],
 ];
 
 for (const [what, ignore, startWorker] of WORKERS) {

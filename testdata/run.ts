@@ -13,6 +13,9 @@ export const TESTDATA = `${ROOT}/testdata`;
 /** The worst case of any wait: machines that run tests are slow at times. */
 export const LIMIT_MS = 60_000;
 
+/** Set where every program that tests use is there: a test that lacks one fails then, and is ignored elsewhere. */
+export const NOTHING_IGNORED = Deno.env.has("ORCHESTRATOR_TEST_ALL");
+
 const MARK = "ORCHESTRATOR_TEST_MARK";
 const decoder = new TextDecoder();
 
