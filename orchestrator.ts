@@ -3690,7 +3690,7 @@ async function perform(command: Command): Promise<number> {
       print(helpText(await knownServices(command.options)));
       return 0;
     case "jobs": {
-      const { main } = await import("./jobs/main.ts");
+      const { main } = await import("./jobs/cli/main.ts");
       return await main(command.args);
     }
     case "init": {

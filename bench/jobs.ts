@@ -15,7 +15,7 @@
 
 // @ts-types="../std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
-import { redisMissing, RedisServer } from "../testdata/jobs/redis_server.ts";
+import { redisMissing, RedisServer } from "../jobs/testing/redis_server.ts";
 
 const CLIENT_TOKEN = "bench-client-token";
 const WORKER_TOKEN = "bench-worker-token";

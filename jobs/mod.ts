@@ -15,13 +15,13 @@ export {
   StateMachineBlueprint,
   type StateOptions,
   type TaskRequest,
-} from "./blueprint.ts";
-export { Config, ConfigError, type Settings } from "./config.ts";
-export { OrchestratorEngine } from "./engine.ts";
-export type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from "./job.ts";
-export type { Storage } from "./store.ts";
-export { openStorage } from "./storage.ts";
-export { MemoryStorage } from "./store_memory.ts";
+} from "./model/blueprint.ts";
+export { Config, ConfigError, type Settings } from "./engine/config.ts";
+export { OrchestratorEngine } from "./engine/engine.ts";
+export type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from "./model/job.ts";
+export type { Storage } from "./model/store.ts";
+export { openStorage } from "./stores/open.ts";
+export { MemoryStorage } from "./stores/memory.ts";
 export {
   type TaskContext,
   type TaskHandler,
@@ -30,4 +30,4 @@ export {
   Worker,
   WorkerError,
   type WorkerOptions,
-} from "./worker.ts";
+} from "./worker/worker.ts";

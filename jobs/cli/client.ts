@@ -1,0 +1,202 @@
+/**
+ * The engine's client interface in types: submit jobs, look at them, follow them, decide for them.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { systemClock } from "../model/clock.ts";
+import { END_STATUSES, type JsonObject } from "../model/job.ts";
+import { errorIn, reasonOf } from "../model/errors.ts";
+import { Accepted, HistoryEntry, JobSummary, JobView, WorkerView } from "../model/wire.ts";
+
+/** A request that did not succeed. `status` 0: the engine could not be reached. The message never holds the token. */
+export class ClientError extends Error {
+  override name = "ClientError";
+  constructor(message: string, readonly status: number) {
+    super(message);
+  }
+}
+
+/** What a submission may say besides its data. Times are seconds. */
+export interface SubmitOptions {
+  /** The same key with the same data returns the same job. */
+  idempotencyKey?: string;
+  /** Where the end is reported to. */
+  webhookUrl?: string;
+  /** How long its tasks may wait for a worker. */
+  dispatchTimeout?: string;
+  /** How long its tasks may take. */
+  resultTimeout?: string;
+}
+
+const Blueprints = z.array(
+  z.object({ name: z.string(), endpoint: z.string().nullish(), version: z.string().nullish() }),
+);
+const Said = z.looseObject({ status: z.string() });
+
+/** Whether a job has come to its end. */
+export function isOver(job: JobView): boolean {
+  return END_STATUSES.some((status) => status === job.status);
+}
+
+/** One client of one engine. Every method throws ClientError when the engine refuses or is away. */
+export class JobClient {
+  readonly url: string;
+  constructor(url: string, readonly token: string) {
+    this.url = url.replace(/\/+$/, "");
+  }
+
+  /** Submits a job and returns its id. */
+  async submit(blueprint: string, data: JsonObject, options: SubmitOptions = {}): Promise<string> {
+    const known = await this.#ask(Blueprints, "GET", "/api/blueprints");
+    const found = known.find(({ name }) => name === blueprint);
+    if (found === undefined || !found.endpoint) {
+      const open = known.flatMap(({ name, endpoint }) => endpoint ? [name] : []);
+      throw new ClientError(
+        found === undefined
+          ? `The engine has no blueprint "${blueprint}"; it has ${open.join(", ") || "none"}.`
+          : `The blueprint "${blueprint}" takes no submissions: it has no endpoint.`,
+        404,
+      );
+    }
+    const path = `/api${found.version ? `/${found.version}` : ""}${found.endpoint}`;
+    const headers = Object.entries({
+      "Idempotency-Key": options.idempotencyKey,
+      "X-Webhook-Url": options.webhookUrl,
+      "X-Dispatch-Timeout": options.dispatchTimeout,
+      "X-Result-Timeout": options.resultTimeout,
+    }).flatMap(([name, value]) => value === undefined ? [] : [[name, value] as const]);
+    return (await this.#ask(Accepted, "POST", path, JSON.stringify(data), headers)).job_id;
+  }
+
+  /** A job of this client. */
+  job(id: string): Promise<JobView> {
+    return this.#ask(JobView, "GET", `/api/jobs/${encodeURIComponent(id)}`);
+  }
+
+  /** What happened to a job, oldest first. */
+  history(id: string): Promise<HistoryEntry[]> {
+    return this.#ask(z.array(HistoryEntry), "GET", `/api/jobs/${encodeURIComponent(id)}/history`);
+  }
+
+  /** Own jobs, newest first. */
+  jobs(query: Record<string, string>): Promise<JobSummary[]> {
+    return this.#ask(z.array(JobSummary), "GET", `/api/jobs?${new URLSearchParams(query)}`);
+  }
+
+  /** The workers that the engine hears from. */
+  workers(): Promise<WorkerView[]> {
+    return this.#ask(z.array(WorkerView), "GET", "/api/workers");
+  }
+
+  /** Asks for a job's end; returns what the engine says to that. */
+  async cancel(id: string): Promise<string> {
+    return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/cancel`)).status;
+  }
+
+  /** Decides for a job that waits for a human. */
+  async approve(id: string, decision: string): Promise<string> {
+    const body = JSON.stringify({ decision });
+    return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/approve`, body)).status;
+  }
+
+  /** Runs a failed or quarantined job again from the state that failed. */
+  async retry(id: string): Promise<string> {
+    return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/retry`)).status;
+  }
+
+  /**
+   * The job now, and again after each of its changes, until it has ended or `signal` is aborted. Once the job was seen,
+   * an engine that goes away (a restart) is waited for; `onAway` hears of it.
+   */
+  async *watch(
+    id: string,
+    signal: AbortSignal,
+    onAway: (error: ClientError) => void = () => {},
+  ): AsyncGenerator<JobView> {
+    yield await this.job(id);
+    while (!signal.aborted) {
+      const control = new AbortController();
+      const leave = () => control.abort();
+      signal.addEventListener("abort", leave, { once: true });
+      try {
+        // The stream is opened before the look, so that no change falls between them.
+        for await (const _ of this.#changes(id, control.signal)) {
+          const job = await this.job(id);
+          yield job;
+          if (isOver(job)) return;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof ClientError) || error.status >= 400 && error.status < 500) throw error;
+        onAway(error);
+        await systemClock.sleep(1_000, signal);
+      } finally {
+        signal.removeEventListener("abort", leave);
+        control.abort();
+      }
+    }
+  }
+
+  // Yields at once, and whenever the engine says that the job has changed.
+  async *#changes(id: string, signal: AbortSignal): AsyncGenerator<void> {
+    const response = await this.#fetch("GET", "/api/jobs/events", { signal });
+    yield;
+    const text = response.body?.pipeThrough(new TextDecoderStream());
+    let rest = "";
+    try {
+      for await (const chunk of text ?? []) {
+        const lines = (rest + chunk).split("\n");
+        rest = lines.pop() ?? "";
+        // The id is in the summary that each event carries; what it says is read from the job itself.
+        if (lines.some((line) => line.startsWith("data:") && line.includes(id))) yield;
+      }
+    } catch (error) {
+      throw new ClientError(`The engine at ${this.url} went away: ${reasonOf(error)}.`, 0);
+    }
+  }
+
+  async #ask<T>(
+    schema: z.ZodType<T>,
+    method: "GET" | "POST",
+    path: string,
+    body?: string,
+    headers: (readonly [string, string])[] = [],
+  ): Promise<T> {
+    const response = await this.#fetch(method, path, { body, headers, signal: AbortSignal.timeout(60_000) });
+    const read = schema.safeParse(await response.json().catch(() => undefined));
+    if (read.success) return read.data;
+    throw new ClientError(`What answers at ${this.url} is not this engine; check the address.`, 502);
+  }
+
+  async #fetch(
+    method: "GET" | "POST",
+    path: string,
+    { body, headers = [], signal }: {
+      body?: string;
+      headers?: (readonly [string, string])[];
+      signal: AbortSignal;
+    },
+  ): Promise<Response> {
+    let response: Response;
+    try {
+      response = await fetch(this.url + path, {
+        method,
+        body,
+        signal,
+        redirect: "manual",
+        headers: [
+          ["X-Client-Token", this.token],
+          ...body === undefined ? [] : [["Content-Type", "application/json"]],
+          ...headers,
+        ]
+          .map(([name, value]): [string, string] => [name, value]),
+      });
+    } catch (error) {
+      throw new ClientError(`Cannot reach the engine at ${this.url}: ${reasonOf(error)}.`, 0);
+    }
+    if (response.ok) return response;
+    const said = errorIn(await response.text().catch(() => ""));
+    throw new ClientError(said ?? `The engine answered with status ${response.status}.`, response.status);
+  }
+}

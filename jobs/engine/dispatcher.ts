@@ -1,0 +1,230 @@
+/** Polls that wait for a task. A task that is queued chooses among them by its strategy; each then asks the storage. */
+import { fits, type HeldTask, type Storage, type TaskRecord } from "../model/store.ts";
+import type { LiveWorker, Workers } from "./workers.ts";
+
+interface Waiter {
+  workerId: string;
+  types: readonly string[];
+  /** Answers the poll; undefined: nothing came. */
+  answer: (task: HeldTask | undefined) => void;
+  /** It was answered, or its connection is gone. */
+  isOver: boolean;
+  isAsking: boolean;
+}
+
+/** The desk where workers wait. */
+export class Handout {
+  #byType = new Map<string, Set<Waiter>>();
+  #byWorker = new Map<string, Set<Waiter>>();
+  /** Counts what was queued, so that a poll that found nothing knows whether something came meanwhile. */
+  #epoch = 0;
+  #turn = 0;
+  #lastTurns = new Map<string, number>();
+  #isClosed = false;
+
+  constructor(
+    readonly storage: Storage,
+    readonly workers: Workers,
+    readonly now: () => number,
+    readonly taken: (task: HeldTask) => void,
+  ) {}
+
+  /** Polls that wait. */
+  get waiting(): number {
+    let sum = 0;
+    for (const waiters of this.#byWorker.values()) sum += waiters.size;
+    return sum;
+  }
+
+  /** The first task for a worker that is there or comes within `waitMs`. Takes none once `signal` is aborted. */
+  async poll(
+    worker: LiveWorker,
+    signal: AbortSignal | undefined,
+    waitMs: number,
+  ): Promise<HeldTask | undefined> {
+    for (;;) {
+      if (signal?.aborted) return undefined;
+      const epoch = this.#epoch;
+      const task = await this.storage.take(worker.ask, this.now());
+      if (task !== undefined) {
+        this.taken(task);
+        this.#served(worker.id);
+        if (!signal?.aborted) return task;
+        await this.returned(task);
+        return undefined;
+      }
+      if (this.#isClosed || waitMs <= 0) return undefined;
+      if (epoch === this.#epoch) break;
+      worker = this.workers.get(worker.id) ?? worker;
+    }
+    return await new Promise((resolve) => {
+      const finish = (task: HeldTask | undefined) => {
+        if (waiter.isOver) return;
+        waiter.isOver = true;
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", leave);
+        this.#remove(waiter);
+        resolve(task);
+      };
+      const leave = () => finish(undefined);
+      const waiter: Waiter = {
+        workerId: worker.id,
+        types: worker.ask.types,
+        answer: finish,
+        isOver: false,
+        isAsking: false,
+      };
+      const timer = setTimeout(leave, waitMs);
+      signal?.addEventListener("abort", leave);
+      this.#add(waiter);
+    });
+  }
+
+  /** Tasks were queued by this engine: each calls one waiting poll. */
+  queued(tasks: readonly TaskRecord[]): void {
+    if (tasks.length === 0) return;
+    this.#epoch++;
+    for (const task of tasks) {
+      const waiter = this.#choose(task);
+      if (waiter !== undefined) void this.#serve(waiter);
+    }
+  }
+
+  /** Another engine queued a task of this type. */
+  queuedElsewhere(type: string): void {
+    this.#epoch++;
+    for (const waiter of this.#byType.get(type) ?? []) {
+      if (waiter.isAsking) continue;
+      void this.#serve(waiter);
+      return;
+    }
+  }
+
+  /** What a worker can do has changed: its waiting polls ask again. */
+  changed(workerId: string): void {
+    for (const waiter of [...this.#byWorker.get(workerId) ?? []]) {
+      this.#remove(waiter);
+      waiter.types = this.workers.get(workerId)?.ask.types ?? waiter.types;
+      this.#add(waiter);
+      if (!waiter.isAsking) void this.#serve(waiter);
+    }
+  }
+
+  /** A worker has started anew: whoever waited under its id before is not there any longer. */
+  dismiss(workerId: string): void {
+    for (const waiter of [...this.#byWorker.get(workerId) ?? []]) waiter.answer(undefined);
+  }
+
+  /** A worker is not known any longer. */
+  forget(workerId: string): void {
+    this.dismiss(workerId);
+    this.#lastTurns.delete(workerId);
+  }
+
+  /** A task that could not be delivered goes back, and to somebody else. */
+  async returned(task: HeldTask): Promise<void> {
+    await this.storage.giveBack(task.id, task.workerId);
+    this.queued([task]);
+  }
+
+  /** Answers everybody that nothing came. */
+  close(): void {
+    this.#isClosed = true;
+    for (const waiters of [...this.#byWorker.values()]) {
+      for (const waiter of [...waiters]) waiter.answer(undefined);
+    }
+  }
+
+  #add(waiter: Waiter): void {
+    for (const type of waiter.types) setOf(this.#byType, type).add(waiter);
+    setOf(this.#byWorker, waiter.workerId).add(waiter);
+  }
+
+  #remove(waiter: Waiter): void {
+    for (const type of waiter.types) takeOut(this.#byType, type, waiter);
+    takeOut(this.#byWorker, waiter.workerId, waiter);
+  }
+
+  async #serve(waiter: Waiter): Promise<void> {
+    waiter.isAsking = true;
+    try {
+      for (;;) {
+        const worker = this.workers.get(waiter.workerId);
+        if (worker === undefined || waiter.isOver) return;
+        const epoch = this.#epoch;
+        const task = await this.storage.take(worker.ask, this.now());
+        if (task === undefined) {
+          if (epoch === this.#epoch) return;
+          continue;
+        }
+        this.taken(task);
+        if (waiter.isOver) return void await this.returned(task);
+        this.#served(waiter.workerId);
+        waiter.answer(task);
+        return;
+      }
+    } catch {
+      // The storage does not answer: the worker is told that nothing came, and asks again.
+      waiter.answer(undefined);
+    } finally {
+      waiter.isAsking = false;
+    }
+  }
+
+  #served(workerId: string): void {
+    this.#lastTurns.set(workerId, ++this.#turn);
+  }
+
+  #choose(task: TaskRecord): Waiter | undefined {
+    let best: Waiter | undefined;
+    let bestIsHot = false;
+    let bestCost = Infinity;
+    let ties = 1;
+    // A thousand polls may wait: nothing is made for each of them.
+    for (const waiter of this.#byType.get(task.type) ?? []) {
+      if (waiter.isAsking) continue;
+      const worker = this.workers.get(waiter.workerId);
+      if (worker === undefined || !fits(task, worker.ask)) continue;
+      const isHot = task.strategy === "default" && worker.info.hotCache.includes(task.type);
+      const cost = this.#cost(task, worker);
+      if (best === undefined || (isHot === bestIsHot ? cost < bestCost : isHot)) {
+        best = waiter;
+        bestIsHot = isHot;
+        bestCost = cost;
+        ties = 1;
+      } // Among equals every one has the same chance.
+      else if (isHot === bestIsHot && cost === bestCost && Math.random() * ++ties < 1) best = waiter;
+    }
+    return best;
+  }
+
+  // By the task's strategy; lower is better.
+  #cost(task: TaskRecord, { id, info, ask }: LiveWorker): number {
+    switch (task.strategy) {
+      case "round_robin":
+        return this.#lastTurns.get(id) ?? 0;
+      case "least_connections":
+        return info.load;
+      case "cheapest":
+        return ask.cost ?? Infinity;
+      case "best_value": {
+        const reputation = this.workers.reputation(id);
+        return reputation > 0 ? (ask.cost ?? Infinity) / reputation : Infinity;
+      }
+      default:
+        return info.oldCost ?? ask.cost ?? Infinity;
+    }
+  }
+}
+
+function setOf<T>(sets: Map<string, Set<T>>, key: string): Set<T> {
+  const known = sets.get(key) ?? new Set<T>();
+  sets.set(key, known);
+  return known;
+}
+
+function takeOut<T>(sets: Map<string, Set<T>>, key: string, value: T): void {
+  const set = sets.get(key);
+  set?.delete(value);
+  if (set?.size === 0) sets.delete(key);
+}

@@ -1,0 +1,1286 @@
+/**
+ * The engine: takes jobs, runs the handlers of their blueprints, hands tasks to workers and moves jobs on with the
+ * results. It owns all time and chance; the steps themselves are in `advance.ts`, what is kept is in a `Storage`.
+ *
+ * @module
+ */
+import {
+  cancelled,
+  childEnded,
+  decided,
+  Draft,
+  endJob,
+  handlerDone,
+  handlerFailed,
+  isRunnable,
+  newJob,
+  type Outcome,
+  requeued,
+  type ResultStatus,
+  retriesDue,
+  type Rules,
+  taskAnswered,
+  taskTimedOut,
+  wakeOf,
+  workerLost,
+} from "../model/transitions.ts";
+import {
+  type Action,
+  type Actions,
+  BlueprintError,
+  checkBlueprint,
+  type DataStore,
+  type HandlerContext,
+  type StateMachineBlueprint,
+  type TaskRequest,
+} from "../model/blueprint.ts";
+import { Arrivals } from "../http/body.ts";
+import { type Clock, systemClock } from "../model/clock.ts";
+import { type Config, ConfigError } from "./config.ts";
+import { Handout } from "./dispatcher.ts";
+import { digest, makeId, makeSecret, sameDigest } from "../model/ids.ts";
+import { hasEnded, type Job, type JsonObject, type Trace, type Transitions } from "../model/job.ts";
+import { copyObject } from "../model/json.ts";
+import { Metrics } from "./metrics.ts";
+import { readSchedules, Scheduler } from "./scheduler.ts";
+import { handler, isServerLocal, serve, type Server } from "../http/router.ts";
+import type { Admission, CommitOutcome, HeldTask, Notice, Storage, Tally, Task } from "../model/store.ts";
+import { type Client, Guard, readClients, readWorkers } from "./tokens.ts";
+import { deliverWebhook, webhookDelayMs } from "./webhooks.ts";
+import { beginSpan, type Span } from "./trace.ts";
+import type { Heartbeat, Registration } from "../model/wire.ts";
+import { type LiveWorker, Workers } from "./workers.ts";
+
+/** One structured log line's fields; never a token. */
+export type Log = (
+  level: "DEBUG" | "INFO" | "WARNING" | "ERROR",
+  event: string,
+  fields?: Record<string, unknown>,
+) => void;
+
+/** What a submission says besides its data. */
+export interface Submission {
+  idempotencyKey?: string;
+  trace?: Trace;
+  webhookUrl?: string;
+  queueTimeoutMs?: number;
+  resultTimeoutMs?: number;
+}
+
+/** What became of a submission. */
+export type Submitted =
+  | { kind: "accepted"; jobId: string }
+  | { kind: "over-quota"; retryAfterSeconds: number }
+  | { kind: "key-reused" };
+
+/** A job changed; heard by live views. */
+export type JobListener = (job: Job) => void;
+
+/** A command that a worker should hear. */
+export interface CancelCommand {
+  taskId: string;
+  jobId: string;
+}
+
+/** While an engine is busy with a job, others leave it alone for this long; renewed as long as it lives. */
+const LEASE_MS = 15_000;
+/** How often the engine looks at what is due, whatever it knows. */
+const TICK_MS = 1_000;
+/** Attempts to save a step whose job somebody else moved meanwhile. */
+const MAX_CONFLICTS = 20;
+const CLAIM_LIMIT = 100;
+/** Jobs that wait for a worker and are kept at hand. */
+const MOST_AT_HAND = 10_000;
+/** Tasks timed out in one look. */
+const DUE_LIMIT = 1000;
+const DAY_MS = 86_400_000;
+const REPUTATION_DAYS = 30;
+/** Cancelled tasks that a worker has not answered are named in its heartbeats this long. */
+const CANCEL_MEMORY_MS = 3_600_000;
+
+/** Makers of actions: they only say what is wanted, so all handlers share them. */
+const ACTIONS: Actions = Object.freeze({
+  transitionTo: (state: string): Action => ({ kind: "transition", to: state }),
+  goTo: (state: string): Action => ({ kind: "transition", to: state }),
+  dispatchTask: ({ transitions, ...task }: TaskRequest & { transitions?: Transitions }): Action => ({
+    kind: "task",
+    task,
+    transitions,
+  }),
+  dispatchParallel: (
+    { tasks, aggregateInto }: { tasks: readonly TaskRequest[]; aggregateInto: string },
+  ): Action => ({ kind: "parallel", tasks, aggregateInto }),
+  awaitHumanApproval: (
+    { message, integration = "", transitions }: {
+      message: string;
+      integration?: string;
+      transitions?: Transitions;
+    },
+  ): Action => ({ kind: "approval", message, integration, transitions }),
+  runBlueprint: (
+    { blueprintName, initialData = {}, transitions }: {
+      blueprintName: string;
+      initialData?: JsonObject;
+      transitions?: Transitions;
+    },
+  ): Action => ({ kind: "sub_blueprint", blueprint: blueprintName, initialData, transitions }),
+});
+
+// What a handler is given. The signal is made only for handlers that ask for it.
+class Call implements HandlerContext {
+  #controller: AbortController | undefined;
+  #aborted: unknown;
+  readonly actions = ACTIONS;
+  readonly currentState: string;
+  readonly initialData: JsonObject;
+  readonly client: HandlerContext["client"];
+  readonly tracingContext: Trace;
+  readonly aggregationResults: Record<string, JsonObject>;
+  readonly jobId: string;
+  span: Span | undefined;
+  constructor(job: Job, readonly stateHistory: JsonObject, readonly dataStores: Record<string, DataStore>) {
+    this.jobId = job.id;
+    this.currentState = job.state;
+    this.initialData = job.initialData;
+    this.client = { name: job.client, plan: job.plan, params: job.clientParams };
+    this.tracingContext = job.trace ?? {};
+    this.aggregationResults = job.aggregationResults ?? {};
+  }
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+    }
+    return this.#controller.signal;
+  }
+  abort(reason: unknown): void {
+    this.#aborted = reason;
+    this.#controller?.abort(reason);
+  }
+}
+
+/** A handler that is being awaited. */
+interface Running {
+  call: Call;
+  revision: number;
+}
+
+/** A job that waits for a worker as this engine stored it, and its task once this engine has handed it out. */
+interface AtHand {
+  job: Job;
+  task?: HeldTask;
+}
+
+type HandlerEnd = { action: Action | undefined } | { error: string };
+
+/**
+ * Takes jobs, runs their blueprints, hands tasks to workers.
+ *
+ * @example
+ * ```ts
+ * import { Config, MemoryStorage, OrchestratorEngine, StateMachineBlueprint } from "../mod.ts";
+ *
+ * const flow = new StateMachineBlueprint({ name: "nothing", apiEndpoint: "/jobs/nothing", apiVersion: "v1" });
+ * flow.handlerFor("start", { isStart: true }, ({ actions }) => actions.transitionTo("done"));
+ * flow.handlerFor("done", { isEnd: true });
+ *
+ * const engine = new OrchestratorEngine(new MemoryStorage(), new Config({ clientToken: "c", workerToken: "w", port: 0 }));
+ * engine.registerBlueprint(flow);
+ * const { url } = await engine.start();
+ * await fetch(`${url}/api/v1/jobs/nothing`, { method: "POST", headers: { "x-client-token": "c" }, body: "{}" })
+ *   .then((response) => response.body?.cancel());
+ * await engine.stop();
+ * ```
+ */
+export class OrchestratorEngine implements AsyncDisposable {
+  readonly blueprints = new Map<string, StateMachineBlueprint>();
+  readonly metrics = new Metrics();
+  readonly workers: Workers;
+  readonly handout: Handout;
+  /** Bodies of requests that are on their way. */
+  readonly arrivals: Arrivals;
+  guard: Guard = new Guard([], [], undefined);
+  readonly clock: Clock;
+  readonly log: Log;
+  #offset = 0;
+  #busy = new Map<string, Promise<void>>();
+  #running = new Map<string, Running>();
+  // Spares most results a read. Weak, so that large jobs do not fill the memory; it may be behind what is stored, which
+  // the commit finds out.
+  #atHand = new Map<string, WeakRef<AtHand>>();
+  #background = new Set<Promise<unknown>>();
+  #listeners = new Set<JobListener>();
+  #commandListeners = new Map<string, Set<(command: CancelCommand) => void>>();
+  #cancelledTasks = new Map<string, Map<string, { jobId: string; at: number }>>();
+  #tallies = new Map<string, Tally>();
+  #dataStores = new Map<string, Record<string, DataStore>>();
+  #nextLook = 0;
+  #regularLook = 0;
+  #hints = new Set<number>();
+  #kick = new AbortController();
+  #stopping = new AbortController();
+  #loops: Promise<void>[] = [];
+  #scheduler: Scheduler | undefined;
+  #server: Server | undefined;
+  #answer: ReturnType<typeof handler> | undefined;
+  #unsubscribe: (() => void) | undefined;
+  #isStarted = false;
+  #stopped: Promise<void> | undefined;
+  #madeTokens: { client?: string; worker?: string } = {};
+
+  constructor(
+    readonly storage: Storage,
+    readonly config: Config,
+    options: { clock?: Clock; log?: Log } = {},
+  ) {
+    this.clock = options.clock ?? systemClock;
+    this.log = options.log ?? (() => {});
+    this.workers = new Workers(storage, config.healthCheckMs * 2, (id) => this.guard.grant(id)?.cost);
+    this.arrivals = new Arrivals(config.bodyTimeoutMs);
+    this.handout = new Handout(storage, this.workers, () => this.now(), (task) => this.#taken(task));
+  }
+
+  /** Engine time. */
+  now(): number {
+    return this.#offset + this.clock.steady();
+  }
+
+  /** Takes in a checked blueprint. @throws BlueprintError when it cannot run, or after `start`. */
+  registerBlueprint(blueprint: StateMachineBlueprint): void {
+    if (this.#isStarted) {
+      throw new BlueprintError(
+        `Blueprint "${blueprint.name}" comes too late; register it before the engine starts.`,
+      );
+    }
+    const faults = checkBlueprint(blueprint);
+    if (this.blueprints.has(blueprint.name)) {
+      faults.push(`There are two blueprints named "${blueprint.name}".`);
+    }
+    for (const other of this.blueprints.values()) {
+      if (
+        blueprint.apiEndpoint !== undefined && other.apiEndpoint === blueprint.apiEndpoint &&
+        other.apiVersion === blueprint.apiVersion
+      ) faults.push(`Blueprints "${other.name}" and "${blueprint.name}" have the same endpoint.`);
+    }
+    if (faults.length > 0) throw new BlueprintError(faults.join(" "));
+    this.blueprints.set(blueprint.name, blueprint);
+  }
+
+  /**
+   * Loads clients, workers and schedules, opens the port and begins to work; resolves when it listens. Tokens that were
+   * not configured are made and given back: whoever starts the engine shows them.
+   *
+   * @throws ConfigError for settings and files that cannot be used; Deno.errors.AddrInUse for a taken port.
+   */
+  async start(): Promise<{ url: string; madeTokens: { client?: string; worker?: string } }> {
+    await this.open();
+    this.#server = serve(this);
+    return { url: this.#server.url, madeTokens: this.#madeTokens };
+  }
+
+  /** All of `start` but the port: `handle` answers from now on. */
+  async open(): Promise<void> {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    for (const sentence of this.storage.warnings ?? []) this.log("WARNING", sentence);
+    await this.#loadTokens();
+    const schedules = this.config.schedulesPath === ""
+      ? []
+      : readSchedules(await readSettingsFile(this.config.schedulesPath), this.config.schedulesPath);
+    for (const schedule of schedules) {
+      if (!this.blueprints.has(schedule.blueprint)) {
+        throw new ConfigError(
+          `Cannot use ${this.config.schedulesPath}: "${schedule.name}" names the blueprint "${schedule.blueprint}", which is not registered.`,
+        );
+      }
+    }
+    this.#offset = await this.storage.time(0) - this.clock.steady();
+    await this.workers.load();
+    await this.workers.grace(this.now());
+    await this.workers.rate(this.#firstDay());
+    this.#unsubscribe = this.storage.subscribe((notice) => this.#heard(notice));
+    // Leases of an engine that is not there any longer need not run out: this storage has no other engine than this one.
+    // Twice their length, because that engine lived on after it told the time for the last time.
+    if (!this.storage.shared) await this.#wakeJobs(this.now() + 2 * LEASE_MS);
+    this.#scheduler = new Scheduler(
+      schedules,
+      this.storage,
+      this.clock,
+      this.config.timeZone,
+      (schedule, tick) => {
+        return this.#submitScheduled(
+          schedule.name,
+          schedule.blueprint,
+          schedule.inputData,
+          schedule.client,
+          tick,
+        );
+      },
+      this.log,
+    );
+    this.#loops = [this.#watch(), this.#housekeep(), this.#scheduler.run(this.#stopping.signal)];
+  }
+
+  async #loadTokens(): Promise<void> {
+    const { config } = this;
+    const clients: Client[] = config.clientsPath === ""
+      ? []
+      : readClients(await readSettingsFile(config.clientsPath), config.clientsPath);
+    const grants = config.workersPath === ""
+      ? []
+      : readWorkers(await readSettingsFile(config.workersPath), config.workersPath, (sentence) => {
+        this.log("WARNING", sentence);
+      });
+    let clientToken = config.clientToken;
+    let workerToken = config.workerToken;
+    if (clientToken === "" && clients.length === 0) this.#madeTokens.client = clientToken = makeSecret();
+    if (workerToken === "" && grants.length === 0) this.#madeTokens.worker = workerToken = makeSecret();
+    if ((this.#madeTokens.client ?? this.#madeTokens.worker) !== undefined && !isServerLocal(config.host)) {
+      throw new ConfigError(
+        `Cannot listen on ${config.host} without tokens: set CLIENT_TOKEN and GLOBAL_WORKER_TOKEN ` +
+          `(or a clients and a workers file), or listen on 127.0.0.1.`,
+      );
+    }
+    if (clientToken !== "") {
+      const tokenDigest = digest(clientToken);
+      if (!clients.some((client) => client.tokenDigest === tokenDigest)) {
+        if (clients.some((client) => client.name === "default")) {
+          throw new ConfigError(
+            `Cannot use ${config.clientsPath}: the name "default" belongs to CLIENT_TOKEN.`,
+          );
+        }
+        clients.push({ name: "default", plan: "unknown", params: {}, tokenDigest });
+      }
+    }
+    this.guard = new Guard(clients, grants, workerToken === "" ? undefined : digest(workerToken));
+  }
+
+  /** Reads the workers file again. @throws ConfigError when there is none, or it cannot be used. */
+  async reloadWorkers(): Promise<void> {
+    const { workersPath } = this.config;
+    if (workersPath === "") throw new ConfigError("WORKERS_CONFIG_PATH is not set, cannot reload configs.");
+    const text = await readSettingsFile(workersPath);
+    this.guard.setGrants(readWorkers(text, workersPath, (sentence) => this.log("WARNING", sentence)));
+  }
+
+  /** Stops taking requests, lets polls and handlers end, closes the storage. Twice is quiet. */
+  stop(): Promise<void> {
+    return this.#stopped ??= this.#stop();
+  }
+
+  async #stop(): Promise<void> {
+    this.handout.close();
+    this.#stopping.abort();
+    this.#kick.abort();
+    await this.#server?.close();
+    for (const { call } of this.#running.values()) {
+      call.abort(new DOMException("The engine stops.", "AbortError"));
+    }
+    await Promise.allSettled(this.#loops);
+    // Handlers that do not end are left: their jobs' leases run out, and the next engine runs them again.
+    const patience = new AbortController();
+    await Promise.race([
+      Promise.allSettled(this.#background),
+      this.clock.sleep(1_000, patience.signal),
+    ]);
+    patience.abort();
+    this.#unsubscribe?.();
+    await this.#flushTallies().catch(() => {});
+    if (this.#isStarted) await this.storage.time(this.now()).catch(() => {});
+    await this.storage[Symbol.asyncDispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /** Answers one HTTP request without a port; for programs with a server of their own, and tests. After `open`. */
+  handle(request: Request): Promise<Response> {
+    this.#answer ??= handler(this);
+    return this.#answer(request);
+  }
+
+  /** Aborted when the engine stops. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal;
+  }
+
+  #rules(): Rules {
+    const { config } = this;
+    const wall = this.clock.wall();
+    return {
+      now: this.now(),
+      wall,
+      newId: () => makeId(wall),
+      maxRetries: config.jobMaxRetries,
+      retryDelayMs: config.retryDelayMs,
+      workerTimeoutMs: config.workerTimeoutMs,
+      queueTimeoutMs: config.queueTimeoutMs,
+    };
+  }
+
+  // ---- Submitting -------------------------------------------------------------------------------------------------
+
+  /** Takes a job. Resolves when it is as durable as the storage promises. */
+  async submit(
+    client: Client,
+    blueprint: StateMachineBlueprint,
+    data: JsonObject,
+    more: Submission = {},
+  ): Promise<Submitted> {
+    const wall = this.clock.wall();
+    const span = beginSpan(`job ${blueprint.name}`, { "job.blueprint": blueprint.name }, more.trace);
+    span?.end();
+    const draft = newJob({
+      id: makeId(wall),
+      blueprint: blueprint.name,
+      client: client.name,
+      plan: client.plan,
+      clientParams: client.params,
+      state: blueprint.start,
+      initialData: data,
+      trace: span?.trace ?? more.trace,
+      queueTimeoutMs: more.queueTimeoutMs,
+      resultTimeoutMs: more.resultTimeoutMs,
+      webhook: more.webhookUrl === undefined ? undefined : { url: more.webhookUrl, tries: 0 },
+    }, wall);
+    let outcome: CommitOutcome;
+    if (more.idempotencyKey === undefined && client.monthlyAttempts === undefined) {
+      outcome = await this.#advance(draft);
+    } else {
+      // The job may be refused: nothing of it may run before it is in.
+      const admission: Admission = {};
+      if (more.idempotencyKey !== undefined) {
+        const fingerprint = digest(`${blueprint.name}\n${JSON.stringify(data)}`);
+        admission.idempotency = { key: more.idempotencyKey, fingerprint };
+      }
+      if (client.monthlyAttempts !== undefined) {
+        admission.quota = { month: monthOf(wall), limit: client.monthlyAttempts };
+      }
+      draft.admission = admission;
+      outcome = await this.#save([draft], this.now() + LEASE_MS);
+      if (outcome.kind === "done") {
+        this.#inBackground(this.#advance(new Draft({ ...draft.job, revision: 1 })));
+      }
+      if (outcome.kind === "duplicate") {
+        if (outcome.fingerprint !== admission.idempotency?.fingerprint) return { kind: "key-reused" };
+        return { kind: "accepted", jobId: outcome.jobId };
+      }
+    }
+    if (outcome.kind === "over-quota") {
+      const next = new Date(`${monthOf(wall)}-01T00:00:00Z`);
+      next.setUTCMonth(next.getUTCMonth() + 1);
+      return { kind: "over-quota", retryAfterSeconds: Math.ceil((next.getTime() - wall) / 1000) };
+    }
+    if (outcome.kind !== "done") throw new Error(`A new job could not be stored (${outcome.kind}).`);
+    this.metrics.submitted(blueprint.name);
+    return { kind: "accepted", jobId: draft.job.id };
+  }
+
+  async #submitScheduled(
+    schedule: string,
+    blueprintName: string,
+    data: JsonObject,
+    clientName: string,
+    tick: number,
+  ): Promise<void> {
+    const blueprint = this.blueprints.get(blueprintName);
+    if (blueprint === undefined) return;
+    const known = this.guard.named(clientName);
+    const client: Client = { name: clientName, plan: "unknown", params: {}, tokenDigest: "", ...known };
+    // The tick is the key: several engines, or one that died between the job and its note, begin it once.
+    await this.submit({ ...client, monthlyAttempts: undefined }, blueprint, data, {
+      idempotencyKey: `schedule ${schedule} ${new Date(tick).toISOString()}`,
+    });
+  }
+
+  // ---- Moving jobs on ---------------------------------------------------------------------------------------------
+
+  // Runs what is due and saves; resolves when the first save is done. Handlers that end at once are saved together with
+  // what led to them. Where several engines share the storage each step is saved first, so that no two run the same.
+  async #advance(draft: Draft): Promise<CommitOutcome> {
+    for (;;) {
+      if (draft.job.status === "pending") draft.job = { ...draft.job, status: "running" };
+      const { job } = draft;
+      const mustWait = job.status === "awaiting_retry" && job.retryAt > this.now();
+      if (!isRunnable(job) || mustWait) return await this.#save([draft]);
+      if (this.storage.shared && draft.history.length > 0 && this.#mayRunElsewhere(draft)) {
+        const outcome = await this.#save([draft], this.now() + LEASE_MS);
+        if (outcome.kind === "done") this.#continue(draft);
+        return outcome;
+      }
+      if (this.#running.size >= this.config.maxConcurrentJobs) {
+        // Left for the watch, which finds it when there is room.
+        return await this.#save([draft]);
+      }
+      const blueprint = this.blueprints.get(job.blueprint);
+      if (blueprint === undefined) {
+        endJob(draft, "quarantined", `There is no blueprint "${job.blueprint}".`, this.#rules());
+        continue;
+      }
+      if (job.steps >= this.config.maxTransitions) {
+        draft.job = { ...job, failedState: job.state };
+        endJob(
+          draft,
+          "failed",
+          `The job went through more than ${this.config.maxTransitions} states.`,
+          this.#rules(),
+        );
+        continue;
+      }
+      const rules = this.#rules();
+      const startedAt = rules.now;
+      const call = this.#callFor(job, blueprint);
+      call.span = beginSpan(
+        `state ${job.state}`,
+        { "job.id": job.id, "job.blueprint": job.blueprint },
+        job.trace,
+      );
+      draft.note("state_started", rules);
+      const end = this.#run(blueprint, job, call);
+      if (!(end instanceof Promise)) {
+        this.#handlerEnded(draft, blueprint, call, end, startedAt);
+        continue;
+      }
+      this.#running.set(job.id, { call, revision: draft.stored + 1 });
+      let outcome: CommitOutcome;
+      try {
+        outcome = await this.#save([draft], this.now() + LEASE_MS);
+      } catch (error) {
+        this.#running.delete(job.id);
+        throw error;
+      }
+      if (outcome.kind !== "done") {
+        this.#running.delete(job.id);
+        call.abort(new DOMException("The job was changed meanwhile.", "AbortError"));
+        return outcome;
+      }
+      this.#inBackground(this.#awaitHandler(draft, blueprint, call, end, startedAt));
+      return outcome;
+    }
+  }
+
+  // Whether another engine could do the same step now. Nobody knows a new job yet; where there is no handler, nothing runs.
+  #mayRunElsewhere({ job, stored }: Draft): boolean {
+    const state = this.blueprints.get(job.blueprint)?.states.get(job.state);
+    return stored > 0 && (state?.handler !== undefined || state?.conditional.length !== 0);
+  }
+
+  // Goes on with what was just saved.
+  #continue(draft: Draft): void {
+    this.#inBackground(this.#advance(new Draft({ ...draft.job, revision: draft.stored + 1 })));
+  }
+
+  async #awaitHandler(
+    draft: Draft,
+    blueprint: StateMachineBlueprint,
+    call: Call,
+    ending: Promise<HandlerEnd>,
+    startedAt: number,
+  ): Promise<void> {
+    const waiting = new AbortController();
+    const limit = this.clock.sleep(this.config.handlerTimeoutMs, waiting.signal).then((): HandlerEnd => ({
+      error: `The handler of state "${draft.job.state}" did not end within ${
+        this.config.handlerTimeoutMs / 1000
+      } s.`,
+    }));
+    const end = await Promise.race([ending, limit]);
+    waiting.abort();
+    call.abort(new DOMException("The handler's time is over.", "TimeoutError"));
+    this.#running.delete(draft.job.id);
+    if (this.#stopping.signal.aborted && "error" in end) return;
+    const next = new Draft({ ...draft.job, revision: draft.stored + 1 });
+    this.#handlerEnded(next, blueprint, call, end, startedAt);
+    await this.#exclusively(draft.job.id, () => this.#advance(next));
+    this.#hint(this.now());
+  }
+
+  #callFor(job: Job, blueprint: StateMachineBlueprint): Call {
+    // A copy: what a handler writes before it throws must not stay.
+    return new Call(job, copyObject(job.stateHistory, "stateHistory"), this.#storesOf(blueprint));
+  }
+
+  #run(blueprint: StateMachineBlueprint, job: Job, call: Call): HandlerEnd | Promise<HandlerEnd> {
+    const state = blueprint.states.get(job.state);
+    try {
+      const handler = state?.conditional.find(({ matches }) => matches(call))?.handler ?? state?.handler;
+      if (handler === undefined) {
+        if (blueprint.ends(job.state)) return { action: undefined };
+        return { error: `No handler of state "${job.state}" applies to this job.` };
+      }
+      const result = handler(call);
+      if (!(result instanceof Promise)) return { action: result ?? undefined };
+      return result.then(
+        (action) => ({ action: action ?? undefined }),
+        (error) => ({ error: textOf(error) }),
+      );
+    } catch (error) {
+      return { error: textOf(error) };
+    }
+  }
+
+  #handlerEnded(
+    draft: Draft,
+    blueprint: StateMachineBlueprint,
+    call: Call,
+    end: HandlerEnd,
+    startedAt: number,
+  ): void {
+    const rules = this.#rules();
+    const before = draft.job;
+    draft.job = { ...before, steps: before.steps + 1 };
+    let error = "error" in end ? end.error : undefined;
+    call.span?.end(error);
+    if (!("error" in end)) {
+      try {
+        draft.job.stateHistory = copyObject(call.stateHistory, "stateHistory");
+        const duration_ms = Math.round(rules.now - startedAt);
+        draft.note("state_finished", rules, { duration_ms });
+        handlerDone(draft, blueprint, end.action, rules);
+        for (const [index, child] of draft.children.entries()) {
+          const childBlueprint = this.blueprints.get(child.blueprint);
+          if (childBlueprint === undefined) throw new Error(`There is no blueprint "${child.blueprint}".`);
+          draft.children[index] = { ...child, state: childBlueprint.start };
+        }
+        return;
+      } catch (thrown) {
+        error = textOf(thrown);
+        draft.children = [];
+        draft.enqueue = [];
+        draft.history = draft.history.filter((event) => event.event_type !== "state_finished");
+      }
+    }
+    draft.job = { ...before, steps: before.steps + 1 };
+    handlerFailed(draft, error ?? "", rules);
+    this.log("WARNING", "Handler failed", { job_id: before.id, state: before.state, error });
+  }
+
+  // Saves drafts in one commit, and tells everybody concerned.
+  async #save(drafts: readonly Draft[], wakeAt?: number): Promise<CommitOutcome> {
+    const wall = this.clock.wall();
+    const now = this.now();
+    const writes = drafts.flatMap((draft) => [
+      draft.write(wakeAt !== undefined && isRunnable(draft.job) ? wakeAt : wakeOf(draft.job, now), wall),
+      ...draft.children.map((child) => newChild(child).write(now + LEASE_MS, wall)),
+    ]);
+    const held = drafts.some((draft) => draft.withdraw.length > 0)
+      ? await Promise.all(drafts.map((draft) => this.storage.read(draft.job.id)))
+      : [];
+    const outcome = await this.storage.commit(writes);
+    if (outcome.kind !== "done") return outcome;
+    for (const write of writes) {
+      if (write.wakeAt !== null) this.#hint(write.wakeAt);
+      this.#keepAtHand(write.job);
+      for (const listener of this.#listeners) listener(write.job);
+    }
+    for (const [index, draft] of drafts.entries()) {
+      if (hasEnded(draft.job) && !draft.hadEnded) this.#ended(draft.job);
+      this.handout.queued(draft.enqueue);
+      for (const task of draft.enqueue) {
+        if (task.queueBy !== undefined) this.#hint(task.queueBy);
+        this.log("INFO", "Dispatching task", { job_id: task.jobId, task_id: task.id, type: task.type });
+      }
+      for (const child of draft.children) {
+        this.#inBackground(this.#advance(new Draft({ ...child, revision: 1 })));
+      }
+      const tasks = held[index]?.tasks ?? [];
+      for (const id of draft.withdraw) {
+        const task = tasks.find((one) => one.id === id);
+        if (task?.workerId !== undefined) this.#withdrawn(task.workerId, id, task.jobId);
+      }
+    }
+    return outcome;
+  }
+
+  #ended(job: Job): void {
+    this.metrics.ended(job.blueprint, job.status, Math.max(0, this.clock.wall() - job.createdAt) / 1000);
+    this.log(job.status === "finished" || job.status === "cancelled" ? "INFO" : "WARNING", "Job ended", {
+      job_id: job.id,
+      blueprint: job.blueprint,
+      status: job.status,
+      state: job.state,
+      ...(job.error === undefined ? {} : { error: job.error }),
+    });
+    if (job.parentId !== undefined) this.#inBackground(this.#resumeParent(job.parentId, job));
+    if (job.webhook !== undefined && job.webhook.done === undefined) this.#hint(this.now());
+  }
+
+  #keepAtHand(job: Job): void {
+    if (job.status !== "waiting_for_worker") {
+      this.#atHand.delete(job.id);
+      return;
+    }
+    if (this.#atHand.size >= MOST_AT_HAND) {
+      for (const oldest of this.#atHand.keys()) {
+        this.#atHand.delete(oldest);
+        break;
+      }
+    }
+    this.#atHand.set(job.id, new WeakRef({ job }));
+  }
+
+  // What a read would say about a job whose task is in the hands of this worker, most likely; good for one use.
+  #fromHand(jobId: string, taskId: string, workerId: string): { job: Job; tasks: Task[] } | undefined {
+    const { job, task } = this.#atHand.get(jobId)?.deref() ?? {};
+    if (job === undefined || task?.id !== taskId || task.workerId !== workerId) return undefined;
+    this.#atHand.delete(jobId);
+    return { job, tasks: [task] };
+  }
+
+  // A step on a job that others may move at the same time: read, step, save, and again if somebody was faster. `guess` is
+  // tried instead of the first read.
+  async #step<T>(
+    jobId: string,
+    act: (draft: Draft, tasks: Task[], rules: Rules) => { stop: T } | { go: T },
+    guess?: () => { job: Job; tasks: Task[] } | undefined,
+  ): Promise<T | undefined> {
+    return await this.#exclusively(jobId, async () => {
+      for (let round = 0; round < MAX_CONFLICTS; round++) {
+        const read = (round === 0 ? guess?.() : undefined) ?? await this.storage.read(jobId);
+        if (read === undefined) return undefined;
+        const draft = new Draft(read.job);
+        const answer = act(draft, read.tasks, this.#rules());
+        if ("stop" in answer) return answer.stop;
+        if ((await this.#advance(draft)).kind === "done") return answer.go;
+      }
+      throw new Error(`Job ${jobId} is changed too often; try again.`);
+    });
+  }
+
+  // One after another within this engine, so that a repeated result never runs a handler twice.
+  async #exclusively<T>(jobId: string, act: () => Promise<T>): Promise<T> {
+    for (let other = this.#busy.get(jobId); other !== undefined; other = this.#busy.get(jobId)) await other;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#busy.set(jobId, promise);
+    try {
+      return await act();
+    } finally {
+      this.#busy.delete(jobId);
+      resolve();
+    }
+  }
+
+  #inBackground(work: Promise<unknown>): void {
+    const guarded = work.catch((error) =>
+      this.log("ERROR", "Background work failed", { error: textOf(error) })
+    );
+    this.#background.add(guarded);
+    void guarded.finally(() => this.#background.delete(guarded));
+  }
+
+  #storesOf(blueprint: StateMachineBlueprint): Record<string, DataStore> {
+    let stores = this.#dataStores.get(blueprint.name);
+    if (stores === undefined) {
+      stores = {};
+      for (const [name, initial] of blueprint.dataStores) {
+        const keyOf = (key: string) => `data ${blueprint.name} ${name} ${key}`;
+        stores[name] = {
+          get: async (key) => {
+            const text = await this.storage.get(keyOf(key));
+            return text === undefined
+              ? (Object.hasOwn(initial, key) ? initial[key] : undefined)
+              : JSON.parse(text);
+          },
+          set: (key, value) => this.storage.set(keyOf(key), JSON.stringify(value)),
+        };
+      }
+      this.#dataStores.set(blueprint.name, stores);
+    }
+    return stores;
+  }
+
+  // ---- Workers ----------------------------------------------------------------------------------------------------
+
+  /** A worker begins: whatever it held before, except `running_tasks`, goes to others. */
+  async register(said: Registration): Promise<void> {
+    const now = this.now();
+    await this.workers.register(said, now, this.clock.wall());
+    this.log("INFO", "Worker registered", { worker_id: said.worker_id, worker_type: said.worker_type });
+    this.handout.dismiss(said.worker_id);
+    const running = new Set(said.running_tasks);
+    for (const task of await this.storage.heldBy(said.worker_id)) {
+      if (!running.has(task.id)) await this.#redeliver(task);
+    }
+  }
+
+  /** A heartbeat with content. */
+  async heartbeat(workerId: string, said: Heartbeat): Promise<LiveWorker | undefined> {
+    if (this.workers.get(workerId) === undefined) {
+      this.log("INFO", "Worker registered by heartbeat", { worker_id: workerId });
+    }
+    const worker = await this.workers.heard(workerId, said, this.now(), this.clock.wall());
+    this.handout.changed(workerId);
+    return worker;
+  }
+
+  /** A sign of life; false: not known. */
+  async seen(workerId: string): Promise<boolean> {
+    const worker = this.workers.get(workerId);
+    if (worker === undefined) return false;
+    await this.workers.seen(worker, this.now(), this.clock.wall());
+    return true;
+  }
+
+  /** The next task for a worker that comes within `waitMs`; `signal` tells when it is not there any longer. */
+  async poll(
+    workerId: string,
+    signal: AbortSignal | undefined,
+    waitMs: number,
+  ): Promise<HeldTask | undefined> {
+    const until = this.now() + waitMs;
+    for (;;) {
+      const leftMs = until - this.now();
+      const worker = this.workers.get(workerId);
+      if (worker !== undefined) {
+        await this.workers.seen(worker, this.now(), this.clock.wall());
+        return await this.handout.poll(worker, signal, leftMs);
+      }
+      // Its heartbeat may make it known meanwhile, here or to another engine.
+      if (signal === undefined || signal.aborted || leftMs <= 0 || this.#stopping.signal.aborted) {
+        return undefined;
+      }
+      await this.clock.sleep(Math.min(leftMs, TICK_MS), AbortSignal.any([signal, this.#stopping.signal]));
+    }
+  }
+
+  #taken(task: HeldTask): void {
+    this.#hint(task.takenAt + task.timeoutMs);
+    const known = this.#atHand.get(task.jobId)?.deref();
+    if (known?.job.status === "waiting_for_worker" && known.job.task.id === task.id) known.task = task;
+  }
+
+  /** A worker's answer. It counts only for a task in this worker's hands. */
+  async result(
+    jobId: string,
+    taskId: string,
+    workerId: string,
+    outcome: Outcome,
+  ): Promise<{ status: ResultStatus } | { status: "ignored"; reason: string }> {
+    this.#answered(workerId, taskId);
+    const ignored = (reason: string) => ({ stop: { status: "ignored" as const, reason } });
+    const answer = await this.#step<{ status: ResultStatus } | { status: "ignored"; reason: string }>(
+      jobId,
+      (draft, tasks, rules) => {
+        const task = tasks.find((one) => one.id === taskId);
+        if (hasEnded(draft.job)) return ignored("The job has ended.");
+        if (task === undefined) {
+          return ignored("The task is not current: it was answered, withdrawn or given to another worker.");
+        }
+        if (task.workerId === undefined) return ignored("The task is in nobody's hands.");
+        if (task.workerId !== workerId) return ignored("The task belongs to another worker.");
+        return { go: { status: taskAnswered(draft, task, outcome, rules) } };
+      },
+      () => this.#fromHand(jobId, taskId, workerId),
+    );
+    if (answer === undefined) return { status: "ignored", reason: "Job not found" };
+    if (answer.status !== "ignored") {
+      this.metrics.task(
+        outcome.status === "failure" ? "failure" : outcome.status === "cancelled" ? "cancelled" : "success",
+      );
+      if (outcome.status !== "cancelled") this.#tally(workerId, outcome.status !== "failure");
+    } else this.metrics.task("ignored");
+    return answer;
+  }
+
+  #tally(workerId: string, succeeded: boolean): void {
+    const day = Math.floor(this.clock.wall() / DAY_MS);
+    const key = `${workerId}\0${day}`;
+    const tally = this.#tallies.get(key) ?? { workerId, day, succeeded: 0, failed: 0 };
+    if (succeeded) tally.succeeded++;
+    else tally.failed++;
+    this.#tallies.set(key, tally);
+  }
+
+  async #flushTallies(): Promise<void> {
+    if (this.#tallies.size === 0) return;
+    const tallies = [...this.#tallies.values()];
+    this.#tallies = new Map();
+    await this.storage.addTallies(tallies);
+  }
+
+  #firstDay(): number {
+    return Math.floor(this.clock.wall() / DAY_MS) - REPUTATION_DAYS;
+  }
+
+  /** What a worker said about its progress. Kept in the job, if the task is this worker's. */
+  async progress(
+    jobId: string,
+    taskId: string,
+    workerId: string | undefined,
+    value?: number,
+    message?: string,
+  ): Promise<void> {
+    await this.#step(jobId, (draft, tasks, rules) => {
+      const task = tasks.find((one) => one.id === taskId);
+      if (task?.workerId === undefined || (workerId !== undefined && task.workerId !== workerId)) {
+        return { stop: undefined };
+      }
+      draft.job = { ...draft.job, progress: { taskId, value, message, at: rules.wall } };
+      return { go: undefined };
+    });
+  }
+
+  async #redeliver(task: HeldTask): Promise<void> {
+    await this.#step(task.jobId, (draft, tasks, rules) => {
+      const held = tasks.find((one) => one.id === task.id);
+      if (held?.workerId !== task.workerId || held.takenAt !== task.takenAt) return { stop: undefined };
+      workerLost(draft, held, rules);
+      this.metrics.task("redelivered");
+      return { go: undefined };
+    });
+  }
+
+  /** Cancelled tasks that this worker was given and has not answered. */
+  cancelledTasks(workerId: string): string[] {
+    return [...this.#cancelledTasks.get(workerId)?.keys() ?? []];
+  }
+
+  /** Hears of cancelled tasks of a worker (of all workers: the empty id), until the returned function is called. */
+  onCancel(workerId: string, listener: (command: CancelCommand) => void): () => void {
+    const listeners = this.#commandListeners.get(workerId) ?? new Set();
+    this.#commandListeners.set(workerId, listeners);
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.#commandListeners.delete(workerId);
+    };
+  }
+
+  /** Whether somebody listens for this worker's commands. */
+  hearsCommands(workerId: string): boolean {
+    return this.#commandListeners.has(workerId);
+  }
+
+  #withdrawn(workerId: string, taskId: string, jobId: string): void {
+    const tasks = this.#cancelledTasks.get(workerId) ?? new Map();
+    this.#cancelledTasks.set(workerId, tasks);
+    tasks.set(taskId, { jobId, at: this.now() });
+    for (const id of [workerId, ""]) {
+      for (const listener of this.#commandListeners.get(id) ?? []) listener({ taskId, jobId });
+    }
+  }
+
+  #answered(workerId: string, taskId: string): void {
+    const tasks = this.#cancelledTasks.get(workerId);
+    if (tasks?.delete(taskId) && tasks.size === 0) this.#cancelledTasks.delete(workerId);
+  }
+
+  // ---- Clients ----------------------------------------------------------------------------------------------------
+
+  /** Hears of every change of a job, by this engine or another, until the returned function is called. */
+  onJob(listener: JobListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Ends a job and its sub-jobs. `sent`: a worker that runs its task was told over a socket. */
+  async cancel(jobId: string): Promise<"ended" | "accepted" | "sent" | "unknown"> {
+    for (let round = 0; round < MAX_CONFLICTS; round++) {
+      const tree: { draft: Draft; tasks: Task[] }[] = [];
+      let next: string | undefined = jobId;
+      while (next !== undefined) {
+        const read: { job: Job; tasks: Task[] } | undefined = await this.storage.read(next);
+        if (read === undefined || hasEnded(read.job)) break;
+        tree.push({ draft: new Draft(read.job), tasks: read.tasks });
+        next = read.job.status === "waiting_for_sub_job" ? read.job.childId : undefined;
+      }
+      if (tree.length === 0) return await this.storage.read(jobId) === undefined ? "unknown" : "ended";
+      const rules = this.#rules();
+      for (const { draft, tasks } of tree) cancelled(draft, tasks, rules);
+      const drafts = tree.map(({ draft }) => draft);
+      if ((await this.#save(drafts, this.now() + LEASE_MS)).kind !== "done") continue;
+      for (const draft of drafts) {
+        this.#running.get(draft.job.id)?.call.abort(new DOMException("The job was cancelled.", "AbortError"));
+        if (isRunnable(draft.job)) this.#continue(draft);
+      }
+      const held = tree.flatMap(({ tasks }) => tasks.flatMap((task) => task.workerId ?? []));
+      return held.some((id) => this.hearsCommands(id) || this.hearsCommands("")) ? "sent" : "accepted";
+    }
+    throw new Error(`Job ${jobId} is changed too often; try again.`);
+  }
+
+  /** Decides for a job that waits for a human. `secret`: of the one-time link, when no client asks. */
+  async approve(
+    jobId: string,
+    decision: string,
+    secret?: string,
+  ): Promise<"approved" | "unknown" | "not waiting" | "invalid decision" | "wrong link"> {
+    const answer = await this.#step<"approved" | "not waiting" | "invalid decision" | "wrong link">(
+      jobId,
+      (draft, _tasks, rules) => {
+        const { job } = draft;
+        if (job.status !== "waiting_for_human") return { stop: "not waiting" };
+        if (
+          secret !== undefined && (job.linkHash === undefined || !sameDigest(digest(secret), job.linkHash))
+        ) {
+          return { stop: "wrong link" };
+        }
+        if (!Object.hasOwn(job.transitions, decision)) return { stop: "invalid decision" };
+        decided(draft, decision, rules);
+        return { go: "approved" };
+      },
+    );
+    return answer ?? "unknown";
+  }
+
+  /** Makes the one-time secret with which a waiting job can be decided without a token; an older one is void. */
+  async approvalLink(jobId: string): Promise<string | undefined> {
+    const secret = makeSecret();
+    return await this.#step<string | undefined>(jobId, (draft) => {
+      if (draft.job.status !== "waiting_for_human") return { stop: undefined };
+      draft.job = { ...draft.job, linkHash: digest(secret) };
+      return { go: secret };
+    });
+  }
+
+  /** Runs a failed or quarantined job again from where it failed. */
+  async requeue(jobId: string): Promise<"requeued" | "unknown" | "not failed" | "no blueprint"> {
+    const answer = await this.#step<"requeued" | "not failed" | "no blueprint">(
+      jobId,
+      (draft, _tasks, rules) => {
+        const { job } = draft;
+        if (job.status !== "failed" && job.status !== "quarantined") return { stop: "not failed" };
+        const blueprint = this.blueprints.get(job.blueprint);
+        if (blueprint === undefined) return { stop: "no blueprint" };
+        requeued(draft, blueprint, rules);
+        return { go: "requeued" };
+      },
+    );
+    return answer ?? "unknown";
+  }
+
+  /** Takes a job off the quarantine list. */
+  async unlist(jobId: string): Promise<boolean> {
+    const answer = await this.#step<boolean>(jobId, (draft) => {
+      if (!draft.job.listed) return { stop: false };
+      draft.job = { ...draft.job, listed: undefined };
+      return { go: true };
+    });
+    return answer ?? false;
+  }
+
+  // ---- What is due ------------------------------------------------------------------------------------------------
+
+  // Something will be due then; the watch sleeps no longer. What is later than its next regular look needs no note.
+  #hint(at: number): void {
+    if (at >= this.#regularLook) return;
+    this.#hints.add(Math.ceil(at));
+    if (at >= this.#nextLook) return;
+    this.#nextLook = at;
+    this.#kick.abort();
+  }
+
+  async #watch(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      this.#kick = new AbortController();
+      const now = this.now();
+      if (now < this.#nextLook) {
+        await this.clock.sleep(this.#nextLook - now, this.#kick.signal);
+        continue;
+      }
+      for (const at of this.#hints) if (at <= now) this.#hints.delete(at);
+      this.#regularLook = now + Math.min(TICK_MS, this.config.watcherIntervalMs || TICK_MS);
+      this.#nextLook = Math.min(this.#regularLook, ...this.#hints);
+      try {
+        await this.#look();
+      } catch (error) {
+        this.log("ERROR", "Cannot look at what is due", { error: textOf(error) });
+      }
+    }
+  }
+
+  async #look(): Promise<void> {
+    const now = this.now();
+    await this.#wakeJobs(now);
+    await Promise.all((await this.storage.dueTasks(now, DUE_LIMIT)).map((task) => this.#timeOut(task)));
+    for (const worker of this.workers.expired(now)) {
+      if (!await this.workers.forget(worker)) continue;
+      this.log("WARNING", "Worker lost", { worker_id: worker.id });
+      this.handout.forget(worker.id);
+      await Promise.all((await this.storage.heldBy(worker.id)).map((task) => this.#redeliver(task)));
+    }
+  }
+
+  async #wakeJobs(now: number): Promise<void> {
+    for (;;) {
+      const room = Math.min(CLAIM_LIMIT, this.config.maxConcurrentJobs - this.#running.size);
+      if (room <= 0) return;
+      const jobs = await this.storage.claim(now, Math.max(now + 1, this.now() + LEASE_MS), room);
+      await Promise.all(jobs.map((job) => this.#running.has(job.id) ? undefined : this.#wake(job)));
+      if (jobs.length < room || this.#stopping.signal.aborted) return;
+    }
+  }
+
+  async #wake(job: Job): Promise<void> {
+    if (hasEnded(job)) {
+      this.#inBackground(this.#deliver(job));
+    } else if (job.status === "waiting_for_sub_job") {
+      const child = await this.storage.read(job.childId);
+      if (child === undefined) {
+        await this.#step(job.id, (draft, _tasks, rules) => {
+          if (draft.job.status !== "waiting_for_sub_job") return { stop: undefined };
+          endJob(draft, "failed", "The sub-job is not there any longer.", rules);
+          return { go: undefined };
+        });
+      } else if (hasEnded(child.job)) await this.#resumeParent(job.id, child.job);
+      else await this.storage.lease(job.id, job.revision, this.now() + LEASE_MS);
+    } else {
+      await this.#step(job.id, (draft, _tasks, rules) => {
+        if (draft.job.revision !== job.revision) return { stop: undefined };
+        if (!isRunnable(draft.job) && !retriesDue(draft, rules)) {
+          const next = wakeOf(draft.job, rules.now);
+          if (next !== null) this.#inBackground(this.storage.lease(job.id, job.revision, next));
+          return { stop: undefined };
+        }
+        return { go: undefined };
+      });
+    }
+  }
+
+  async #timeOut(task: Task): Promise<void> {
+    await this.#step(task.jobId, (draft, tasks, rules) => {
+      const open = tasks.find((one) => one.id === task.id);
+      if (open === undefined || open.workerId !== task.workerId || open.takenAt !== task.takenAt) {
+        return { stop: undefined };
+      }
+      taskTimedOut(draft, open, rules);
+      this.metrics.task("timeout");
+      return { go: undefined };
+    });
+  }
+
+  async #resumeParent(parentId: string, child: Job): Promise<void> {
+    await this.#step(parentId, (draft, _tasks, rules) => {
+      if (draft.job.status !== "waiting_for_sub_job" || draft.job.childId !== child.id) {
+        return { stop: undefined };
+      }
+      childEnded(draft, child, rules);
+      return { go: undefined };
+    });
+  }
+
+  // The end of a job is reported to its webhook until somebody takes it, or nobody did for long.
+  async #deliver(job: Job): Promise<void> {
+    const { webhook } = job;
+    if (webhook === undefined || webhook.done !== undefined) return;
+    const failure = await deliverWebhook(
+      job,
+      webhook.url,
+      this.guard.named(job.client)?.tokenDigest,
+      this.#stopping.signal,
+    );
+    await this.#exclusively(job.id, async () => {
+      const read = await this.storage.read(job.id);
+      if (read === undefined || read.job.revision !== job.revision) return;
+      const draft = new Draft(read.job);
+      const rules = this.#rules();
+      const tries = webhook.tries + 1;
+      const delayMs = failure === undefined ? undefined : webhookDelayMs(tries);
+      const done = failure === undefined
+        ? "delivered"
+        : delayMs === undefined
+        ? `given up: ${failure}`
+        : undefined;
+      draft.job = { ...job, webhook: { url: webhook.url, tries, done } };
+      if (done !== undefined) {
+        draft.note(
+          failure === undefined ? "webhook_delivered" : "webhook_given_up",
+          rules,
+          failure === undefined ? {} : { error: failure },
+        );
+      }
+      const write = draft.write(delayMs === undefined ? null : rules.now + delayMs, rules.wall);
+      write.job.lastEvent = job.lastEvent;
+      await this.storage.commit([write]);
+      if (delayMs !== undefined) this.#hint(rules.now + delayMs);
+    });
+  }
+
+  // Once a second: engine time, leases of handlers that take long, other engines' workers, counts. Rarely: the rest.
+  async #housekeep(): Promise<void> {
+    const { signal } = this.#stopping;
+    for (let second = 1; !signal.aborted; second++) {
+      await this.clock.sleep(TICK_MS, signal);
+      if (signal.aborted) return;
+      this.arrivals.look();
+      try {
+        const shared = await this.storage.time(this.now());
+        if (shared > this.now()) this.#offset += shared - this.now();
+        for (const [id, { revision }] of this.#running) {
+          await this.storage.lease(id, revision, this.now() + LEASE_MS);
+        }
+        const queues = await this.storage.queues();
+        const sum = (key: "queued" | "held") => queues.reduce((total, queue) => total + queue[key], 0);
+        this.metrics.sample(Math.floor(this.clock.wall() / 1000), sum("queued"), sum("held"));
+        if (this.storage.shared) {
+          for (const id of await this.workers.load()) this.handout.dismiss(id);
+          for (const queue of queues) if (queue.queued > 0) this.handout.queuedElsewhere(queue.type);
+        }
+        if (second % 10 === 0) await this.#flushTallies();
+        if (second % 60 === 0) this.#forgetOldCancels();
+        if (second % 3600 === 0) await this.workers.rate(this.#firstDay());
+        if (second % 60 === 0 && this.config.retentionMs > 0) {
+          await this.storage.prune(this.clock.wall() - this.config.retentionMs, 1000);
+        }
+      } catch (error) {
+        this.log("ERROR", "Cannot reach the storage", { error: textOf(error) });
+      }
+    }
+  }
+
+  #forgetOldCancels(): void {
+    for (const [workerId, tasks] of this.#cancelledTasks) {
+      for (const [id, { at }] of tasks) if (at < this.now() - CANCEL_MEMORY_MS) tasks.delete(id);
+      if (tasks.size === 0) this.#cancelledTasks.delete(workerId);
+    }
+  }
+
+  #heard(notice: Notice): void {
+    switch (notice.kind) {
+      case "queued":
+        this.handout.queuedElsewhere(notice.type);
+        return;
+      case "withdrawn":
+        this.#withdrawn(notice.workerId, notice.taskId, notice.jobId);
+        return;
+      case "job":
+        if (this.#listeners.size > 0) {
+          this.#inBackground(
+            this.storage.read(notice.id).then((read) => {
+              if (read !== undefined) { for (const listener of this.#listeners) listener(read.job); }
+            }),
+          );
+        }
+    }
+  }
+}
+
+function newChild(job: Job): Draft {
+  const draft = new Draft(job, 0);
+  draft.history.push({ event_type: "job_created", timestamp: job.createdAt, state: job.state });
+  return draft;
+}
+
+// Quotas follow the calendar's months, in UTC.
+function monthOf(wall: number): string {
+  return new Date(wall).toISOString().slice(0, 7);
+}
+
+/** What an error says, without its stack. */
+export function textOf(error: unknown): string {
+  return error instanceof Error ? error.message || error.name : String(error);
+}
+
+async function readSettingsFile(path: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new ConfigError(`Cannot read ${path}: there is no such file.`);
+    }
+    if (error instanceof Deno.errors.PermissionDenied) {
+      throw new ConfigError(`Cannot read ${path}: permission denied.`);
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,103 @@
+/** Bodies of requests: bounded in size and time before anything is parsed. */
+import { BodyError } from "../model/json.ts";
+
+/** Bodies that are refused are read to their end up to this size. */
+const DRAIN_BYTES = 64 << 20;
+
+/** Bodies that are still arriving. One look a second for all of them costs less than a timer for each. */
+export class Arrivals {
+  #entries = new Set<{ late: () => void; by: number }>();
+
+  constructor(readonly timeoutMs: number) {}
+
+  /** What arrives in time. @throws BodyError 408 */
+  wait<T>(reading: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const late = () => reject(new BodyError(408, "The body did not arrive in time"));
+      const entry = { late, by: performance.now() + this.timeoutMs };
+      this.#entries.add(entry);
+      reading.then((value) => {
+        this.#entries.delete(entry);
+        resolve(value);
+      }, (error) => {
+        this.#entries.delete(entry);
+        reject(error);
+      });
+    });
+  }
+
+  /** Gives up on those that are late. */
+  look(): void {
+    const now = performance.now();
+    for (const entry of this.#entries) {
+      if (entry.by > now) continue;
+      this.#entries.delete(entry);
+      entry.late();
+    }
+  }
+}
+
+/** Reads a body that is neither too large nor too slow. @throws BodyError */
+export async function readText(request: Request, limit: number, arrivals: Arrivals): Promise<string> {
+  const length = request.headers.get("content-length");
+  if (length !== null && Number(length) > limit) {
+    await drain(request);
+    throw new BodyError(413, `The body is larger than the ${limit} bytes that are allowed here`);
+  }
+  try {
+    if (length === null) {
+      if (request.body === null) return "";
+      const bytes = await arrivals.wait(readStream(request.body, limit));
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    }
+    const text = await arrivals.wait(request.text());
+    // What is not UTF-8 was read as U+FFFD, and has another length then.
+    if (text.includes("\uFFFD") && new TextEncoder().encode(text).length !== Number(length)) {
+      throw new BodyError(400, "Invalid JSON body");
+    }
+    return text;
+  } catch (error) {
+    if (error instanceof BodyError) throw error;
+    // Broken chunks, a closed connection, bytes that are not UTF-8.
+    throw new BodyError(400, "Invalid JSON body");
+  }
+}
+
+async function readStream(stream: ReadableStream<Uint8Array>, limit: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of stream) {
+    size += part.length;
+    if (size > limit) {
+      throw new BodyError(413, `The body is larger than the ${limit} bytes that are allowed here`);
+    }
+    parts.push(part);
+  }
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+/** Reads a body to its end for nothing: a refusal sent before gets lost when the connection is reset. */
+export async function drain(request: Request): Promise<void> {
+  if (request.body === null || request.bodyUsed) return;
+  if (Number(request.headers.get("content-length") ?? Infinity) > DRAIN_BYTES) return;
+  const reader = request.body.getReader();
+  let size = 0;
+  const timer = setTimeout(() => void reader.cancel().catch(() => {}), 5_000);
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      size += value?.length ?? 0;
+      if (done || size > DRAIN_BYTES) return;
+    }
+  } catch {
+    // It broke off: there is nobody left to answer.
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,422 @@
+/**
+ * A blueprint: the states of a kind of job, the handler of each, and where each may go, as plain data. It is checked
+ * when an engine takes it in, and drawn from that data.
+ *
+ * @example
+ * ```ts
+ * import { StateMachineBlueprint } from "../mod.ts";
+ *
+ * const flow = new StateMachineBlueprint({ name: "greet", apiEndpoint: "/jobs/greet", apiVersion: "v1" });
+ * flow.handlerFor("start", { isStart: true, to: { success: "done", failure: "failed" } }, ({ initialData, actions }) =>
+ *   actions.dispatchTask({ taskType: "greeting", params: { name: initialData.name ?? "you" } }));
+ * flow.handlerFor("done", { isEnd: true });
+ * flow.handlerFor("failed", { isEnd: true });
+ * ```
+ *
+ * @module
+ */
+import type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from "./job.ts";
+
+/** A task as handlers describe it. Times are seconds. */
+export interface TaskRequest {
+  taskType: string;
+  params?: JsonObject;
+  /** Who gets it among the workers that ask or wait; default `default`: those with the type in their hot cache, then the cheapest. */
+  dispatchStrategy?: Strategy;
+  resourceRequirements?: Requirements;
+  /** From pick-up to result; default the engine's WORKER_TIMEOUT_SECONDS. */
+  timeoutSeconds?: number;
+  /** From queueing to pick-up; default: no limit. */
+  queueTimeoutSeconds?: number;
+  /** Highest price a second. */
+  maxCost?: number;
+  /** Let workers pass `maxCost` that name no price. */
+  unknownCostPasses?: boolean;
+  /** Higher goes first; default 0. */
+  priority?: number;
+}
+
+/** What a handler asks for next. Made by the `actions` it is given. */
+export type Action =
+  | { kind: "transition"; to: string }
+  | { kind: "task"; task: TaskRequest; transitions: Transitions | undefined }
+  | { kind: "parallel"; tasks: readonly TaskRequest[]; aggregateInto: string }
+  | { kind: "approval"; integration: string; message: string; transitions: Transitions | undefined }
+  | {
+    kind: "sub_blueprint";
+    blueprint: string;
+    initialData: JsonObject;
+    transitions: Transitions | undefined;
+  };
+
+/** Makers of actions. A handler returns what one of them made; `transitions` default to the state's `to`. */
+export interface Actions {
+  transitionTo(state: string): Action;
+  /** The same as `transitionTo`. */
+  goTo(state: string): Action;
+  dispatchTask(request: TaskRequest & { transitions?: Transitions }): Action;
+  /** Runs all tasks side by side, then goes to `aggregateInto`, whose handler sees `aggregationResults`. */
+  dispatchParallel(request: { tasks: readonly TaskRequest[]; aggregateInto: string }): Action;
+  awaitHumanApproval(request: { message: string; integration?: string; transitions?: Transitions }): Action;
+  /** Runs another blueprint as a sub-job; outcomes are `success` and `failure`. */
+  runBlueprint(
+    request: { blueprintName: string; initialData?: JsonObject; transitions?: Transitions },
+  ): Action;
+}
+
+/** A key-value store shared by all jobs of a blueprint, kept in the engine's storage. */
+export interface DataStore {
+  get(key: string): Promise<JsonValue | undefined>;
+  set(key: string, value: JsonValue): Promise<void>;
+}
+
+/** What a handler sees. `stateHistory` may be written to; what is in it when the handler ends is stored. */
+export interface HandlerContext {
+  readonly jobId: string;
+  readonly currentState: string;
+  readonly initialData: JsonObject;
+  readonly stateHistory: JsonObject;
+  readonly client: { readonly name: string; readonly plan: string; readonly params: JsonObject };
+  readonly actions: Actions;
+  readonly dataStores: Readonly<Record<string, DataStore>>;
+  readonly tracingContext: { readonly traceparent?: string; readonly tracestate?: string };
+  /** Results of the parallel step that led here, by task id; empty elsewhere. */
+  readonly aggregationResults: Readonly<Record<string, JsonObject>>;
+  /** Aborted when the job is cancelled or the handler has run out of time. */
+  readonly signal: AbortSignal;
+}
+
+/** The code of a state: looks, perhaps awaits, returns one action. End states return nothing. */
+export type Handler = (context: HandlerContext) => Action | void | Promise<Action | void>;
+
+/** When a conditional handler applies: a function, or a text such as `"initial_data.amount > 100"`. */
+export type Condition = string | ((context: HandlerContext) => boolean);
+
+/** What a state is. */
+export interface StateOptions {
+  isStart?: boolean;
+  isEnd?: boolean;
+  /**
+   * Where the state may go, by outcome (`{ success: "done" }`) or as a list. Declared, it is the default of an action's
+   * `transitions`, and an action that leads elsewhere is an error. A state without it may go anywhere.
+   */
+  to?: Transitions | readonly string[];
+  /** Entered from outside the graph (by `transitionTo` from nowhere): not reported as unreachable. */
+  unreachable?: boolean;
+  /** The handler applies only then; conditional handlers are tried in their order before the plain one. */
+  when?: Condition;
+}
+
+/** A state as data. */
+export interface State {
+  name: string;
+  isStart: boolean;
+  isEnd: boolean;
+  aggregates: boolean;
+  unreachable: boolean;
+  /** Declared ways out, outcome to state (a list's members are their own outcomes); undefined: not declared. */
+  to?: Transitions;
+  handler?: Handler;
+  conditional: { matches: (context: HandlerContext) => boolean; handler: Handler }[];
+}
+
+/** One arrow of the graph. */
+export interface Edge {
+  from: string;
+  to: string;
+  label: string;
+}
+
+/** A blueprint that cannot be taken in; the message says all that is wrong with it. */
+export class BlueprintError extends Error {
+  override name = "BlueprintError";
+}
+
+/** States that exist in every blueprint, as ends, whether it names them or not. */
+export const KNOWN_ENDS: readonly string[] = ["finished", "failed", "error", "quarantined"];
+
+/** Names a state that ends a job badly. */
+export function endsBadly(state: string): boolean {
+  return state === "failed" || state === "error" || state === "quarantined";
+}
+
+/** A kind of job. */
+export class StateMachineBlueprint {
+  readonly name: string;
+  /** Path below `/api/{version}` that takes submissions; undefined: only for sub-jobs and schedules. */
+  readonly apiEndpoint?: string;
+  /** `v1`; undefined: mounted at `/api` itself. */
+  readonly apiVersion?: string;
+  readonly states = new Map<string, State>();
+  /** Initial values of its data stores. */
+  readonly dataStores = new Map<string, JsonObject>();
+  #start: string | undefined;
+  /** Arrows seen at run time from states that declare no ways out. */
+  readonly #seen = new Map<string, Map<string, Set<string>>>();
+
+  /** @throws BlueprintError when the name or endpoint cannot be used. */
+  constructor(options: { name: string; apiEndpoint?: string; apiVersion?: string }) {
+    if (!/^[\w.-]{1,100}$/.test(options.name)) {
+      throw new BlueprintError(
+        `A blueprint cannot be named "${options.name}"; use letters, digits, "_", "-" and ".".`,
+      );
+    }
+    this.name = options.name;
+    if (options.apiEndpoint) this.apiEndpoint = "/" + options.apiEndpoint.replace(/^\/+|\/+$/g, "");
+    if (options.apiVersion) this.apiVersion = options.apiVersion;
+  }
+
+  /** Adds the handler of a state. An end state needs none. @throws BlueprintError for a second plain handler. */
+  handlerFor(state: string, options: StateOptions, handler?: Handler): this;
+  handlerFor(state: string, handler: Handler): this;
+  handlerFor(state: string, second: StateOptions | Handler, third?: Handler): this {
+    const [options, handler] = typeof second === "function" ? [{}, second] : [second, third];
+    return this.#add(state, options, handler, false);
+  }
+
+  /** Adds the handler of a state that a parallel step leads to; it sees `aggregationResults`. */
+  aggregatorFor(state: string, second: StateOptions | Handler, third?: Handler): this {
+    const [options, handler] = typeof second === "function" ? [{}, second] : [second, third];
+    return this.#add(state, options, handler, true);
+  }
+
+  /** `handlerFor` where the name tells the rest: `init` is the start, `completed` and `failed` are ends. */
+  state(name: string, second: StateOptions | Handler = {}, third?: Handler): this {
+    const [options, handler] = typeof second === "function" ? [{}, second] : [second, third];
+    return this.#add(
+      name,
+      { isStart: name === "init", isEnd: name === "completed" || name === "failed", ...options },
+      handler,
+      false,
+    );
+  }
+
+  /** Adds a key-value store that handlers reach as `dataStores[name]`. */
+  addDataStore(name: string, initial: JsonObject = {}): this {
+    this.dataStores.set(name, initial);
+    return this;
+  }
+
+  #add(name: string, options: StateOptions, handler: Handler | undefined, aggregates: boolean): this {
+    this.#start = undefined;
+    let state = this.states.get(name);
+    if (state === undefined) {
+      state = { name, isStart: false, isEnd: false, aggregates: false, unreachable: false, conditional: [] };
+      this.states.set(name, state);
+    }
+    state.isStart ||= options.isStart ?? false;
+    state.isEnd ||= options.isEnd ?? false;
+    state.unreachable ||= options.unreachable ?? false;
+    state.aggregates ||= aggregates;
+    if (options.to !== undefined) {
+      const to = Array.isArray(options.to)
+        ? Object.fromEntries(options.to.map((end) => [end, end]))
+        : options.to;
+      state.to = { ...state.to, ...to };
+    }
+    if (options.when !== undefined) {
+      if (handler === undefined) {
+        throw new BlueprintError(
+          `State "${name}" of blueprint "${this.name}" has a "when" without a handler.`,
+        );
+      }
+      const when = options.when;
+      const matches = typeof when === "function" ? when : parseCondition(when);
+      state.conditional.push({ matches, handler });
+    } else if (handler !== undefined) {
+      if (state.handler !== undefined) {
+        throw new BlueprintError(
+          `State "${name}" of blueprint "${this.name}" has two handlers; give all but one a "when".`,
+        );
+      }
+      state.handler = handler;
+    }
+    return this;
+  }
+
+  /** The start state's name. @throws BlueprintError when there is not exactly one. */
+  get start(): string {
+    if (this.#start !== undefined) return this.#start;
+    const starts = [...this.states.values()].filter((state) => state.isStart);
+    if (starts.length !== 1) throw new BlueprintError(checkBlueprint(this).join(" "));
+    return this.#start = starts[0].name;
+  }
+
+  /** Whether a job may be in this state. */
+  has(state: string): boolean {
+    return this.states.has(state) || KNOWN_ENDS.includes(state);
+  }
+
+  /** Whether a job ends in this state. */
+  ends(state: string): boolean {
+    return this.states.get(state)?.isEnd ?? KNOWN_ENDS.includes(state);
+  }
+
+  /** Notes an arrow that a handler without declared ways out has taken, for the drawing. */
+  noteEdge(from: string, to: string, label: string): void {
+    if (this.states.get(from)?.to !== undefined) return;
+    let labels = this.#seen.get(from);
+    if (labels === undefined) this.#seen.set(from, labels = new Map());
+    const targets = labels.get(label);
+    if (targets === undefined) labels.set(label, new Set([to]));
+    else targets.add(to);
+  }
+
+  /** All arrows that are known: declared ones, and those seen at run time. */
+  edges(): Edge[] {
+    const declared = [...this.states.values()].flatMap((state) =>
+      Object.entries(state.to ?? {}).map(([label, to]) => ({ from: state.name, to, label }))
+    );
+    const seen = [...this.#seen].flatMap(([from, labels]) =>
+      [...labels].flatMap(([label, targets]) => [...targets].map((to) => ({ from, to, label })))
+    );
+    return [...declared, ...seen];
+  }
+
+  /** The graph in Graphviz' language. */
+  toDot(): string {
+    const edges = this.edges();
+    const lines = ["digraph {", `  label=${quoted(this.name)}`, "  node [shape=box style=rounded]"];
+    for (const name of this.#names(edges)) {
+      const marks = [
+        this.states.get(name)?.isStart ? "penwidth=2" : "",
+        this.ends(name) ? "peripheries=2" : "",
+      ].filter((mark) => mark !== "");
+      lines.push(`  ${quoted(name)}${marks.length > 0 ? ` [${marks.join(" ")}]` : ""}`);
+    }
+    for (const { from, to, label } of edges) {
+      lines.push(`  ${quoted(from)} -> ${quoted(to)} [label=${quoted(edgeText(label, to))}]`);
+    }
+    return lines.join("\n") + "\n}\n";
+  }
+
+  /** The graph in Mermaid's language. */
+  toMermaid(): string {
+    const edges = this.edges();
+    const names = this.#names(edges);
+    const id = (name: string) => `s${names.indexOf(name)}`;
+    const text = (name: string) => `"${name.replaceAll('"', "#quot;")}"`;
+    const lines = ["flowchart TD"];
+    for (const name of names) {
+      const [open, close] = this.states.get(name)?.isStart
+        ? ["([", "])"]
+        : this.ends(name)
+        ? ["[[", "]]"]
+        : ["(", ")"];
+      lines.push(`  ${id(name)}${open}${text(name)}${close}`);
+    }
+    for (const { from, to, label } of edges) {
+      lines.push(`  ${id(from)} -->|${text(edgeText(label, to))}| ${id(to)}`);
+    }
+    return lines.join("\n") + "\n";
+  }
+
+  #names(edges: readonly Edge[]): string[] {
+    return [...new Set([...this.states.keys(), ...edges.flatMap((edge) => [edge.from, edge.to])])];
+  }
+}
+
+function quoted(text: string): string {
+  return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
+}
+
+// An outcome named like its target is a direct transition; anything else is what happened to a task or question.
+function edgeText(label: string, to: string): string {
+  return label === to || label === "transition" ? "transition" : `on ${label}`;
+}
+
+/** Everything that is wrong with a blueprint, as sentences; empty when it can run. */
+export function checkBlueprint(blueprint: StateMachineBlueprint): string[] {
+  const faults: string[] = [];
+  const states = [...blueprint.states.values()];
+  const starts = states.filter((state) => state.isStart).map((state) => state.name);
+  if (starts.length === 0) faults.push(`has no start state; give one state "isStart: true".`);
+  if (starts.length > 1) faults.push(`has ${starts.length} start states (${starts.join(", ")}); keep one.`);
+  for (const state of states) {
+    for (const [label, to] of Object.entries(state.to ?? {})) {
+      if (!blueprint.has(to)) {
+        faults.push(`leads from "${state.name}" on "${label}" to "${to}", which is not one of its states.`);
+      }
+    }
+    if (state.isEnd && Object.keys(state.to ?? {}).length > 0) {
+      faults.push(`has the end state "${state.name}" with ways out; take away its "to" or its "isEnd".`);
+    }
+    if (state.isEnd && state.isStart) {
+      faults.push(`has "${state.name}" as both start and end; use two states.`);
+    }
+    if (!state.isEnd && state.handler === undefined && state.conditional.length === 0) {
+      faults.push(`has the state "${state.name}" without a handler; add one, or "isEnd: true".`);
+    }
+  }
+  // A state that does not declare its ways out may go anywhere, so only complete declarations can prove this.
+  const isOpen = states.some((state) => !state.isEnd && state.to === undefined);
+  if (!isOpen && starts.length === 1) {
+    const reached = new Set(starts);
+    for (const name of reached) {
+      for (const to of Object.values(blueprint.states.get(name)?.to ?? {})) reached.add(to);
+    }
+    for (const state of states) {
+      if (!reached.has(state.name) && !state.unreachable) {
+        faults.push(`never reaches "${state.name}"; lead to it, or give it "unreachable: true".`);
+      }
+    }
+  }
+  return faults.map((fault) => `Blueprint "${blueprint.name}" ${fault}`);
+}
+
+const AREAS: Record<
+  string,
+  "initialData" | "stateHistory" | "client" | "aggregationResults" | "tracingContext"
+> = {
+  initial_data: "initialData",
+  initialData: "initialData",
+  state_history: "stateHistory",
+  stateHistory: "stateHistory",
+  client: "client",
+  aggregation_results: "aggregationResults",
+  aggregationResults: "aggregationResults",
+  tracing_context: "tracingContext",
+  tracingContext: "tracingContext",
+};
+
+/**
+ * Reads a condition such as `context.initial_data.amount > 100` (the `context.` may be left out). A missing field or
+ * one of another type does not match.
+ *
+ * @throws BlueprintError when the text is none.
+ */
+export function parseCondition(text: string): (context: HandlerContext) => boolean {
+  const match = /^\s*(?:context\.)?(\w+)\.([\w-]+)\s*(==|!=|>=|<=|>|<)\s*(.+?)\s*$/.exec(text);
+  const area = match === null ? undefined : AREAS[match[1]];
+  if (match === null || area === undefined) {
+    throw new BlueprintError(
+      `Cannot read the condition "${text}"; write one like "initial_data.amount > 100" ` +
+        `with initial_data, state_history or client and one of == != > < >= <=.`,
+    );
+  }
+  const [, , field, operator, word] = match;
+  const bare = /^(["'])(.*)\1$/.exec(word)?.[2] ?? word;
+  const number = bare.trim() === "" ? NaN : Number(bare);
+  const wanted = Number.isNaN(number) ? bare : number;
+  return (context) => {
+    const object: Readonly<Record<string, unknown>> = { ...context[area] };
+    const value = Object.hasOwn(object, field) ? object[field] : undefined;
+    if (value === undefined) return false;
+    const found = typeof value === "boolean"
+      ? (typeof wanted === "number" ? Number(value) : String(value))
+      : value;
+    if (operator === "==") return found === wanted;
+    if (operator === "!=") return found !== wanted;
+    if (typeof found === "number" && typeof wanted === "number") return ordered(operator, found - wanted);
+    if (typeof found === "string" && typeof wanted === "string") {
+      return ordered(operator, found < wanted ? -1 : found > wanted ? 1 : 0);
+    }
+    return false;
+  };
+}
+
+function ordered(operator: string, difference: number): boolean {
+  if (operator === ">") return difference > 0;
+  if (operator === "<") return difference < 0;
+  return operator === ">=" ? difference >= 0 : difference <= 0;
+}

@@ -1,0 +1,227 @@
+/** What tests of jobs share: a clock that is moved by hand, and an engine with a port of its own. */
+import type { StateMachineBlueprint } from "../model/blueprint.ts";
+import type { Clock } from "../model/clock.ts";
+import { Config, type Settings } from "../engine/config.ts";
+import { type Log, OrchestratorEngine } from "../engine/engine.ts";
+import type { JsonObject, JsonValue } from "../model/job.ts";
+import type { Storage } from "../model/store.ts";
+import { MemoryStorage } from "../stores/memory.ts";
+import { makeId } from "../model/ids.ts";
+
+/** A clock that stands still until somebody moves it. */
+export class HandClock implements Clock {
+  #steady = 0;
+  #wall: number;
+  #sleepers = new Set<{ until: number; wake: () => void }>();
+
+  constructor(wall = Date.UTC(2026, 0, 15, 12)) {
+    this.#wall = wall;
+  }
+
+  steady(): number {
+    return this.#steady;
+  }
+
+  wall(): number {
+    return this.#wall;
+  }
+
+  sleep(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted || ms <= 0) return resolve();
+      const wake = () => {
+        this.#sleepers.delete(sleeper);
+        signal.removeEventListener("abort", wake);
+        resolve();
+      };
+      const sleeper = { until: this.#steady + ms, wake };
+      this.#sleepers.add(sleeper);
+      signal.addEventListener("abort", wake);
+    });
+  }
+
+  /** Lets time pass; those who sleep wake in their order, and what they do in between happens in between. */
+  async advance(ms: number): Promise<void> {
+    const end = this.#steady + ms;
+    for (;;) {
+      await settled();
+      const next = [...this.#sleepers].toSorted((a, b) => a.until - b.until)[0];
+      if (next === undefined || next.until > end) break;
+      this.#move(next.until);
+      next.wake();
+    }
+    this.#move(end);
+    await settled();
+  }
+
+  /** Sets the calendar, as an administrator might; the steady time does not move. */
+  setWall(wall: number): void {
+    this.#wall = wall;
+  }
+
+  #move(to: number): void {
+    const passed = Math.max(0, to - this.#steady);
+    this.#steady += passed;
+    this.#wall += passed;
+  }
+}
+
+// Lets everything run that needs no clock.
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/** An engine on a free port, with the tokens `client-token` and `worker-token`. */
+export interface TestEngine extends AsyncDisposable {
+  engine: OrchestratorEngine;
+  url: string;
+  /** What was logged. */
+  lines: { level: string; event: string; fields: Record<string, unknown> }[];
+  /** A request with the client's token; `body` becomes JSON unless it is a text. */
+  client(path: string, init?: RequestOptions): Promise<Answer>;
+  /** A request with the workers' token. */
+  worker(path: string, init?: RequestOptions): Promise<Answer>;
+  /** Submits and returns the job's id. */
+  submit(path: string, data?: JsonObject, headers?: Record<string, string>): Promise<string>;
+  /** A worker that registers for these task types. */
+  register(workerId: string, tasks: string[], more?: JsonObject): Promise<void>;
+  /** Polls; undefined: nothing came. */
+  take(workerId: string, waitSeconds?: number): Promise<Taken | undefined>;
+  /** Answers a task. */
+  answer(workerId: string, task: Taken, result: JsonValue): Promise<Answer>;
+  /** Waits until the job is as wanted, and returns it. */
+  until(jobId: string, wanted: (job: JsonObject) => boolean): Promise<JsonObject>;
+}
+
+/** A task as a test worker gets it. */
+export interface Taken {
+  job_id: string;
+  task_id: string;
+  type: string;
+  params: JsonObject;
+}
+
+export interface RequestOptions {
+  method?: string;
+  body?: JsonValue;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** An answer, read. */
+export interface Answer {
+  status: number;
+  headers: Headers;
+  text: string;
+  // deno-lint-ignore no-explicit-any -- tests look into answers of every shape
+  json: any;
+}
+
+/** Starts one. */
+export async function openTestEngine(
+  options: {
+    blueprints: StateMachineBlueprint[];
+    config?: Partial<Settings>;
+    storage?: Storage;
+    clock?: Clock;
+    log?: Log;
+  },
+): Promise<TestEngine> {
+  const config = new Config({
+    port: 0,
+    clientToken: "client-token",
+    workerToken: "worker-token",
+    retryDelayMs: 5,
+    ...options.config,
+  });
+  const lines: TestEngine["lines"] = [];
+  const engine = new OrchestratorEngine(options.storage ?? new MemoryStorage(), config, {
+    clock: options.clock,
+    log: options.log ?? ((level, event, fields = {}) => lines.push({ level, event, fields })),
+  });
+  for (const blueprint of options.blueprints) engine.registerBlueprint(blueprint);
+  const { url } = await engine.start();
+  const ask = async (path: string, init: RequestOptions, token: Record<string, string>): Promise<Answer> => {
+    const body = init.body === undefined
+      ? undefined
+      : typeof init.body === "string"
+      ? init.body
+      : JSON.stringify(init.body);
+    const response = await fetch(`${url}${path}`, {
+      method: init.method ?? (body === undefined ? "GET" : "POST"),
+      headers: { ...token, ...init.headers },
+      body,
+      signal: init.signal,
+    });
+    const text = await response.text();
+    const isJson = response.headers.get("content-type") === "application/json";
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      json: isJson ? JSON.parse(text) : undefined,
+    };
+  };
+  const client = (path: string, init: RequestOptions = {}) =>
+    ask(path, init, { "x-avtomatika-token": "client-token" });
+  const worker = (path: string, init: RequestOptions = {}) =>
+    ask(path, init, { "x-worker-token": "worker-token" });
+  return {
+    engine,
+    url,
+    lines,
+    client,
+    worker,
+    async submit(path, data = {}, headers = {}) {
+      const answer = await client(path, { body: data, headers });
+      if (answer.status !== 202) throw new Error(`Submission refused: ${answer.status} ${answer.text}`);
+      return answer.json.job_id;
+    },
+    async register(workerId, tasks, more = {}) {
+      const body = {
+        worker_id: workerId,
+        worker_type: "test",
+        supported_tasks: tasks,
+        max_concurrent_tasks: 10,
+        ...more,
+      };
+      const answer = await worker("/_worker/workers/register", { body });
+      if (answer.status !== 200) throw new Error(`Registration refused: ${answer.status} ${answer.text}`);
+    },
+    async take(workerId, waitSeconds = 5) {
+      const answer = await worker(`/_worker/workers/${workerId}/tasks/next?wait=${waitSeconds}`);
+      return answer.status === 200 ? answer.json : undefined;
+    },
+    answer: (workerId, task, result) =>
+      worker("/_worker/tasks/result", {
+        body: { job_id: task.job_id, task_id: task.task_id, worker_id: workerId, result },
+      }),
+    async until(jobId, wanted) {
+      const changed = Promise.withResolvers<void>();
+      let hear = changed;
+      const unhear = engine.onJob(() => hear.resolve());
+      const patience = Date.now() + 60_000;
+      try {
+        for (;;) {
+          hear = Promise.withResolvers<void>();
+          const { json } = await client(`/api/jobs/${jobId}`);
+          if (wanted(json)) return json;
+          if (Date.now() > patience) {
+            throw new Error(`The job never became as wanted: ${JSON.stringify(json)}`);
+          }
+          let timer: ReturnType<typeof setTimeout> | undefined;
+          await Promise.race([hear.promise, new Promise((resolve) => timer = setTimeout(resolve, 200))]);
+          clearTimeout(timer);
+        }
+      } finally {
+        unhear();
+      }
+    },
+    [Symbol.asyncDispose]: () => engine.stop(),
+  };
+}
+
+/** An id that no job has. */
+export function unknownId(): string {
+  return makeId(Date.now());
+}

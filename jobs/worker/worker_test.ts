@@ -1,0 +1,649 @@
+// The worker SDK against a real engine over HTTP, and against an engine that misbehaves.
+
+// @ts-types="../../std.d.ts"
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { LIMIT_MS, waitUntil } from "../../testdata/run.ts";
+import { StateMachineBlueprint } from "../model/blueprint.ts";
+import type { JsonObject } from "../model/job.ts";
+import { openTestEngine, type TestEngine } from "../testing/engine.ts";
+import {
+  type TaskContext,
+  type TaskHandler,
+  TaskStopped,
+  Worker,
+  WorkerError,
+  type WorkerOptions,
+} from "./worker.ts";
+
+/** A blueprint whose only task has the blueprint's name as its type. */
+function flow(taskType: string, task: { timeoutSeconds?: number } = {}): StateMachineBlueprint {
+  const made = new StateMachineBlueprint({
+    name: taskType,
+    apiEndpoint: `/jobs/${taskType}`,
+    apiVersion: "v1",
+  });
+  made.handlerFor(
+    "start",
+    { isStart: true, to: { success: "completed", failure: "failed" } },
+    (context) => context.actions.dispatchTask({ taskType, params: context.initialData, ...task }),
+  );
+  made.handlerFor("completed", { isEnd: true });
+  made.handlerFor("failed", { isEnd: true });
+  return made;
+}
+
+/** A worker that runs until the end of the scope. */
+class Running implements AsyncDisposable {
+  readonly stop = new AbortController();
+  readonly hurry = new AbortController();
+  readonly ended: Promise<void>;
+  readonly lines: string[] = [];
+  readonly worker: Worker;
+
+  constructor(
+    engines: string | readonly string[],
+    tasks: Record<string, TaskHandler>,
+    options: WorkerOptions & { limits?: Record<string, number> } = {},
+  ) {
+    const urls = [engines].flat();
+    const { limits = {}, environment = {}, ...rest } = options;
+    this.worker = new Worker({
+      id: `worker-${crypto.randomUUID().slice(0, 8)}`,
+      token: "worker-token",
+      log: (level, event, fields = {}) => this.lines.push(`${level} ${event} ${JSON.stringify(fields)}`),
+      ...rest,
+      environment: {
+        ORCHESTRATORS_CONFIG: JSON.stringify(urls.map((url, priority) => ({ url, priority }))),
+        TASK_POLL_ERROR_DELAY: "0.1",
+        RESULT_RETRY_INITIAL_DELAY: "0.02",
+        ...environment,
+      },
+    });
+    for (const [name, handler] of Object.entries(tasks)) {
+      this.worker.task(name, handler, { maxConcurrent: limits[name] });
+    }
+    this.ended = this.worker.run({ signal: this.stop.signal, hurry: this.hurry.signal });
+    this.ended.catch(() => {}); // looked at by the test, or at the end
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stop.abort();
+    this.hurry.abort();
+    await this.ended;
+  }
+}
+
+function untilAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+const ended = (job: JsonObject) =>
+  ["finished", "failed", "quarantined", "cancelled"].includes(String(job.status));
+
+function engineOf(...names: string[]): Promise<TestEngine> {
+  return openTestEngine({ blueprints: names.map((name) => flow(name)) });
+}
+
+Deno.test("a task's function gets params and context, and what it returns ends the job", async () => {
+  await using engine = await engineOf("greet");
+  const seen: TaskContext[] = [];
+  await using running = new Running(engine.url, {
+    greet: (params, context) => {
+      seen.push(context);
+      return { status: "success", data: { greeting: `Hello ${params.name}` } };
+    },
+  });
+  const id = await engine.submit("/api/v1/jobs/greet", { name: "Ada" });
+  const job = await engine.until(id, ended);
+  assertEquals(job.status, "finished");
+  assertEquals(job.result, { greeting: "Hello Ada" });
+  assertEquals(job.task_worker_id, running.worker.id);
+  assertEquals([seen[0].jobId, seen[0].taskId, seen[0].priority], [id, job.current_task_id, 0]);
+});
+
+for (
+  const [what, handler, status, error] of [
+    [
+      "a throw is tried again three times",
+      () => {
+        throw new Error("boom");
+      },
+      "quarantined",
+      "Task failed after 4 attempts: boom",
+    ],
+    [
+      "a permanent error is not tried again",
+      () => ({
+        status: "failure",
+        error: { code: "PERMANENT_ERROR", message: "no use" },
+      }),
+      "quarantined",
+      "Task failed with permanent error: no use",
+    ],
+    [
+      "an invalid input fails the job",
+      () => ({
+        status: "failure",
+        error: { code: "INVALID_INPUT_ERROR", message: "no name" },
+      }),
+      "failed",
+      "Task failed due to invalid input: no name",
+    ],
+    ["nothing returned is a success", () => {}, "finished", null],
+    [
+      "a status without a transition fails the job",
+      () => ({ status: "maybe" }),
+      "failed",
+      "unhandled status: maybe",
+    ],
+    [
+      "a result that JSON cannot say is a failure",
+      () => {
+        const data: JsonObject = {};
+        data.self = data;
+        return { status: "success", data };
+      },
+      "quarantined",
+      "cannot be written as JSON",
+    ],
+    [
+      "a result that the engine does not take is a failure",
+      () => ({
+        status: "success",
+        data: { text: "x".repeat(200_000) },
+      }),
+      "quarantined",
+      "The engine refuses the result",
+    ],
+  ] as [string, TaskHandler, string, string | null][]
+) {
+  Deno.test(`outcome: ${what}`, async () => {
+    await using engine = await openTestEngine({
+      blueprints: [flow("job")],
+      config: { maxResultBytes: 100_000 },
+    });
+    let calls = 0;
+    await using _running = new Running(engine.url, {
+      job: (params, context) => {
+        calls++;
+        return handler(params, context);
+      },
+    });
+    const job = await engine.until(await engine.submit("/api/v1/jobs/job"), ended);
+    assertEquals(job.status, status);
+    if (error === null) assertEquals(job.error_message, null);
+    else assert(String(job.error_message).includes(error), String(job.error_message));
+    assertEquals(calls, what.includes("three times") ? 4 : 1);
+  });
+}
+
+Deno.test("progress is seen in the job while the task runs", async () => {
+  await using engine = await engineOf("long");
+  const go = Promise.withResolvers<void>();
+  await using _running = new Running(engine.url, {
+    long: async (_, { sendProgress }) => {
+      for (let step = 0; step <= 50; step++) void sendProgress(step / 100, `step ${step}`);
+      await go.promise;
+      return { status: "success" };
+    },
+  });
+  const id = await engine.submit("/api/v1/jobs/long");
+  const job = await engine.until(id, (job) => JSON.stringify(job.progress ?? "").includes("step 50"));
+  assertEquals(job.status, "waiting_for_worker");
+  go.resolve();
+  assertEquals((await engine.until(id, ended)).status, "finished");
+});
+
+Deno.test("no more tasks run at once than the worker's limit", async () => {
+  await using engine = await engineOf("gate");
+  const gate = Promise.withResolvers<void>();
+  let now = 0;
+  let most = 0;
+  await using _running = new Running(engine.url, {
+    gate: async () => {
+      most = Math.max(most, ++now);
+      await gate.promise;
+      now--;
+    },
+  }, { maxConcurrentTasks: 2 });
+  const ids = [];
+  for (let count = 0; count < 6; count++) ids.push(await engine.submit("/api/v1/jobs/gate"));
+  await waitUntil(() => now === 2, "two run");
+  const { json: workers } = await engine.client("/api/workers");
+  assertEquals(workers[0].held_tasks, 2);
+  gate.resolve();
+  for (const id of ids) assertEquals((await engine.until(id, ended)).status, "finished");
+  assertEquals(most, 2);
+});
+
+Deno.test("a type at its own limit does not hold up the others, and goes on when it is free", async () => {
+  await using engine = await engineOf("narrow", "wide");
+  const gates: PromiseWithResolvers<void>[] = [];
+  await using _running = new Running(engine.url, {
+    narrow: async () => {
+      const gate = Promise.withResolvers<void>();
+      gates.push(gate);
+      await gate.promise;
+    },
+    wide: () => {},
+  }, { limits: { narrow: 1 } });
+  const narrow = [await engine.submit("/api/v1/jobs/narrow"), await engine.submit("/api/v1/jobs/narrow")];
+  await waitUntil(() => gates.length === 1, "the first narrow task runs");
+  for (let count = 0; count < 3; count++) {
+    const wide = await engine.submit("/api/v1/jobs/wide");
+    assertEquals((await engine.until(wide, ended)).status, "finished");
+  }
+  assertEquals(gates.length, 1);
+  gates[0].resolve();
+  await waitUntil(() => gates.length === 2, "the second narrow task runs");
+  gates[1].resolve();
+  for (const id of narrow) assertEquals((await engine.until(id, ended)).status, "finished");
+});
+
+for (
+  const [what, options] of [
+    ["with the answer to its poll", {}],
+    ["while it is full, with a poll for commands", { maxConcurrentTasks: 1 }],
+    ["over its WebSocket", { maxConcurrentTasks: 1, environment: { WORKER_ENABLE_WEBSOCKETS: "true" } }],
+  ] as [string, WorkerOptions][]
+) {
+  Deno.test(`a cancel reaches the worker ${what}`, async () => {
+    await using engine = await engineOf("endless");
+    const reasons: unknown[] = [];
+    await using running = new Running(engine.url, {
+      endless: (_, { signal }) =>
+        untilAborted(signal).catch((reason) => {
+          reasons.push(reason);
+          throw reason;
+        }),
+    }, options);
+    const id = await engine.submit("/api/v1/jobs/endless");
+    await engine.until(id, (job) => job.task_worker_id === running.worker.id);
+    if (options.environment !== undefined) {
+      await waitUntil(
+        async () => (await engine.client("/api/workers")).json[0].websocket,
+        "the socket is open",
+      );
+    }
+    assertEquals((await engine.client(`/api/v1/jobs/${id}/cancel`, { method: "POST" })).status, 200);
+    await waitUntil(() => reasons.length === 1, "the task is stopped");
+    assert(reasons[0] instanceof TaskStopped && reasons[0].why === "cancelled");
+    assertEquals((await engine.until(id, ended)).status, "cancelled");
+    const again = await engine.submit("/api/v1/jobs/endless");
+    await engine.until(again, (job) => job.task_worker_id === running.worker.id);
+  });
+}
+
+Deno.test("a task that runs out of time is told, and its late result counts for nothing", async () => {
+  await using engine = await openTestEngine({ blueprints: [flow("slow", { timeoutSeconds: 0.2 })] });
+  const stopped = Promise.withResolvers<unknown>();
+  await using running = new Running(engine.url, {
+    slow: async (_, { signal }) => {
+      await untilAborted(signal).catch(stopped.resolve);
+      return { status: "success" };
+    },
+  });
+  const id = await engine.submit("/api/v1/jobs/slow");
+  const job = await engine.until(id, ended);
+  assertEquals([job.status, job.error_message], ["failed", "Worker task timed out."]);
+  const reason = await stopped.promise;
+  // The worker counts the time itself, and the engine tells it as well: either may be first.
+  assert(reason instanceof TaskStopped && reason.why !== "shutdown");
+  await waitUntil(
+    () => running.lines.some((line) => /"status":"(timeout|cancelled)"/.test(line)),
+    "its end is logged",
+  );
+});
+
+Deno.test("told to stop, it finishes what runs within the grace and takes nothing more", async () => {
+  await using engine = await engineOf("gate");
+  const gate = Promise.withResolvers<void>();
+  let began = 0;
+  await using running = new Running(engine.url, {
+    gate: async () => {
+      began++;
+      await gate.promise;
+    },
+  }, { graceMs: LIMIT_MS });
+  const first = await engine.submit("/api/v1/jobs/gate");
+  await waitUntil(() => began === 1, "the task runs");
+  running.stop.abort();
+  await waitUntil(
+    async () => (await engine.client("/api/workers")).json[0].status === "draining",
+    "it says so",
+  );
+  const second = await engine.submit("/api/v1/jobs/gate");
+  gate.resolve();
+  assertEquals((await engine.until(first, ended)).status, "finished");
+  await running.ended;
+  assertEquals(began, 1);
+  assertEquals((await engine.client(`/api/jobs/${second}`)).json.task_worker_id, null);
+});
+
+Deno.test("what the grace does not suffice for goes to another worker, not counted as a failure", async () => {
+  await using engine = await engineOf("work");
+  const went = Promise.withResolvers<void>();
+  await using first = new Running(engine.url, {
+    work: async (_, { signal }) => {
+      went.resolve();
+      await untilAborted(signal);
+    },
+  }, { graceMs: 50 });
+  const id = await engine.submit("/api/v1/jobs/work");
+  await went.promise;
+  first.stop.abort();
+  await first.ended;
+  await using second = new Running(engine.url, {
+    work: () => ({ status: "success", data: { by: "second" } }),
+  });
+  const job = await engine.until(id, ended);
+  assertEquals([job.status, job.result], ["finished", { by: "second" }]);
+  assertEquals([job.task_worker_id, job.retry_count], [second.worker.id, 0]);
+});
+
+Deno.test("an engine that has forgotten it is registered with again, and results wait for it", async () => {
+  const first = await engineOf("work");
+  const port = Number(new URL(first.url).port);
+  const gate = Promise.withResolvers<void>();
+  let began = 0;
+  await using running = new Running(first.url, {
+    work: async (params) => {
+      began++;
+      if (params.wait) await gate.promise;
+    },
+  });
+  await first.submit("/api/v1/jobs/work", { wait: true });
+  await waitUntil(() => began === 1, "a task runs");
+  await first[Symbol.asyncDispose]();
+  gate.resolve();
+  await waitUntil(() => running.lines.some((line) => line.includes("engine_unavailable")), "it is missed");
+  // This one has another memory: it knows neither the worker nor the job of the result.
+  await using second = await openTestEngine({ blueprints: [flow("work")], config: { port } });
+  const id = await second.submit("/api/v1/jobs/work");
+  assertEquals((await second.until(id, ended)).status, "finished");
+  await waitUntil(
+    () => running.lines.some((line) => /result_(refused|ignored)/.test(line)),
+    "the old result is given up",
+  );
+});
+
+Deno.test("in turn mode all engines are served, with fewer places than engines too", async () => {
+  await using one = await engineOf("work");
+  await using other = await engineOf("work");
+  await using _running = new Running([one.url, other.url], { work: () => {} }, {
+    maxConcurrentTasks: 1,
+    environment: { MULTI_ORCHESTRATOR_MODE: "ROUND_ROBIN" },
+  });
+  for (const engine of [one, other, one, other]) {
+    assertEquals((await engine.until(await engine.submit("/api/v1/jobs/work"), ended)).status, "finished");
+  }
+});
+
+Deno.test("in fail-over mode the second engine is served when the first is away", async () => {
+  const first = await engineOf("work");
+  await using second = await engineOf("work");
+  const seen: unknown[] = [];
+  await using running = new Running([first.url, second.url], { work: ({ at }) => void seen.push(at) });
+  await first.until(await first.submit("/api/v1/jobs/work", { at: 1 }), ended);
+  const id = await second.submit("/api/v1/jobs/work", { at: 2 });
+  await waitUntil(async () => (await second.client("/api/workers")).json.length === 1, "both know it");
+  assertEquals(seen, [1]);
+  await first[Symbol.asyncDispose]();
+  assertEquals((await second.until(id, ended)).status, "finished");
+  assert(running.worker.connected);
+});
+
+Deno.test("a refused registration ends the worker with a sentence without the token", async () => {
+  await using engine = await engineOf("work");
+  const worker = new Worker({ url: engine.url, token: "wrong-secret", environment: {} }).task(
+    "work",
+    () => {},
+  );
+  const error = await assertRejects(() => worker.run(), WorkerError, "refuses the registration");
+  assert(!error.message.includes("wrong-secret"), error.message);
+});
+
+for (
+  const [variable, value, words] of [
+    ["ORCHESTRATOR_URL", "localhost", "must be an address"],
+    ["ORCHESTRATORS_CONFIG", '[{"token":"s3cret"}]', "must be JSON like"],
+    ["MULTI_ORCHESTRATOR_MODE", "ALL", "must be FAILOVER or ROUND_ROBIN"],
+    ["WORKER_ID", "a b", "without spaces"],
+    ["MAX_CONCURRENT_TASKS", "0", "at least 1"],
+    ["MAX_CONCURRENT_TASKS", "many", "whole number"],
+    ["HEARTBEAT_INTERVAL", "-1", "must not be negative"],
+    ["TASK_POLL_TIMEOUT", "soon", "number of seconds"],
+    ["INSTALLED_MODELS", "llama", "must be JSON like"],
+    ["WORKER_ENABLE_WEBSOCKETS", "perhaps", "true or false"],
+  ]
+) {
+  Deno.test(`${variable}=${value} is refused by name`, () => {
+    const error = assertThrows(
+      () => new Worker({ environment: { WORKER_TOKEN: "t", [variable]: value } }),
+      WorkerError,
+      words,
+    );
+    assertMatch(error.message, new RegExp(`Cannot set up the worker: ${variable} `));
+    assert(!error.message.includes("s3cret"));
+  });
+}
+
+Deno.test("all faults of the settings are told at once, and a missing token is one", () => {
+  const error = assertThrows(() =>
+    new Worker({ environment: { WORKER_TOKEN: "t", WORKER_ID: "a/b", CPU_CORES: "x" } })
+  );
+  assert(error.message.includes("WORKER_ID") && error.message.includes("CPU_CORES"), error.message);
+  assertThrows(() => new Worker({ environment: {} }), WorkerError, "no token");
+  assertThrows(
+    () => new Worker({ token: "t", environment: {} }).task("a", () => {}).task("a", () => {}),
+    WorkerError,
+    "twice",
+  );
+});
+
+Deno.test("a worker without tasks does not start", async () => {
+  await assertRejects(() => new Worker({ token: "t", environment: {} }).run(), WorkerError, "has no task");
+});
+
+// --- An engine that misbehaves ----------------------------------------------------------------------------------
+
+interface Heard {
+  method: string;
+  path: string;
+  body: JsonObject;
+  at: number;
+}
+
+/** Answers what the test says, and writes down what it was asked. */
+function fakeEngine(answer: (heard: Heard, count: number) => Response | Promise<Response>) {
+  const heard: Heard[] = [];
+  const gone = new AbortController();
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
+    const text = await request.text();
+    const entry = {
+      method: request.method,
+      path: new URL(request.url).pathname.replace(/workers\/worker-[^/]+/, "workers/ID"),
+      body: text === "" ? {} : JSON.parse(text),
+      at: performance.now(),
+    };
+    heard.push(entry);
+    return await answer(
+      entry,
+      heard.filter(({ path, method }) => path === entry.path && method === entry.method).length,
+    );
+  });
+  return {
+    url: `http://127.0.0.1:${server.addr.port}`,
+    heard,
+    of: (path: string) => heard.filter((entry) => entry.path === path),
+    /** A poll that nothing comes to. */
+    wait: () =>
+      new Promise<Response>((resolve) => {
+        gone.signal.addEventListener("abort", () => resolve(new Response(null, { status: 204 })));
+      }),
+    async [Symbol.asyncDispose]() {
+      gone.abort();
+      await server.shutdown();
+    },
+  };
+}
+
+const ok = () => Response.json({ status: "ok" });
+const REGISTER = "/_worker/workers/register";
+const POLL = "/_worker/workers/ID/tasks/next";
+const RESULT = "/_worker/tasks/result";
+const BEAT = "/_worker/workers/ID";
+const task = (more: JsonObject = {}) =>
+  Response.json({
+    job_id: "j",
+    task_id: "t",
+    type: "work",
+    params: {},
+    priority: 0,
+    tracing_context: {},
+    ...more,
+  });
+
+Deno.test("a heartbeat that is answered 404 is followed by a registration with the tasks that run", async () => {
+  const gate = Promise.withResolvers<void>();
+  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) => {
+    if (path === POLL) return count === 1 ? task() : engine.wait();
+    return path === BEAT && count === 2
+      ? Response.json({ error: "Worker not found" }, { status: 404 })
+      : ok();
+  });
+  await using _engine = engine;
+  await using _running = new Running(engine.url, { work: () => gate.promise }, {
+    environment: { HEARTBEAT_INTERVAL: "0.05" },
+  });
+  await waitUntil(() => engine.of(REGISTER).length === 2, "it registers again");
+  assertEquals(engine.of(REGISTER)[0].body.running_tasks, []);
+  assertEquals(engine.of(REGISTER)[1].body.running_tasks, ["t"]);
+  gate.resolve();
+});
+
+Deno.test("the registration and the heartbeat say what the protocol names", async () => {
+  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }) =>
+    path === POLL ? engine.wait() : ok()
+  );
+  await using _engine = engine;
+  await using running = new Running(engine.url, { work: () => {} }, {
+    workerType: "gpu",
+    maxConcurrentTasks: 3,
+    environment: {
+      GPU_MODEL: "A100",
+      GPU_VRAM_GB: "80",
+      CPU_CORES: "6",
+      INSTALLED_MODELS: '[{"name":"llama","version":"3"}]',
+      WORKER_COST_PER_SECOND: "0.5",
+    },
+  });
+  await waitUntil(() => engine.of(BEAT).length === 1, "a heartbeat comes at once");
+  const { hostname, ip_address, ...said } = engine.of(REGISTER)[0].body;
+  assert(typeof hostname === "string" && typeof ip_address === "string");
+  assertEquals(said, {
+    worker_id: running.worker.id,
+    worker_type: "gpu",
+    supported_tasks: ["work"],
+    max_concurrent_tasks: 3,
+    installed_models: [{ name: "llama", version: "3" }],
+    resources: { cpu_cores: 6, gpu_info: { model: "A100", vram_gb: 80 } },
+    cost_per_second: 0.5,
+    capabilities: { websockets: false },
+    status: "idle",
+    load: 0,
+    hot_cache: [],
+    running_tasks: [],
+  });
+  assertEquals(engine.of(BEAT)[0].body, {
+    load: 0,
+    status: "idle",
+    supported_tasks: ["work"],
+    hot_cache: [],
+  });
+});
+
+Deno.test("a result is sent again until it is taken, later each time, and after Retry-After", async () => {
+  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) => {
+    if (path === POLL) return count === 1 ? task() : engine.wait();
+    if (path !== RESULT || count > 3) return ok();
+    if (count === 3) return new Response("{}", { status: 429, headers: { "Retry-After": "0.3" } });
+    return new Response("down", { status: 503 });
+  });
+  await using _engine = engine;
+  await using running = new Running(engine.url, { work: () => ({ status: "success", data: { n: 1 } }) });
+  await waitUntil(() => engine.of(RESULT).length === 4, "four attempts");
+  const [first, second, third, fourth] = engine.of(RESULT);
+  assertEquals(fourth.body, {
+    job_id: "j",
+    task_id: "t",
+    worker_id: running.worker.id,
+    result: { status: "success", data: { n: 1 } },
+  });
+  assert(second.at - first.at >= 14 && third.at - second.at >= 28 && fourth.at - third.at >= 280);
+});
+
+Deno.test("RESULT_MAX_RETRIES bounds the attempts", async () => {
+  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) =>
+    path === RESULT
+      ? new Response(null, { status: 500 })
+      : path === POLL
+      ? (count === 1 ? task() : engine.wait())
+      : ok()
+  );
+  await using _engine = engine;
+  await using running = new Running(engine.url, { work: () => {} }, {
+    environment: { RESULT_MAX_RETRIES: "2" },
+  });
+  await waitUntil(() => running.lines.some((line) => line.includes("result_dropped")), "it gives up");
+  assertEquals(engine.of(RESULT).length, 3);
+});
+
+for (
+  const [what, answer] of [
+    ["answers polls at once with nothing", () => new Response(null, { status: 204 })],
+    ["refuses polls", () => new Response("{}", { status: 500 })],
+    ["sends what is no task", () => Response.json({ task_id: 1 })],
+    ["sends no JSON", () => new Response("<html>")],
+  ] as [string, () => Response][]
+) {
+  Deno.test(`an engine that ${what} is not hammered`, async () => {
+    const engine = fakeEngine(({ path }) => path === POLL ? answer() : ok());
+    await using _engine = engine;
+    await using _running = new Running(engine.url, { work: () => {} }, {
+      environment: { TASK_POLL_ERROR_DELAY: "5" },
+    });
+    await waitUntil(() => engine.of(POLL).length >= 3, "it keeps trying");
+    const [first, second, third] = engine.of(POLL);
+    assert(second.at - first.at >= 60 && third.at - second.at >= 60, `${[first.at, second.at, third.at]}`);
+  });
+}
+
+Deno.test("an unknown task type is answered, as a failure that a repeat does not mend", async () => {
+  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) =>
+    path === POLL ? (count === 1 ? task({ type: "other" }) : engine.wait()) : ok()
+  );
+  await using _engine = engine;
+  await using _running = new Running(engine.url, { work: () => {} });
+  await waitUntil(() => engine.of(RESULT).length === 1, "it answers");
+  assertEquals(engine.of(RESULT)[0].body.result, {
+    status: "failure",
+    error: { code: "PERMANENT_ERROR", message: "Unsupported task: other" },
+  });
+});
+
+Deno.test("what an engine was handing out as the worker stopped is given back", async () => {
+  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }) =>
+    path === POLL ? engine.wait() : ok()
+  );
+  await using _engine = engine;
+  await using running = new Running(engine.url, { work: () => {} });
+  await waitUntil(() => engine.of(POLL).length === 1, "it polls");
+  running.stop.abort();
+  await running.ended;
+  const last = engine.of(REGISTER).at(-1)?.body;
+  assertEquals([engine.of(REGISTER).length, last?.status, last?.running_tasks], [2, "draining", []]);
+});
