@@ -16,8 +16,9 @@ export {
   type StateOptions,
   type TaskRequest,
 } from "./model/blueprint.ts";
-export { Config, ConfigError, type Settings } from "./engine/config.ts";
-export { OrchestratorEngine } from "./engine/engine.ts";
+export { Config, type Settings } from "./engine/config.ts";
+export { ConfigError } from "./model/errors.ts";
+export { OrchestratorEngine } from "./http/server.ts";
 export type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from "./model/job.ts";
 export type { Storage } from "./model/store.ts";
 export { openStorage } from "./stores/open.ts";

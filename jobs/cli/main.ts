@@ -11,10 +11,12 @@ import { cyan, green, red, yellow } from "@std/fmt/colors";
 import { basename, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { BlueprintError, StateMachineBlueprint } from "../model/blueprint.ts";
-import { Config, ConfigError, type Settings } from "../engine/config.ts";
+import { Config, type Settings } from "../engine/config.ts";
+import { ConfigError } from "../model/errors.ts";
 import type { JsonObject } from "../model/job.ts";
 import { type Command, type Given, helpOf, readArguments, UsageError } from "./options.ts";
-import { lineLog, Output, plain, table } from "./output.ts";
+import { stripControl } from "../model/text.ts";
+import { lineLog, Output, table } from "./output.ts";
 import type { TaskHandler, Worker } from "../worker/worker.ts";
 import type { JobView } from "../model/wire.ts";
 
@@ -324,7 +326,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return await perform(args, screen);
   } catch (error) {
     if (!await isMendable(error)) throw error;
-    screen.err.line(`orchestrator: ${plain(error instanceof Error ? error.message : "")}`);
+    screen.err.line(`orchestrator: ${stripControl(error instanceof Error ? error.message : "")}`);
     return 2;
   } finally {
     await screen.out.flush();
@@ -421,7 +423,7 @@ async function runEngine(given: Given, screen: Screen): Promise<number> {
   }
   const blueprints = (await Promise.all(files.map(loadBlueprints))).flat();
   using signals = stopSignals();
-  const { OrchestratorEngine } = await import("../engine/engine.ts");
+  const { OrchestratorEngine } = await import("../http/server.ts");
   const { openStorage } = await import("../stores/open.ts");
   const storage = await openStorage(config.storage);
   const log = lineLog(config.logFormat, config.logLevel, screen.out);
@@ -569,7 +571,7 @@ function unloadable(path: string, error: unknown): UsageError {
     : null;
   const place = where === null ? path : `${path}, line ${where[1]}`;
   return new UsageError(
-    `Cannot load ${place}: ${plain(message).replace(/ at file:\S+$/, "").replace(/\.$/, "")}.`,
+    `Cannot load ${place}: ${stripControl(message).replace(/ at file:\S+$/, "").replace(/\.$/, "")}.`,
   );
 }
 
@@ -860,7 +862,7 @@ async function follow(
   let last: JobView | undefined;
   let isAway = false;
   const onAway = (error: Error) => {
-    if (!isAway) screen.err.line(`${plain(error.message)} Waiting for it.`);
+    if (!isAway) screen.err.line(`${stripControl(error.message)} Waiting for it.`);
     isAway = true;
   };
   for await (const job of client.watch(id, signal, onAway)) {
@@ -878,7 +880,9 @@ async function follow(
   if (asJson) screen.out.line(JSON.stringify(last, null, 2));
   else if (last.status === "finished") screen.out.line(JSON.stringify(last.result ?? {}, null, 2));
   else {screen.err.line(
-      `orchestrator: the job is ${last.status}${last.error_message ? `: ${plain(last.error_message)}` : ""}`,
+      `orchestrator: the job is ${last.status}${
+        last.error_message ? `: ${stripControl(last.error_message)}` : ""
+      }`,
     );}
   return last.status === "finished" ? 0 : 1;
 }
@@ -906,8 +910,8 @@ function progressLine(job: JobView, paint: Paint): string {
     progress?.progress === undefined ? "" : `${Math.round(progress.progress * 100)} %`,
     progress?.message ?? "",
   ];
-  const head = `${paint.name(plain(job.current_state))}: ${paint.status(job.status)}`;
-  return [head, ...details.filter((detail) => detail !== "").map(plain)].join(", ");
+  const head = `${paint.name(stripControl(job.current_state))}: ${paint.status(job.status)}`;
+  return [head, ...details.filter((detail) => detail !== "").map(stripControl)].join(", ");
 }
 
 function describe(job: JobView, paint: Paint): string {
@@ -932,6 +936,6 @@ function describe(job: JobView, paint: Paint): string {
     ["data", JSON.stringify(job.initial_data)],
     [job.result === undefined ? "so far" : "result", JSON.stringify(job.result ?? job.state_history)],
   ];
-  const lines = rows.flatMap(([name, value]) => value ? [`  ${name.padEnd(9)}  ${plain(value)}`] : []);
+  const lines = rows.flatMap(([name, value]) => value ? [`  ${name.padEnd(9)}  ${stripControl(value)}`] : []);
   return [`Job ${paint.name(job.id)} is ${paint.status(job.status)}`, ...lines].join("\n");
 }

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Log } from "../engine/engine.ts";
+import type { Log } from "../model/log.ts";
+import { stripControl } from "../model/text.ts";
 
 /** Log lines that nobody reads are dropped above this. */
 const MOST_WAITING_BYTES = 8 << 20;
@@ -73,11 +74,6 @@ export class Output {
   }
 }
 
-/** Text from elsewhere without what would move the cursor or colour the screen. */
-export function plain(text: string): string {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "");
-}
-
 const LEVELS: Parameters<Log>[0][] = ["DEBUG", "INFO", "WARNING", "ERROR"];
 
 /** A log that writes lines of JSON, or of text for people, from a level on. */
@@ -100,13 +96,13 @@ export function lineLog(format: "json" | "text", from: Parameters<Log>[0], outpu
       return `${key}=${typeof value === "string" && /[\s"=]/.test(text) ? JSON.stringify(text) : text}`;
     });
     const words = event.includes(" ") ? event : event.replaceAll("_", " ");
-    output.line(plain([`${time.slice(11, 23)} ${level.padEnd(7)} ${words}`, ...said].join("  ")));
+    output.line(stripControl([`${time.slice(11, 23)} ${level.padEnd(7)} ${words}`, ...said].join("  ")));
   };
 }
 
 /** Columns under headings. */
 export function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
-  const cells = [heads, ...rows].map((row) => row.map((cell) => plain(cell).replaceAll(/\s+/g, " ")));
+  const cells = [heads, ...rows].map((row) => row.map((cell) => stripControl(cell).replaceAll(/\s+/g, " ")));
   const widths = heads.map((_, column) => Math.max(...cells.map((row) => row[column].length)));
   return cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd()).join(
     "\n",

@@ -4,10 +4,7 @@
  * @module
  */
 
-/** Settings that cannot be used; the message names all of them. */
-export class ConfigError extends Error {
-  override name = "ConfigError";
-}
+import { ConfigError } from "../model/errors.ts";
 
 /** Every setting. Times are milliseconds, sizes bytes. */
 export interface Settings {
@@ -177,4 +174,9 @@ class Reader {
   done(): void {
     if (this.#faults.length > 0) throw new ConfigError(this.#faults.join(" "));
   }
+}
+
+/** Whether an address is reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }

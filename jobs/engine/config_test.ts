@@ -1,6 +1,7 @@
 // @ts-types="../../std.d.ts"
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Config, ConfigError } from "./config.ts";
+import { Config } from "./config.ts";
+import { ConfigError } from "../model/errors.ts";
 import { Guard, readClients, readWorkers } from "./tokens.ts";
 
 Deno.test("settings come from the environment, with those of the program over them", () => {

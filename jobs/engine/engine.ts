@@ -34,29 +34,23 @@ import {
   type StateMachineBlueprint,
   type TaskRequest,
 } from "../model/blueprint.ts";
-import { Arrivals } from "../http/body.ts";
+import { Arrivals } from "./arrivals.ts";
 import { type Clock, systemClock } from "../model/clock.ts";
-import { type Config, ConfigError } from "./config.ts";
+import { type Config, isLoopback } from "./config.ts";
+import { ConfigError, messageOf } from "../model/errors.ts";
 import { Handout } from "./dispatcher.ts";
 import { digest, makeId, makeSecret, sameDigest } from "../model/ids.ts";
 import { hasEnded, type Job, type JsonObject, type Trace, type Transitions } from "../model/job.ts";
 import { copyObject } from "../model/json.ts";
 import { Metrics } from "./metrics.ts";
 import { readSchedules, Scheduler } from "./scheduler.ts";
-import { handler, isServerLocal, serve, type Server } from "../http/router.ts";
 import type { Admission, CommitOutcome, HeldTask, Notice, Storage, Tally, Task } from "../model/store.ts";
 import { type Client, Guard, readClients, readWorkers } from "./tokens.ts";
 import { deliverWebhook, webhookDelayMs } from "./webhooks.ts";
 import { beginSpan, type Span } from "./trace.ts";
+import type { Log } from "../model/log.ts";
 import type { Heartbeat, Registration } from "../model/wire.ts";
 import { type LiveWorker, Workers } from "./workers.ts";
-
-/** One structured log line's fields; never a token. */
-export type Log = (
-  level: "DEBUG" | "INFO" | "WARNING" | "ERROR",
-  event: string,
-  fields?: Record<string, unknown>,
-) => void;
 
 /** What a submission says besides its data. */
 export interface Submission {
@@ -72,6 +66,12 @@ export type Submitted =
   | { kind: "accepted"; jobId: string }
   | { kind: "over-quota"; retryAfterSeconds: number }
   | { kind: "key-reused" };
+
+/** Tokens that were made because none were configured. */
+export interface MadeTokens {
+  client?: string;
+  worker?: string;
+}
 
 /** A job changed; heard by live views. */
 export type JobListener = (job: Job) => void;
@@ -175,24 +175,8 @@ type HandlerEnd = { action: Action | undefined } | { error: string };
 
 /**
  * Takes jobs, runs their blueprints, hands tasks to workers.
- *
- * @example
- * ```ts
- * import { Config, MemoryStorage, OrchestratorEngine, StateMachineBlueprint } from "../mod.ts";
- *
- * const flow = new StateMachineBlueprint({ name: "nothing", apiEndpoint: "/jobs/nothing", apiVersion: "v1" });
- * flow.handlerFor("start", { isStart: true }, ({ actions }) => actions.transitionTo("done"));
- * flow.handlerFor("done", { isEnd: true });
- *
- * const engine = new OrchestratorEngine(new MemoryStorage(), new Config({ clientToken: "c", workerToken: "w", port: 0 }));
- * engine.registerBlueprint(flow);
- * const { url } = await engine.start();
- * await fetch(`${url}/api/v1/jobs/nothing`, { method: "POST", headers: { "x-client-token": "c" }, body: "{}" })
- *   .then((response) => response.body?.cancel());
- * await engine.stop();
- * ```
  */
-export class OrchestratorEngine implements AsyncDisposable {
+export class JobEngine implements AsyncDisposable {
   readonly blueprints = new Map<string, StateMachineBlueprint>();
   readonly metrics = new Metrics();
   readonly workers: Workers;
@@ -221,12 +205,10 @@ export class OrchestratorEngine implements AsyncDisposable {
   #stopping = new AbortController();
   #loops: Promise<void>[] = [];
   #scheduler: Scheduler | undefined;
-  #server: Server | undefined;
-  #answer: ReturnType<typeof handler> | undefined;
   #unsubscribe: (() => void) | undefined;
   #isStarted = false;
   #stopped: Promise<void> | undefined;
-  #madeTokens: { client?: string; worker?: string } = {};
+  #madeTokens: MadeTokens = {};
 
   constructor(
     readonly storage: Storage,
@@ -267,20 +249,13 @@ export class OrchestratorEngine implements AsyncDisposable {
   }
 
   /**
-   * Loads clients, workers and schedules, opens the port and begins to work; resolves when it listens. Tokens that were
-   * not configured are made and given back: whoever starts the engine shows them.
+   * Loads clients, workers and schedules, and begins to work. Tokens that were not configured are made and given back:
+   * whoever starts the engine shows them.
    *
-   * @throws ConfigError for settings and files that cannot be used; Deno.errors.AddrInUse for a taken port.
+   * @throws ConfigError for settings and files that cannot be used.
    */
-  async start(): Promise<{ url: string; madeTokens: { client?: string; worker?: string } }> {
-    await this.open();
-    this.#server = serve(this);
-    return { url: this.#server.url, madeTokens: this.#madeTokens };
-  }
-
-  /** All of `start` but the port: `handle` answers from now on. */
-  async open(): Promise<void> {
-    if (this.#isStarted) return;
+  async open(): Promise<MadeTokens> {
+    if (this.#isStarted) return this.#madeTokens;
     this.#isStarted = true;
     for (const sentence of this.storage.warnings ?? []) this.log("WARNING", sentence);
     await this.#loadTokens();
@@ -319,6 +294,7 @@ export class OrchestratorEngine implements AsyncDisposable {
       this.log,
     );
     this.#loops = [this.#watch(), this.#housekeep(), this.#scheduler.run(this.#stopping.signal)];
+    return this.#madeTokens;
   }
 
   async #loadTokens(): Promise<void> {
@@ -335,7 +311,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     let workerToken = config.workerToken;
     if (clientToken === "" && clients.length === 0) this.#madeTokens.client = clientToken = makeSecret();
     if (workerToken === "" && grants.length === 0) this.#madeTokens.worker = workerToken = makeSecret();
-    if ((this.#madeTokens.client ?? this.#madeTokens.worker) !== undefined && !isServerLocal(config.host)) {
+    if ((this.#madeTokens.client ?? this.#madeTokens.worker) !== undefined && !isLoopback(config.host)) {
       throw new ConfigError(
         `Cannot listen on ${config.host} without tokens: set CLIENT_TOKEN and GLOBAL_WORKER_TOKEN ` +
           `(or a clients and a workers file), or listen on 127.0.0.1.`,
@@ -372,7 +348,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     this.handout.close();
     this.#stopping.abort();
     this.#kick.abort();
-    await this.#server?.close();
+    await this.closeServer();
     for (const { call } of this.#running.values()) {
       call.abort(new DOMException("The engine stops.", "AbortError"));
     }
@@ -394,10 +370,9 @@ export class OrchestratorEngine implements AsyncDisposable {
     return this.stop();
   }
 
-  /** Answers one HTTP request without a port; for programs with a server of their own, and tests. After `open`. */
-  handle(request: Request): Promise<Response> {
-    this.#answer ??= handler(this);
-    return this.#answer(request);
+  /** Closes what takes requests, and resolves when all of them are answered; the storage is open until then. */
+  protected closeServer(): Promise<void> {
+    return Promise.resolve();
   }
 
   /** Aborted when the engine stops. */
@@ -612,10 +587,10 @@ export class OrchestratorEngine implements AsyncDisposable {
       if (!(result instanceof Promise)) return { action: result ?? undefined };
       return result.then(
         (action) => ({ action: action ?? undefined }),
-        (error) => ({ error: textOf(error) }),
+        (error) => ({ error: messageOf(error) }),
       );
     } catch (error) {
-      return { error: textOf(error) };
+      return { error: messageOf(error) };
     }
   }
 
@@ -644,7 +619,7 @@ export class OrchestratorEngine implements AsyncDisposable {
         }
         return;
       } catch (thrown) {
-        error = textOf(thrown);
+        error = messageOf(thrown);
         draft.children = [];
         draft.enqueue = [];
         draft.history = draft.history.filter((event) => event.event_type !== "state_finished");
@@ -762,7 +737,7 @@ export class OrchestratorEngine implements AsyncDisposable {
 
   #inBackground(work: Promise<unknown>): void {
     const guarded = work.catch((error) =>
-      this.log("ERROR", "Background work failed", { error: textOf(error) })
+      this.log("ERROR", "Background work failed", { error: messageOf(error) })
     );
     this.#background.add(guarded);
     void guarded.finally(() => this.#background.delete(guarded));
@@ -1084,7 +1059,7 @@ export class OrchestratorEngine implements AsyncDisposable {
       try {
         await this.#look();
       } catch (error) {
-        this.log("ERROR", "Cannot look at what is due", { error: textOf(error) });
+        this.log("ERROR", "Cannot look at what is due", { error: messageOf(error) });
       }
     }
   }
@@ -1202,7 +1177,7 @@ export class OrchestratorEngine implements AsyncDisposable {
     for (let second = 1; !signal.aborted; second++) {
       await this.clock.sleep(TICK_MS, signal);
       if (signal.aborted) return;
-      this.arrivals.look();
+      this.arrivals.expire();
       try {
         const shared = await this.storage.time(this.now());
         if (shared > this.now()) this.#offset += shared - this.now();
@@ -1223,7 +1198,7 @@ export class OrchestratorEngine implements AsyncDisposable {
           await this.storage.prune(this.clock.wall() - this.config.retentionMs, 1000);
         }
       } catch (error) {
-        this.log("ERROR", "Cannot reach the storage", { error: textOf(error) });
+        this.log("ERROR", "Cannot reach the storage", { error: messageOf(error) });
       }
     }
   }
@@ -1264,11 +1239,6 @@ function newChild(job: Job): Draft {
 // Quotas follow the calendar's months, in UTC.
 function monthOf(wall: number): string {
   return new Date(wall).toISOString().slice(0, 7);
-}
-
-/** What an error says, without its stack. */
-export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message || error.name : String(error);
 }
 
 async function readSettingsFile(path: string): Promise<string> {

@@ -8,8 +8,9 @@ import {
   assertThrows,
 } from "@std/assert";
 import { BlueprintError, type Handler, StateMachineBlueprint } from "../model/blueprint.ts";
-import { Config, ConfigError } from "./config.ts";
-import { OrchestratorEngine } from "./engine.ts";
+import { Config } from "./config.ts";
+import { ConfigError } from "../model/errors.ts";
+import { OrchestratorEngine } from "../http/server.ts";
 import type { JsonObject, Transitions } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";

@@ -3,11 +3,11 @@
  * tick as its idempotency key, so neither a restart nor a second engine begins it twice.
  */
 import { type Clock } from "../model/clock.ts";
-import { ConfigError } from "./config.ts";
+import { ConfigError } from "../model/errors.ts";
 import type { JsonObject } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
 import { isTable, plain, tables } from "./tokens.ts";
-import type { Log } from "./engine.ts";
+import type { Log } from "../model/log.ts";
 
 /** When a schedule's ticks are. Hours and minutes in the scheduler's time zone. */
 export type Timing =

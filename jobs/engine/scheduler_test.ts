@@ -1,7 +1,7 @@
 // @ts-types="../../std.d.ts"
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
-import { ConfigError } from "./config.ts";
+import { ConfigError } from "../model/errors.ts";
 import { nextTick, parseCron, readSchedules } from "./scheduler.ts";
 import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";

@@ -1,7 +1,7 @@
 /** Who may do what: clients and workers by their tokens, which are kept as digests only. */
 // @ts-types="../../std.d.ts"
 import { parse as parseToml } from "@std/toml/parse";
-import { ConfigError } from "./config.ts";
+import { ConfigError } from "../model/errors.ts";
 import { digest, makeSecret, sameDigest } from "../model/ids.ts";
 import type { JsonObject, JsonValue } from "../model/job.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import type { Route } from "./router.ts";
+import type { Route } from "./route.ts";
 import { icon, pageHeaders, policyHash } from "./page/mod.ts";
 import { baseStyle, docsStyle } from "./page/style.ts";
 import * as wire from "../model/wire.ts";

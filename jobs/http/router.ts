@@ -9,8 +9,9 @@ import { gzipSync } from "node:zlib";
 import { z } from "zod";
 import type { Outcome } from "../model/transitions.ts";
 import { BlueprintError, type StateMachineBlueprint } from "../model/blueprint.ts";
-import { ConfigError } from "../engine/config.ts";
-import { type OrchestratorEngine, type Submission, textOf } from "../engine/engine.ts";
+import { ConfigError, messageOf } from "../model/errors.ts";
+import type { Call, Route } from "./route.ts";
+import type { JobEngine, Submission } from "../engine/engine.ts";
 import type { Job, JsonObject, JsonValue, Status } from "../model/job.ts";
 import { drain, readText } from "./body.ts";
 import { BodyError, isObject, parseBody } from "../model/json.ts";
@@ -41,38 +42,6 @@ import {
   WorkerView,
 } from "../model/wire.ts";
 
-/** A request that found its route and passed its token check. */
-export interface Call {
-  request: Request;
-  /** Values of `{name}` in the route's path, decoded. */
-  params: Record<string, string>;
-  query: URLSearchParams;
-  /** Set on routes with access `client`. */
-  client?: Client;
-}
-
-/** One row of the route table. */
-export interface Route {
-  method: "GET" | "POST" | "PATCH" | "DELETE";
-  /** Below `/api`, the same route also exists below each version: `/api/jobs/{id}` and `/api/v1/jobs/{id}`. */
-  path: string;
-  access: "public" | "client" | "worker";
-  group: "Public" | "Jobs" | "Workers" | "Worker protocol" | "Administration";
-  summary: string;
-  /** Names and meanings of query parameters. */
-  query?: Record<string, string>;
-  body?: z.ZodType;
-  answers: Record<number, { description: string; schema?: z.ZodType; type?: string }>;
-  handle(call: Call): Response | Promise<Response>;
-}
-
-/** An open port. */
-export interface Server {
-  url: string;
-  /** Lets requests that are being answered end, and closes. */
-  close(): Promise<void>;
-}
-
 /** What is refused with a status and a sentence. */
 class Refusal extends Error {
   constructor(readonly status: number, message: string, readonly headers: Record<string, string> = {}) {
@@ -87,33 +56,6 @@ const COMPRESS_FROM_CHARACTERS = 500;
 const SERVER_EVENTS_PING_MS = 15_000;
 const LIST_LIMIT = 1000;
 const SMALL_RESULT_BYTES = 16 << 10;
-
-/** Whether an address is this machine only. */
-export function isServerLocal(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
-/** Opens the engine's port. @throws Deno.errors.AddrInUse and others of its kind. */
-export function serve(engine: OrchestratorEngine): Server {
-  const answer = handler(engine);
-  const server = Deno.serve({
-    hostname: engine.config.host,
-    port: engine.config.port,
-    onListen: () => {},
-    onError: (error) => {
-      engine.log("ERROR", "Request failed", { error: textOf(error) });
-      return refuse(500, "Internal Server Error");
-    },
-  }, answer);
-  const { port } = server.addr;
-  const host = engine.config.host === "0.0.0.0" || engine.config.host === "::"
-    ? "localhost"
-    : engine.config.host;
-  return {
-    url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`,
-    close: () => server.shutdown(),
-  };
-}
 
 function json(value: unknown, status = 200, headers: Record<string, string> = {}): Response {
   return new Response(JSON.stringify(value), { status, headers: { ...JSON_TYPE, ...headers } });
@@ -195,7 +137,7 @@ const METHODS = ["GET", "POST", "PATCH", "DELETE"];
 
 /** Answers requests for an engine. */
 export function handler(
-  engine: OrchestratorEngine,
+  engine: JobEngine,
 ): (request: Request) => Promise<Response> {
   const root = emptyNode();
   const table = routes(engine);
@@ -243,7 +185,7 @@ export function handler(
       }
       if (error instanceof BodyError) return refuse(error.status, error.message);
       if (error instanceof BlueprintError || error instanceof ConfigError) return refuse(400, error.message);
-      engine.log("ERROR", "Request failed", { method: request.method, error: textOf(error) });
+      engine.log("ERROR", "Request failed", { method: request.method, error: messageOf(error) });
       // The storage does not work at the moment; nothing was accepted, so a repeat helps.
       return refuse(503, "The engine cannot store anything at the moment; try again.", {
         "retry-after": "5",
@@ -271,7 +213,7 @@ function named(names: readonly string[], values: readonly string[]): Record<stri
 
 // ---- Tokens ---------------------------------------------------------------------------------------------------------
 
-function clientOf(engine: OrchestratorEngine, request: Request): Client {
+function clientOf(engine: JobEngine, request: Request): Client {
   const token = request.headers.get("x-avtomatika-token") ?? request.headers.get("x-client-token");
   if (token === null) throw new Refusal(401, "Missing X-Avtomatika-Token header");
   const client = engine.guard.client(token);
@@ -285,7 +227,7 @@ function workerToken(request: Request): string {
   return token;
 }
 
-function checkWorker(engine: OrchestratorEngine, workerId: string, token: string): void {
+function checkWorker(engine: JobEngine, workerId: string, token: string): void {
   const verdict = engine.guard.checkWorker(workerId, token);
   if (verdict === "wrong individual") throw new Refusal(401, "Unauthorized: Invalid individual worker token");
   if (verdict === "wrong global") throw new Refusal(401, "Unauthorized: No valid token found");
@@ -294,7 +236,7 @@ function checkWorker(engine: OrchestratorEngine, workerId: string, token: string
 // Heartbeats and polls that find nothing, by worker, in fixed windows of a minute. Work itself is never counted.
 class RateLimit {
   #windows = new Map<string, { endsAt: number; count: number }>();
-  constructor(readonly engine: OrchestratorEngine) {}
+  constructor(readonly engine: JobEngine) {}
 
   /** Counts one; refuses it when there were too many. */
   count(key: string): void {
@@ -336,7 +278,7 @@ const BAD_BODY = {
 };
 
 /** A blueprint's submissions. */
-function submission(engine: OrchestratorEngine, blueprint: StateMachineBlueprint): Route {
+function submission(engine: JobEngine, blueprint: StateMachineBlueprint): Route {
   const { config } = engine;
   return {
     method: "POST",
@@ -380,7 +322,7 @@ function submission(engine: OrchestratorEngine, blueprint: StateMachineBlueprint
 const ACCEPTED = { status: 202, headers: JSON_TYPE };
 
 // What a submission's headers and query say.
-function wishes(engine: OrchestratorEngine, request: Request, query: URLSearchParams): Submission {
+function wishes(engine: JobEngine, request: Request, query: URLSearchParams): Submission {
   const { headers } = request;
   const more: Submission = {};
   const key = headers.get("idempotency-key");
@@ -433,7 +375,7 @@ function wholeNumber(query: URLSearchParams, name: string, fallback: number, mos
 }
 
 /** The whole table, without the blueprints' submissions. */
-export function routes(engine: OrchestratorEngine): Route[] {
+export function routes(engine: JobEngine): Route[] {
   const table: Route[] = [
     ...publicRoutes(engine),
     ...jobRoutes(engine),
@@ -446,7 +388,7 @@ export function routes(engine: OrchestratorEngine): Route[] {
   return [...table, ...openapiRoutes(() => [...submissions, ...table])];
 }
 
-function publicRoutes(engine: OrchestratorEngine): Route[] {
+function publicRoutes(engine: JobEngine): Route[] {
   return [
     {
       method: "GET",
@@ -508,7 +450,7 @@ function publicRoutes(engine: OrchestratorEngine): Route[] {
   ];
 }
 
-async function quarantined(engine: OrchestratorEngine, { client, query }: Call): Promise<Response> {
+async function quarantined(engine: JobEngine, { client, query }: Call): Promise<Response> {
   const limit = wholeNumber(query, "limit", LIST_LIMIT, LIST_LIMIT);
   const offset = wholeNumber(query, "offset", 0, Infinity);
   const jobs = await engine.storage.list({ client: client?.name, listed: true, limit, offset });
@@ -517,7 +459,7 @@ async function quarantined(engine: OrchestratorEngine, { client, query }: Call):
 
 // A job that the client may see; others are not there for it.
 async function own(
-  engine: OrchestratorEngine,
+  engine: JobEngine,
   { params, client }: Call,
 ): Promise<{ job: Job; tasks: Task[] }> {
   const read = await engine.storage.read(params.id);
@@ -525,7 +467,7 @@ async function own(
   return read;
 }
 
-async function approve(engine: OrchestratorEngine, call: Call, secret?: string): Promise<Response> {
+async function approve(engine: JobEngine, call: Call, secret?: string): Promise<Response> {
   const { maxSubmissionBytes, maxDepth } = engine.config;
   const text = await readText(call.request, maxSubmissionBytes, engine.arrivals);
   const body = parseBody(text, maxDepth, true);
@@ -553,7 +495,7 @@ async function approve(engine: OrchestratorEngine, call: Call, secret?: string):
   }
 }
 
-function jobRoutes(engine: OrchestratorEngine): Route[] {
+function jobRoutes(engine: JobEngine): Route[] {
   const jobPath = "/api/jobs/{id}";
   return [
     {
@@ -885,7 +827,7 @@ function jobRoutes(engine: OrchestratorEngine): Route[] {
   ];
 }
 
-function jobEvents(engine: OrchestratorEngine, client: string | undefined, gone: AbortSignal): Response {
+function jobEvents(engine: JobEngine, client: string | undefined, gone: AbortSignal): Response {
   const encoder = new TextEncoder();
   let end = () => {};
   const stream = new ReadableStream<Uint8Array>({
@@ -921,7 +863,7 @@ function jobEvents(engine: OrchestratorEngine, client: string | undefined, gone:
 
 // ---- Worker protocol ------------------------------------------------------------------------------------------------
 
-function workerRoutes(engine: OrchestratorEngine): Route[] {
+function workerRoutes(engine: JobEngine): Route[] {
   const { config } = engine;
   const limit = new RateLimit(engine);
   const read = async (request: Request) =>
@@ -1148,7 +1090,7 @@ function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined):
 }
 
 async function poll(
-  engine: OrchestratorEngine,
+  engine: JobEngine,
   { query, request }: Call,
   workerId: string,
   limit: RateLimit,
@@ -1187,7 +1129,7 @@ async function poll(
 }
 
 async function taskPoll(
-  engine: OrchestratorEngine,
+  engine: JobEngine,
   workerId: string,
   signal: AbortSignal,
   waitMs: number,
@@ -1202,7 +1144,7 @@ async function taskPoll(
 }
 
 async function event(
-  engine: OrchestratorEngine,
+  engine: JobEngine,
   workerId: string | undefined,
   said: WorkerEvent,
 ): Promise<void> {
@@ -1217,9 +1159,9 @@ async function event(
 }
 
 // One open socket a worker; a listener without a name may be many.
-const SOCKETS = new WeakMap<OrchestratorEngine, Map<string, WebSocket>>();
+const SOCKETS = new WeakMap<JobEngine, Map<string, WebSocket>>();
 
-function socket(engine: OrchestratorEngine, request: Request, workerId: string): Response {
+function socket(engine: JobEngine, request: Request, workerId: string): Response {
   if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
     return refuse(426, "This path speaks WebSocket only", { upgrade: "websocket" });
   }
@@ -1253,7 +1195,7 @@ function socket(engine: OrchestratorEngine, request: Request, workerId: string):
     const said = readEvent(message.data, engine.config.maxDepth);
     if (said === undefined) return;
     event(engine, workerId === "" ? undefined : workerId, said).catch((error) => {
-      engine.log("ERROR", "Cannot keep a worker's progress", { error: textOf(error) });
+      engine.log("ERROR", "Cannot keep a worker's progress", { error: messageOf(error) });
     });
   };
   return response;

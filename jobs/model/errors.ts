@@ -1,23 +1,29 @@
-/** Why a request failed, in the words a reader needs. */
-import { z } from "zod";
+/**
+ * The errors that several rooms throw or read, and what a person is told of any error.
+ *
+ * @module
+ */
+import { isObject, parseJson } from "./json.ts";
 
-/** What lies at the bottom of an error: `fetch` wraps what happened in words about the request. */
+/** Settings, files or a storage that cannot be used; the message names all that is wrong. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+/** What an error says, without its stack. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message || error.name : String(error);
+}
+
+/** The root cause of an error: `fetch` wraps what happened in words about the request. */
 export function reasonOf(error: unknown): string {
   let at = error;
   while (at instanceof Error && at.cause instanceof Error) at = at.cause;
   return at instanceof Error ? at.message.replace(/ \(os error \d+\)$/, "") : String(at);
 }
 
-/** A JSON text's value; undefined when it is none, which the schema that reads it next refuses. */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** The `error` of an answer, if it has one. */
+/** The `error` text of an engine's answer, if it has one. */
 export function errorIn(text: string): string | undefined {
-  return z.looseObject({ error: z.string() }).safeParse(parseJson(text)).data?.error;
+  const answer = parseJson(text);
+  return isObject(answer) && typeof answer.error === "string" ? answer.error : undefined;
 }

@@ -1,10 +1,23 @@
-/** Bodies as they come from strangers, and values as they come from handlers. */
+/**
+ * JSON from outside: request bodies of strangers, and values that handlers made.
+ *
+ * @module
+ */
 import type { JsonObject, JsonValue } from "./job.ts";
 
 /** Why a body is refused; the message is the answer's text. */
 export class BodyError extends Error {
   constructor(readonly status: number, message: string) {
     super(message);
+  }
+}
+
+/** A JSON text's value; undefined when it is none, which the schema that reads it next refuses. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { ConfigError } from "../engine/config.ts";
+import { ConfigError } from "../model/errors.ts";
 import type { Storage } from "../model/store.ts";
 
 /**

@@ -27,7 +27,7 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { ClientOfflineError, createClient, ErrorReply } from "@redis/client";
-import { ConfigError } from "../engine/config.ts";
+import { ConfigError } from "../model/errors.ts";
 import { hasEnded, type HistoryEvent, type Job, type Status, STATUSES } from "../model/job.ts";
 import {
   type CommitOutcome,

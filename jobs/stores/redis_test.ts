@@ -1,7 +1,7 @@
 // @ts-types="../../std.d.ts"
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { redisMissing, RedisServer } from "../testing/redis_server.ts";
-import { ConfigError } from "../engine/config.ts";
+import { ConfigError } from "../model/errors.ts";
 import type { Job } from "../model/job.ts";
 import type { Notice, TaskAsk, TaskRecord } from "../model/store.ts";
 import { someJob, storeContract } from "../testing/store_contract.ts";

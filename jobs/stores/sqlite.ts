@@ -12,7 +12,7 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setImmediate } from "node:timers";
 import { DueSet, TaskBoard } from "./queue_index.ts";
-import { ConfigError } from "../engine/config.ts";
+import { ConfigError } from "../model/errors.ts";
 import { hasEnded, type HistoryEvent, type Job, type Status } from "../model/job.ts";
 import type {
   CommitOutcome,

@@ -1,6 +1,6 @@
 // @ts-types="../../std.d.ts"
 import { assertEquals, assertThrows } from "@std/assert";
-import { ConfigError } from "../engine/config.ts";
+import { ConfigError } from "../model/errors.ts";
 import { someJob, storeContract } from "../testing/store_contract.ts";
 import { SqliteStorage } from "./sqlite.ts";
 

@@ -2,7 +2,8 @@
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import type { Clock } from "../model/clock.ts";
 import { Config, type Settings } from "../engine/config.ts";
-import { type Log, OrchestratorEngine } from "../engine/engine.ts";
+import { OrchestratorEngine } from "../http/server.ts";
+import type { Log } from "../model/log.ts";
 import type { JsonObject, JsonValue } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";

@@ -8,7 +8,7 @@ import { stripAnsiCode } from "@std/fmt/colors";
 import { z } from "zod";
 import { systemClock } from "../model/clock.ts";
 import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./worker.ts";
-import { plain } from "../cli/output.ts";
+import { stripControl } from "../model/text.ts";
 import { AnyObject } from "../model/wire.ts";
 
 /** How a command is run. */
@@ -231,7 +231,7 @@ class LineReader implements Sink {
     }
   }
   #emit(line: string): void {
-    const text = plain(stripAnsiCode(line));
+    const text = stripControl(stripAnsiCode(line));
     this.#tail = `${this.#tail}${text}\n`.slice(-KEPT_STDERR);
     this.onLine(text);
   }

@@ -16,9 +16,10 @@
  */
 import { z } from "zod";
 import { systemClock } from "../model/clock.ts";
-import type { Log } from "../engine/engine.ts";
+import type { Log } from "../model/log.ts";
 import type { JsonObject } from "../model/job.ts";
-import { errorIn, parseJson, reasonOf } from "../model/errors.ts";
+import { errorIn, reasonOf } from "../model/errors.ts";
+import { parseJson } from "../model/json.ts";
 import { Command, WireTask } from "../model/wire.ts";
 
 /** What a task's function is given besides its params. */

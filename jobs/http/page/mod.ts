@@ -1,5 +1,5 @@
 /** The page at `/`: one answer with its style and script inside, which may load nothing from anywhere else. */
-import type { Route } from "../router.ts";
+import type { Route } from "../route.ts";
 import * as parts from "./page.js";
 import { baseStyle, pageStyle } from "./style.ts";
 

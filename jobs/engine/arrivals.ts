@@ -1,0 +1,39 @@
+/**
+ * Request bodies on their way: each must have arrived within a time limit.
+ *
+ * @module
+ */
+import { BodyError } from "../model/json.ts";
+
+/** Bodies that are still arriving. One look a second for all of them costs less than a timer for each. */
+export class Arrivals {
+  #entries = new Set<{ late: () => void; by: number }>();
+
+  constructor(readonly timeoutMs: number) {}
+
+  /** What arrives in time. @throws BodyError 408 */
+  wait<T>(reading: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const late = () => reject(new BodyError(408, "The body did not arrive in time"));
+      const entry = { late, by: performance.now() + this.timeoutMs };
+      this.#entries.add(entry);
+      reading.then((value) => {
+        this.#entries.delete(entry);
+        resolve(value);
+      }, (error) => {
+        this.#entries.delete(entry);
+        reject(error);
+      });
+    });
+  }
+
+  /** Gives up on those that are late. */
+  expire(): void {
+    const now = performance.now();
+    for (const entry of this.#entries) {
+      if (entry.by > now) continue;
+      this.#entries.delete(entry);
+      entry.late();
+    }
+  }
+}

@@ -1,0 +1,12 @@
+/**
+ * How the engine and the worker report what they do; whoever starts them decides where the lines go.
+ *
+ * @module
+ */
+
+/** Writes one structured log line: an event in snake_case and its fields, never a token. */
+export type Log = (
+  level: "DEBUG" | "INFO" | "WARNING" | "ERROR",
+  event: string,
+  fields?: Record<string, unknown>,
+) => void;
