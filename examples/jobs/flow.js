@@ -1,4 +1,4 @@
-// Two blueprints: a job that hands one task to a worker, and one whose task fails.
+// Two blueprints: a job that dispatches one task to a worker, and one whose task fails.
 // A function that is given `StateMachineBlueprint` needs no import, so this file runs with the compiled program, too.
 
 const line = "=".repeat(50);

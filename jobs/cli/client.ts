@@ -1,5 +1,5 @@
 /**
- * The engine's client interface in types: submit jobs, look at them, follow them, decide for them.
+ * The engine's client interface in types: submit jobs, read them, follow them, decide for them.
  *
  * @module
  */
@@ -32,10 +32,10 @@ export interface SubmitOptions {
 const Blueprints = z.array(
   z.object({ name: z.string(), endpoint: z.string().nullish(), version: z.string().nullish() }),
 );
-const Said = z.looseObject({ status: z.string() });
+const StatusAnswer = z.looseObject({ status: z.string() });
 
 /** Whether a job has come to its end. */
-export function isOver(job: JobView): boolean {
+export function isEnded(job: JobView): boolean {
   return END_STATUSES.some((status) => status === job.status);
 }
 
@@ -84,30 +84,31 @@ export class JobClient {
     return this.#ask(z.array(JobSummary), "GET", `/api/jobs?${new URLSearchParams(query)}`);
   }
 
-  /** The workers that the engine hears from. */
+  /** The workers with a recent heartbeat. */
   workers(): Promise<WorkerView[]> {
     return this.#ask(z.array(WorkerView), "GET", "/api/workers");
   }
 
   /** Asks for a job's end; returns what the engine says to that. */
   async cancel(id: string): Promise<string> {
-    return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/cancel`)).status;
+    return (await this.#ask(StatusAnswer, "POST", `/api/jobs/${encodeURIComponent(id)}/cancel`)).status;
   }
 
   /** Decides for a job that waits for a human. */
   async approve(id: string, decision: string): Promise<string> {
     const body = JSON.stringify({ decision });
-    return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/approve`, body)).status;
+    return (await this.#ask(StatusAnswer, "POST", `/api/jobs/${encodeURIComponent(id)}/approve`, body))
+      .status;
   }
 
   /** Runs a failed or quarantined job again from the state that failed. */
   async retry(id: string): Promise<string> {
-    return (await this.#ask(Said, "POST", `/api/jobs/${encodeURIComponent(id)}/retry`)).status;
+    return (await this.#ask(StatusAnswer, "POST", `/api/jobs/${encodeURIComponent(id)}/retry`)).status;
   }
 
   /**
    * The job now, and again after each of its changes, until it has ended or `signal` is aborted. Once the job was seen,
-   * an engine that goes away (a restart) is waited for; `onAway` hears of it.
+   * an engine that goes away (a restart) is waited for; `onAway` is called then.
    */
   async *watch(
     id: string,
@@ -124,7 +125,7 @@ export class JobClient {
         for await (const _ of this.#changes(id, control.signal)) {
           const job = await this.job(id);
           yield job;
-          if (isOver(job)) return;
+          if (isEnded(job)) return;
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -196,7 +197,7 @@ export class JobClient {
       throw new ClientError(`Cannot reach the engine at ${this.url}: ${reasonOf(error)}.`, 0);
     }
     if (response.ok) return response;
-    const said = errorIn(await response.text().catch(() => ""));
-    throw new ClientError(said ?? `The engine answered with status ${response.status}.`, response.status);
+    const error = errorIn(await response.text().catch(() => ""));
+    throw new ClientError(error ?? `The engine answered with status ${response.status}.`, response.status);
   }
 }

@@ -39,7 +39,7 @@ const LOGGING = [
 
 const ENGINE: Command = {
   name: "engine",
-  about: "Runs the job engine: takes jobs over HTTP, runs their blueprints, hands tasks to workers.",
+  about: "Runs the job engine: takes jobs over HTTP, runs their blueprints, dispatches tasks to workers.",
   options: [
     {
       name: "blueprints",
@@ -108,7 +108,7 @@ const ENGINE: Command = {
       name: "watcher-interval",
       value: "SECONDS",
       variable: "WATCHER_INTERVAL_SECONDS",
-      does: "longest time between two looks at what is due; default 20",
+      does: "longest time between two checks for due work; default 20",
     },
     { name: "rate-limiting", value: "BOOL", variable: "RATE_LIMITING_ENABLED", does: "default true" },
     {
@@ -181,9 +181,9 @@ const WORKER: Command = {
     {
       name: "websocket",
       variable: "WORKER_ENABLE_WEBSOCKETS",
-      does: "hear commands over a WebSocket instead of polls",
+      does: "receive commands over a WebSocket instead of polls",
     },
-    { name: "grace", value: "SECONDS", does: "for running tasks when it is told to stop; default 5" },
+    { name: "grace", value: "SECONDS", does: "for running tasks at shutdown; default 5" },
     { name: "max-output", value: "BYTES", does: "longest result of a command; default 16777216" },
     {
       name: "health-port",
@@ -241,7 +241,7 @@ example:
   status: { name: "job status", about: "Shows a job.", words: "ID", options: CLIENT },
   cancel: {
     name: "job cancel",
-    about: "Ends a job; a worker that runs its task is told.",
+    about: "Ends a job; a worker that runs its task is notified.",
     words: "ID",
     options: CLIENT,
   },
@@ -283,7 +283,7 @@ example:
 
 const WORKERS: Command = {
   name: "workers",
-  about: "Lists the workers that the engine hears from.",
+  about: "Lists the workers with a recent heartbeat.",
   options: CLIENT,
 };
 
@@ -300,12 +300,12 @@ ${
 
 orchestrator job COMMAND --help lists the options of one.
 
-exit status: 0 done, 1 the job did not end well or in time, 2 a mistake to mend first`;
+exit status: 0 done, 1 the job did not end well or in time, 2 a usage or configuration error`;
 
 // --- Commands ---------------------------------------------------------------------------------------------------
 
 /** Where a command writes. */
-interface Screen {
+interface Streams {
   out: Output;
   err: Output;
   isTerminal: boolean;
@@ -314,27 +314,27 @@ interface Screen {
 /**
  * Runs `engine`, `worker`, `job ...` or `workers`.
  *
- * @returns the exit status: 0, 1 for a job that did not end well, 2 for what the user can mend
+ * @returns the exit status: 0, 1 for a job that did not end well, 2 for an error that the user can correct
  */
 export async function main(args: readonly string[]): Promise<number> {
-  const screen: Screen = {
+  const streams: Streams = {
     out: new Output(Deno.stdout),
     err: new Output(Deno.stderr),
     isTerminal: Deno.stdout.isTerminal(),
   };
   try {
-    return await perform(args, screen);
+    return await perform(args, streams);
   } catch (error) {
-    if (!await isMendable(error)) throw error;
-    screen.err.line(`orchestrator: ${stripControl(error instanceof Error ? error.message : "")}`);
+    if (!await isUserError(error)) throw error;
+    streams.err.line(`orchestrator: ${stripControl(error instanceof Error ? error.message : "")}`);
     return 2;
   } finally {
-    await screen.out.flush();
-    await screen.err.flush();
+    await streams.out.flush();
+    await streams.err.flush();
   }
 }
 
-async function isMendable(error: unknown): Promise<boolean> {
+async function isUserError(error: unknown): Promise<boolean> {
   if (error instanceof UsageError || error instanceof ConfigError || error instanceof BlueprintError) {
     return true;
   }
@@ -343,24 +343,24 @@ async function isMendable(error: unknown): Promise<boolean> {
   return error instanceof ClientError || error instanceof WorkerError;
 }
 
-async function perform([word, ...rest]: readonly string[], screen: Screen): Promise<number> {
+async function perform([word, ...rest]: readonly string[], streams: Streams): Promise<number> {
   const run = async (command: Command, args: readonly string[], work: (given: Given) => Promise<number>) => {
     const given = readArguments(command, args);
     if (given !== undefined) return await work(given);
-    screen.out.line(helpOf(command));
+    streams.out.line(helpOf(command));
     return 0;
   };
   switch (word) {
     case "engine":
-      return await run(ENGINE, rest, (given) => runEngine(given, screen));
+      return await run(ENGINE, rest, (given) => runEngine(given, streams));
     case "worker":
-      return await run(WORKER, rest, (given) => runWorker(given, screen));
+      return await run(WORKER, rest, (given) => runWorker(given, streams));
     case "workers":
-      return await run(WORKERS, rest, (given) => listWorkers(given, screen));
+      return await run(WORKERS, rest, (given) => listWorkers(given, streams));
     case "job": {
       const [verb = "", ...args] = rest;
       if (verb === "" || verb === "--help" || verb === "-h") {
-        screen[verb === "" ? "err" : "out"].line(JOB_HELP);
+        streams[verb === "" ? "err" : "out"].line(JOB_HELP);
         return verb === "" ? 2 : 0;
       }
       if (!Object.hasOwn(JOB, verb)) {
@@ -370,7 +370,7 @@ async function perform([word, ...rest]: readonly string[], screen: Screen): Prom
           }.`,
         );
       }
-      return await run(JOB[verb], args, (given) => runJob(verb, given, screen));
+      return await run(JOB[verb], args, (given) => runJob(verb, given, streams));
     }
     default:
       throw new UsageError(
@@ -379,16 +379,16 @@ async function perform([word, ...rest]: readonly string[], screen: Screen): Prom
   }
 }
 
-/** Signals that ask to stop: the first aborts `stop`, the second `hurry`. */
-function stopSignals(): { stop: AbortSignal; hurry: AbortSignal } & Disposable {
+/** Signals that ask to stop: the first aborts `stop`, the second `force`. */
+function stopSignals(): { stop: AbortSignal; force: AbortSignal } & Disposable {
   const stop = new AbortController();
-  const hurry = new AbortController();
-  const onSignal = () => (stop.signal.aborted ? hurry : stop).abort();
+  const force = new AbortController();
+  const onSignal = () => (stop.signal.aborted ? force : stop).abort();
   const names = ["SIGINT", "SIGTERM"] as const;
   for (const name of names) Deno.addSignalListener(name, onSignal);
   return {
     stop: stop.signal,
-    hurry: hurry.signal,
+    force: force.signal,
     [Symbol.dispose]: () => names.forEach((name) => Deno.removeSignalListener(name, onSignal)),
   };
 }
@@ -401,8 +401,8 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 // Settings of the engine, and of the log for worker and engine alike.
-function configOf(given: Given, screen: Screen): Config {
-  const format: Partial<Settings> = !given.environment.LOG_FORMAT && screen.isTerminal
+function configOf(given: Given, streams: Streams): Config {
+  const format: Partial<Settings> = !given.environment.LOG_FORMAT && streams.isTerminal
     ? { logFormat: "text" }
     : {};
   try {
@@ -415,8 +415,8 @@ function configOf(given: Given, screen: Screen): Config {
 
 // --- engine
 
-async function runEngine(given: Given, screen: Screen): Promise<number> {
-  const config = configOf(given, screen);
+async function runEngine(given: Given, streams: Streams): Promise<number> {
+  const config = configOf(given, streams);
   const files = given.all("blueprints");
   if (files.length === 0) {
     throw new UsageError("orchestrator engine needs --blueprints FILE; examples/jobs/flow.js is one.");
@@ -426,23 +426,23 @@ async function runEngine(given: Given, screen: Screen): Promise<number> {
   const { OrchestratorEngine } = await import("../http/server.ts");
   const { openStorage } = await import("../stores/open.ts");
   const storage = await openStorage(config.storage);
-  const log = lineLog(config.logFormat, config.logLevel, screen.out);
+  const log = lineLog(config.logFormat, config.logLevel, streams.out);
   await using engine = new OrchestratorEngine(storage, config, { log });
   for (const blueprint of blueprints) engine.registerBlueprint(blueprint);
   const { url, madeTokens } = await listen(engine, config, given);
 
   // Tokens are shown once, beside the log, so that no log holds them.
-  if (madeTokens.client !== undefined) screen.err.line(`CLIENT_TOKEN=${madeTokens.client}`);
+  if (madeTokens.client !== undefined) streams.err.line(`CLIENT_TOKEN=${madeTokens.client}`);
   if (madeTokens.worker !== undefined) {
-    screen.err.line(`GLOBAL_WORKER_TOKEN=${madeTokens.worker}   (a worker's WORKER_TOKEN)`);
+    streams.err.line(`GLOBAL_WORKER_TOKEN=${madeTokens.worker}   (a worker's WORKER_TOKEN)`);
   }
   if (madeTokens.client !== undefined || madeTokens.worker !== undefined) {
-    screen.err.line(
+    streams.err.line(
       "These tokens were made for this run, as none were configured; only this machine is served.",
     );
   }
   if (config.logFormat === "text") {
-    screen.out.line(`Engine running on ${url}\n`);
+    streams.out.line(`Engine running on ${url}\n`);
     const endpoints = blueprints.flatMap(({ name, apiEndpoint, apiVersion }) =>
       apiEndpoint === undefined ? [] : [[
         `  POST /api${apiVersion === undefined ? "" : `/${apiVersion}`}${apiEndpoint}`,
@@ -454,14 +454,14 @@ async function runEngine(given: Given, screen: Screen): Promise<number> {
       "all there is",
     ]];
     const width = Math.max(...rows.map(([path]) => path.length));
-    screen.out.line(rows.map(([path, does]) => `${path.padEnd(width)}  ${does}`).join("\n"));
-    screen.out.line("\nA request carries a client's token in the header X-Avtomatika-Token.\n");
+    streams.out.line(rows.map(([path, does]) => `${path.padEnd(width)}  ${does}`).join("\n"));
+    streams.out.line("\nA request carries a client's token in the header X-Avtomatika-Token.\n");
   }
   log("INFO", "engine_running", { url, blueprints: blueprints.map(({ name }) => name) });
   await aborted(signals.stop);
   log("INFO", "engine_stopping");
   const stopped = engine.stop().then(() => 0);
-  return await Promise.race([stopped, aborted(signals.hurry).then(() => 1)]);
+  return await Promise.race([stopped, aborted(signals.force).then(() => 1)]);
 }
 
 async function listen(
@@ -563,7 +563,7 @@ async function loadModule(path: string): Promise<Record<string, unknown>> {
   }
 }
 
-// The author's mistake: its first line, and where in the file it is.
+// The script's error: its first line, and where in the file it is.
 function unloadable(path: string, error: unknown): UsageError {
   const [message] = (error instanceof Error ? error.message : String(error)).split("\n");
   const where = error instanceof Error
@@ -594,11 +594,11 @@ async function loadTasks(path: string): Promise<[string, TaskHandler][]> {
 
 // --- worker
 
-async function runWorker(given: Given, screen: Screen): Promise<number> {
+async function runWorker(given: Given, streams: Streams): Promise<number> {
   const { Worker } = await import("../worker/worker.ts");
   const { execTask } = await import("../worker/exec_worker.ts");
-  const config = configOf(given, screen);
-  const log = lineLog(config.logFormat, config.logLevel, screen.out);
+  const config = configOf(given, streams);
+  const log = lineLog(config.logFormat, config.logLevel, streams.out);
   const graceMs = number(given, "grace", 0, 86_400, 5) * 1000;
   const maxOutputBytes = number(given, "max-output", 1, 1 << 30, 16 << 20);
   const limits = new Map(
@@ -615,7 +615,7 @@ async function runWorker(given: Given, screen: Screen): Promise<number> {
       execTask(name, command, {
         environment: given.environment,
         maxOutputBytes,
-        onStderr: (line, { taskId }) => screen.err.line(`${name} ${taskId.slice(0, 8)} | ${line}`),
+        onStderr: (line, { taskId }) => streams.err.line(`${name} ${taskId.slice(0, 8)} | ${line}`),
       }),
     ]);
   }
@@ -632,7 +632,7 @@ async function runWorker(given: Given, screen: Screen): Promise<number> {
   for (const [name, handler] of tasks) worker.task(name, handler, { maxConcurrent: limits.get(name) });
   await using _health = serveHealth(given, worker);
   if (config.logFormat === "text") {
-    screen.out.line([
+    streams.out.line([
       "Worker starting",
       `  Worker ID:       ${worker.id} (${worker.workerType}, ${worker.maxConcurrentTasks} at once)`,
       `  Engine:          ${worker.engines.join(", ")}`,
@@ -641,7 +641,7 @@ async function runWorker(given: Given, screen: Screen): Promise<number> {
     ].join("\n"));
   }
   log("INFO", "worker_starting", { worker: worker.id, engines: worker.engines, tasks: worker.tasks });
-  await worker.run({ signal: signals.stop, hurry: signals.hurry });
+  await worker.run({ signal: signals.stop, force: signals.force });
   log("INFO", "worker_stopped", { worker: worker.id });
   return 0;
 }
@@ -706,7 +706,7 @@ async function clientOf(given: Given) {
   return new JobClient(url, token);
 }
 
-async function listWorkers(given: Given, { out }: Screen): Promise<number> {
+async function listWorkers(given: Given, { out }: Streams): Promise<number> {
   const workers = await (await clientOf(given)).workers();
   if (given.has("json")) out.line(JSON.stringify(workers, null, 2));
   else if (workers.length === 0) {
@@ -727,9 +727,9 @@ async function listWorkers(given: Given, { out }: Screen): Promise<number> {
   return 0;
 }
 
-async function runJob(verb: string, given: Given, screen: Screen): Promise<number> {
+async function runJob(verb: string, given: Given, streams: Streams): Promise<number> {
   const client = await clientOf(given);
-  const { out } = screen;
+  const { out } = streams;
   const [first = "", second = ""] = given.words;
   const say = (answer: unknown, text: string) => {
     out.line(given.has("json") ? JSON.stringify(answer, null, 2) : text);
@@ -737,10 +737,10 @@ async function runJob(verb: string, given: Given, screen: Screen): Promise<numbe
   };
   switch (verb) {
     case "submit":
-      return await submit(client, given, screen);
+      return await submit(client, given, streams);
     case "status": {
       const job = await client.job(first);
-      return say(job, describe(job, palette(screen)));
+      return say(job, describe(job, palette(streams)));
     }
     case "cancel": {
       const status = await client.cancel(first);
@@ -781,7 +781,7 @@ async function runJob(verb: string, given: Given, screen: Screen): Promise<numbe
         return value === undefined ? [] : [[name, value]];
       });
       const jobs = await client.jobs(Object.fromEntries(query));
-      const { status } = palette(screen);
+      const { status } = palette(streams);
       if (jobs.length === 0) return say(jobs, "No job.");
       const text = table(
         ["JOB", "BLUEPRINT", "STATE", "STATUS", "CREATED", "ERROR"],
@@ -805,7 +805,7 @@ async function runJob(verb: string, given: Given, screen: Screen): Promise<numbe
 
 type JobClient = Awaited<ReturnType<typeof clientOf>>;
 
-async function submit(client: JobClient, given: Given, screen: Screen): Promise<number> {
+async function submit(client: JobClient, given: Given, streams: Streams): Promise<number> {
   const [blueprint, text = "{}"] = given.words;
   const data = readData(text === "-" ? await new Response(Deno.stdin.readable).text() : text);
   const timeoutMs = given.one("timeout") === undefined
@@ -819,10 +819,10 @@ async function submit(client: JobClient, given: Given, screen: Screen): Promise<
   });
   const asJson = given.has("json");
   if (!given.has("wait")) {
-    screen.out.line(asJson ? JSON.stringify({ status: "accepted", job_id: id }, null, 2) : id);
+    streams.out.line(asJson ? JSON.stringify({ status: "accepted", job_id: id }, null, 2) : id);
     return 0;
   }
-  return await follow(client, id, asJson, timeoutMs, screen);
+  return await follow(client, id, asJson, timeoutMs, streams);
 }
 
 function readData(text: string): JsonObject {
@@ -850,36 +850,36 @@ async function follow(
   id: string,
   asJson: boolean,
   timeoutMs: number | undefined,
-  screen: Screen,
+  streams: Streams,
 ): Promise<number> {
-  const { isOver } = await import("./client.ts");
+  const { isEnded } = await import("./client.ts");
   using signals = stopSignals();
   const late = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
   const signal = late === undefined ? signals.stop : AbortSignal.any([signals.stop, late]);
-  const paint = palette(screen);
-  screen.err.line(`job ${id}`);
+  const paint = palette(streams);
+  streams.err.line(`job ${id}`);
   let shown = "";
   let last: JobView | undefined;
   let isAway = false;
   const onAway = (error: Error) => {
-    if (!isAway) screen.err.line(`${stripControl(error.message)} Waiting for it.`);
+    if (!isAway) streams.err.line(`${stripControl(error.message)} Waiting for it.`);
     isAway = true;
   };
   for await (const job of client.watch(id, signal, onAway)) {
     last = job;
     isAway = false;
     const line = progressLine(job, paint);
-    if (line !== shown) screen.err.line(line);
+    if (line !== shown) streams.err.line(line);
     shown = line;
   }
-  if (last === undefined || !isOver(last)) {
+  if (last === undefined || !isEnded(last)) {
     const why = late?.aborted ? "Not ended in time" : "No longer waiting";
-    screen.err.line(`${why}; the job goes on: orchestrator job status ${id}`);
+    streams.err.line(`${why}; the job goes on: orchestrator job status ${id}`);
     return 1;
   }
-  if (asJson) screen.out.line(JSON.stringify(last, null, 2));
-  else if (last.status === "finished") screen.out.line(JSON.stringify(last.result ?? {}, null, 2));
-  else {screen.err.line(
+  if (asJson) streams.out.line(JSON.stringify(last, null, 2));
+  else if (last.status === "finished") streams.out.line(JSON.stringify(last.result ?? {}, null, 2));
+  else {streams.err.line(
       `orchestrator: the job is ${last.status}${
         last.error_message ? `: ${stripControl(last.error_message)}` : ""
       }`,
@@ -893,7 +893,7 @@ interface Paint {
   name(word: string): string;
 }
 
-function palette({ isTerminal }: Screen): Paint {
+function palette({ isTerminal }: Streams): Paint {
   if (!isTerminal || Deno.noColor) return { status: (word) => word, name: (word) => word };
   const good = ["finished"];
   const bad = ["failed", "quarantined"];

@@ -29,7 +29,7 @@ for (
     [["engine", "--blueprints", FLOW, "--log-level", "LOUD"], "--log-level must be one of"],
     [
       ["engine", "--blueprints", FLOW, "--storage", "postgres://u:s3cret@x"],
-      "Cannot tell which storage is meant",
+      "The storage is not recognized",
     ],
     [
       ["engine", "--blueprints", FLOW, "--storage", "memory", "--host", "0.0.0.0"],
@@ -38,7 +38,7 @@ for (
     [["engine", "--blueprints", FLOW, "--storage", "memory", "--clients", "no.toml"], "no.toml"],
     [["engine", "--blueprints", FLOW, "--blueprints"], "--blueprints needs a value"],
     [["engine", "--blueprints", FLOW, "--port", "1", "--port", "2"], "--port is given more than once"],
-    [["engine", "--blueprints", FLOW, "surplus"], '"surplus" is one word too many'],
+    [["engine", "--blueprints", FLOW, "surplus"], '"surplus" is an unexpected argument'],
     [["engine", "--blueprints", FLOW, "--env-file", "no.env"], "There is no file no.env"],
     [["engine", "--blueprints", "syntax.js"], "Cannot load syntax.js, line 2: "],
     [["engine", "--blueprints", "throws.js"], "Cannot load throws.js, line 3: out of paper."],

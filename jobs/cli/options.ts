@@ -7,7 +7,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { DotenvError, readDotenv, withDotenv } from "../../dotenv.ts";
 
-/** A mistake on the command line or in a setting, in a sentence that says how to mend it. */
+/** An error on the command line or in a setting, in a sentence that says how to correct it. */
 export class UsageError extends Error {
   override name = "UsageError";
 }
@@ -46,7 +46,7 @@ export interface Given {
   has(name: string): boolean;
   /** The process's variables, over them the `.env` file, over that the options. */
   environment: Record<string, string>;
-  /** A sentence about a variable, said about the option where that one was used. */
+  /** A sentence about a variable, with the option named in its place where that one was used. */
   blame(sentence: string): string;
 }
 
@@ -101,7 +101,7 @@ export function readArguments(command: Command, args: readonly string[]): Given 
     );
   }
   if (words.length > wanted.length) {
-    throw new UsageError(`"${words[wanted.length]}" is one word too many; ${see}`);
+    throw new UsageError(`"${words[wanted.length]}" is an unexpected argument; ${see}`);
   }
 
   const environment = readEnvironment(values.get("env-file")?.[0]);

@@ -17,7 +17,7 @@ export class Output {
   #size = 0;
   #dropped = 0;
   #writing: Promise<void> | undefined;
-  #hurry = () => {};
+  #endGathering = () => {};
   #isFlushing = false;
   #isGone = false;
 
@@ -38,7 +38,7 @@ export class Output {
   /** Resolves when all of it is written, or nobody reads any longer. */
   async flush(): Promise<void> {
     this.#isFlushing = true;
-    this.#hurry();
+    this.#endGathering();
     await this.#writing;
     this.#isFlushing = false;
   }
@@ -68,7 +68,7 @@ export class Output {
   async #gather(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, GATHER_MS);
-    this.#hurry = resolve;
+    this.#endGathering = resolve;
     await promise;
     clearTimeout(timer);
   }
@@ -91,12 +91,12 @@ export function lineLog(format: "json" | "text", from: Parameters<Log>[0], outpu
       const start = `{"time":"${time}","level":"${level}","event":${JSON.stringify(event)}`;
       return output.line(rest === "}" ? `${start}}` : `${start},${rest}`);
     }
-    const said = Object.entries(fields).filter(([, value]) => value !== undefined).map(([key, value]) => {
+    const pairs = Object.entries(fields).filter(([, value]) => value !== undefined).map(([key, value]) => {
       const text = typeof value === "string" ? value : JSON.stringify(value);
       return `${key}=${typeof value === "string" && /[\s"=]/.test(text) ? JSON.stringify(text) : text}`;
     });
-    const words = event.includes(" ") ? event : event.replaceAll("_", " ");
-    output.line(stripControl([`${time.slice(11, 23)} ${level.padEnd(7)} ${words}`, ...said].join("  ")));
+    const words = event.replaceAll("_", " ");
+    output.line(stripControl([`${time.slice(11, 23)} ${level.padEnd(7)} ${words}`, ...pairs].join("  ")));
   };
 }
 

@@ -27,13 +27,13 @@ export interface Settings {
   queueTimeoutMs: number;
   /** How long a poll waits for a task. */
   pollTimeoutMs: number;
-  /** A worker is forgotten after twice this without a word. */
+  /** A worker is forgotten after twice this without a heartbeat. */
   healthCheckMs: number;
   /** Retries of a handler that throws and of a task that fails. */
   jobMaxRetries: number;
   /** First retry delay; doubles. */
   retryDelayMs: number;
-  /** Longest time between two looks at what is due. */
+  /** Longest time between two checks for due work. */
   watcherIntervalMs: number;
   /** Handlers running at once. */
   maxConcurrentJobs: number;
@@ -137,7 +137,7 @@ export class Config {
   }
 }
 
-// Reads variables and gathers all faults, so that a user mends them in one go. Values may be secrets: they are not shown.
+// Reads variables and gathers all faults, so that a user can correct them in one go. Values may be secrets: they are not shown.
 class Reader {
   #faults: string[] = [];
   constructor(readonly environment: Record<string, string | undefined>) {}

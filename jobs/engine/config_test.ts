@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Config } from "./config.ts";
 import { ConfigError } from "../model/errors.ts";
-import { Guard, readClients, readWorkers } from "./tokens.ts";
+import { Authenticator, readClients, readWorkers } from "./tokens.ts";
 
 Deno.test("settings come from the environment, with those of the program over them", () => {
   const environment = {
@@ -83,7 +83,7 @@ Deno.test("a worker's own token goes before its pattern's, the longest pattern b
   const warnings: string[] = [];
   const text =
     `["*"]\ntoken = "any"\n["gpu-*"]\ntoken = "gpu"\n["gpu-7"]\ntoken = "seven"\n["a.b*"]\ntoken = "dot"\n[none]\n`;
-  const guard = new Guard([], readWorkers(text, "w.toml", (line) => warnings.push(line)), undefined);
+  const guard = new Authenticator([], readWorkers(text, "w.toml", (line) => warnings.push(line)), undefined);
   const right = (id: string) =>
     ["any", "gpu", "seven", "dot"].filter((token) => guard.checkWorker(id, token) === "ok");
   assertEquals(right("gpu-7"), ["seven"]);

@@ -1,4 +1,9 @@
-/** Polls that wait for a task. A task that is queued chooses among them by its strategy; each then asks the storage. */
+/**
+ * Assigns tasks to the polls of workers: a queued task chooses a waiting poll by its strategy, which then takes the first
+ * task that fits from the storage.
+ *
+ * @module
+ */
 import { fits, type HeldTask, type Storage, type TaskRecord } from "../model/store.ts";
 import type { LiveWorker, Workers } from "./workers.ts";
 
@@ -12,8 +17,8 @@ interface Waiter {
   isAsking: boolean;
 }
 
-/** The desk where workers wait. */
-export class Handout {
+/** The polls that wait for a task, by worker and by task type. */
+export class Dispatcher {
   #byType = new Map<string, Set<Waiter>>();
   #byWorker = new Map<string, Set<Waiter>>();
   /** Counts what was queued, so that a poll that found nothing knows whether something came meanwhile. */
@@ -26,7 +31,7 @@ export class Handout {
     readonly storage: Storage,
     readonly workers: Workers,
     readonly now: () => number,
-    readonly taken: (task: HeldTask) => void,
+    readonly onTaken: (task: HeldTask) => void,
   ) {}
 
   /** Polls that wait. */
@@ -45,10 +50,10 @@ export class Handout {
     for (;;) {
       if (signal?.aborted) return undefined;
       const epoch = this.#epoch;
-      const task = await this.storage.take(worker.ask, this.now());
+      const task = await this.storage.take(worker.profile, this.now());
       if (task !== undefined) {
-        this.taken(task);
-        this.#served(worker.id);
+        this.onTaken(task);
+        this.#recordTurn(worker.id);
         if (!signal?.aborted) return task;
         await this.returned(task);
         return undefined;
@@ -69,7 +74,7 @@ export class Handout {
       const leave = () => finish(undefined);
       const waiter: Waiter = {
         workerId: worker.id,
-        types: worker.ask.types,
+        types: worker.profile.types,
         answer: finish,
         isOver: false,
         isAsking: false,
@@ -104,30 +109,30 @@ export class Handout {
   changed(workerId: string): void {
     for (const waiter of [...this.#byWorker.get(workerId) ?? []]) {
       this.#remove(waiter);
-      waiter.types = this.workers.get(workerId)?.ask.types ?? waiter.types;
+      waiter.types = this.workers.get(workerId)?.profile.types ?? waiter.types;
       this.#add(waiter);
       if (!waiter.isAsking) void this.#serve(waiter);
     }
   }
 
-  /** A worker has started anew: whoever waited under its id before is not there any longer. */
+  /** A worker has restarted: polls under its id are from before, and end. */
   dismiss(workerId: string): void {
     for (const waiter of [...this.#byWorker.get(workerId) ?? []]) waiter.answer(undefined);
   }
 
-  /** A worker is not known any longer. */
+  /** A worker is gone. */
   forget(workerId: string): void {
     this.dismiss(workerId);
     this.#lastTurns.delete(workerId);
   }
 
-  /** A task that could not be delivered goes back, and to somebody else. */
+  /** A task that could not be delivered goes back to its queue, and to another worker. */
   async returned(task: HeldTask): Promise<void> {
     await this.storage.giveBack(task.id, task.workerId);
     this.queued([task]);
   }
 
-  /** Answers everybody that nothing came. */
+  /** Answers all polls without a task. */
   close(): void {
     this.#isClosed = true;
     for (const waiters of [...this.#byWorker.values()]) {
@@ -152,26 +157,26 @@ export class Handout {
         const worker = this.workers.get(waiter.workerId);
         if (worker === undefined || waiter.isOver) return;
         const epoch = this.#epoch;
-        const task = await this.storage.take(worker.ask, this.now());
+        const task = await this.storage.take(worker.profile, this.now());
         if (task === undefined) {
           if (epoch === this.#epoch) return;
           continue;
         }
-        this.taken(task);
+        this.onTaken(task);
         if (waiter.isOver) return void await this.returned(task);
-        this.#served(waiter.workerId);
+        this.#recordTurn(waiter.workerId);
         waiter.answer(task);
         return;
       }
     } catch {
-      // The storage does not answer: the worker is told that nothing came, and asks again.
+      // The storage does not answer: the poll is answered without a task, and the worker polls again.
       waiter.answer(undefined);
     } finally {
       waiter.isAsking = false;
     }
   }
 
-  #served(workerId: string): void {
+  #recordTurn(workerId: string): void {
     this.#lastTurns.set(workerId, ++this.#turn);
   }
 
@@ -184,7 +189,7 @@ export class Handout {
     for (const waiter of this.#byType.get(task.type) ?? []) {
       if (waiter.isAsking) continue;
       const worker = this.workers.get(waiter.workerId);
-      if (worker === undefined || !fits(task, worker.ask)) continue;
+      if (worker === undefined || !fits(task, worker.profile)) continue;
       const isHot = task.strategy === "default" && worker.info.hotCache.includes(task.type);
       const cost = this.#cost(task, worker);
       if (best === undefined || (isHot === bestIsHot ? cost < bestCost : isHot)) {
@@ -199,20 +204,20 @@ export class Handout {
   }
 
   // By the task's strategy; lower is better.
-  #cost(task: TaskRecord, { id, info, ask }: LiveWorker): number {
+  #cost(task: TaskRecord, { id, info, profile: profile }: LiveWorker): number {
     switch (task.strategy) {
       case "round_robin":
         return this.#lastTurns.get(id) ?? 0;
       case "least_connections":
         return info.load;
       case "cheapest":
-        return ask.cost ?? Infinity;
+        return profile.cost ?? Infinity;
       case "best_value": {
         const reputation = this.workers.reputation(id);
-        return reputation > 0 ? (ask.cost ?? Infinity) / reputation : Infinity;
+        return reputation > 0 ? (profile.cost ?? Infinity) / reputation : Infinity;
       }
       default:
-        return info.oldCost ?? ask.cost ?? Infinity;
+        return info.oldCost ?? profile.cost ?? Infinity;
     }
   }
 }

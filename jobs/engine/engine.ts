@@ -1,6 +1,7 @@
 /**
- * The engine: takes jobs, runs the handlers of their blueprints, hands tasks to workers and moves jobs on with the
- * results. It owns all time and chance; the steps themselves are in `advance.ts`, what is kept is in a `Storage`.
+ * The engine: accepts jobs, runs the handlers of their blueprints, dispatches tasks to workers and continues jobs with the
+ * results. It owns the clock and all random numbers; what a step changes is decided in `transitions.ts`, and a `Storage`
+ * keeps it.
  *
  * @module
  */
@@ -8,18 +9,18 @@ import {
   cancelled,
   childEnded,
   decided,
-  Draft,
   endJob,
   handlerDone,
   handlerFailed,
   isRunnable,
+  JobChange,
   newJob,
-  type Outcome,
   requeued,
   type ResultStatus,
   retriesDue,
   type Rules,
   taskAnswered,
+  type TaskResult,
   taskTimedOut,
   wakeOf,
   workerLost,
@@ -38,14 +39,14 @@ import { Arrivals } from "./arrivals.ts";
 import { type Clock, systemClock } from "../model/clock.ts";
 import { type Config, isLoopback } from "./config.ts";
 import { ConfigError, messageOf } from "../model/errors.ts";
-import { Handout } from "./dispatcher.ts";
+import { Dispatcher } from "./dispatcher.ts";
 import { digest, makeId, makeSecret, sameDigest } from "../model/ids.ts";
 import { hasEnded, type Job, type JsonObject, type Trace, type Transitions } from "../model/job.ts";
 import { copyObject } from "../model/json.ts";
 import { Metrics } from "./metrics.ts";
 import { readSchedules, Scheduler } from "./scheduler.ts";
 import type { Admission, CommitOutcome, HeldTask, Notice, Storage, Tally, Task } from "../model/store.ts";
-import { type Client, Guard, readClients, readWorkers } from "./tokens.ts";
+import { Authenticator, type Client, readClients, readWorkers } from "./tokens.ts";
 import { deliverWebhook, webhookDelayMs } from "./webhooks.ts";
 import { beginSpan, type Span } from "./trace.ts";
 import type { Log } from "../model/log.ts";
@@ -73,10 +74,10 @@ export interface MadeTokens {
   worker?: string;
 }
 
-/** A job changed; heard by live views. */
+/** Called with each job that has changed, for live views. */
 export type JobListener = (job: Job) => void;
 
-/** A command that a worker should hear. */
+/** A command for a worker. */
 export interface CancelCommand {
   taskId: string;
   jobId: string;
@@ -90,7 +91,7 @@ const TICK_MS = 1_000;
 const MAX_CONFLICTS = 20;
 const CLAIM_LIMIT = 100;
 /** Jobs that wait for a worker and are kept at hand. */
-const MOST_AT_HAND = 10_000;
+const MAX_CACHED_JOBS = 10_000;
 /** Tasks timed out in one look. */
 const DUE_LIMIT = 1000;
 const DAY_MS = 86_400_000;
@@ -127,7 +128,7 @@ const ACTIONS: Actions = Object.freeze({
 });
 
 // What a handler is given. The signal is made only for handlers that ask for it.
-class Call implements HandlerContext {
+class HandlerCall implements HandlerContext {
   #controller: AbortController | undefined;
   #aborted: unknown;
   readonly actions = ACTIONS;
@@ -161,12 +162,12 @@ class Call implements HandlerContext {
 
 /** A handler that is being awaited. */
 interface Running {
-  call: Call;
+  call: HandlerCall;
   revision: number;
 }
 
-/** A job that waits for a worker as this engine stored it, and its task once this engine has handed it out. */
-interface AtHand {
+/** A job that waits for a worker as this engine stored it, and its task once this engine has assigned it. */
+interface CachedJob {
   job: Job;
   task?: HeldTask;
 }
@@ -174,16 +175,16 @@ interface AtHand {
 type HandlerEnd = { action: Action | undefined } | { error: string };
 
 /**
- * Takes jobs, runs their blueprints, hands tasks to workers.
+ * Accepts jobs, runs their blueprints, dispatches tasks to workers.
  */
 export class JobEngine implements AsyncDisposable {
   readonly blueprints = new Map<string, StateMachineBlueprint>();
   readonly metrics = new Metrics();
   readonly workers: Workers;
-  readonly handout: Handout;
+  readonly dispatcher: Dispatcher;
   /** Bodies of requests that are on their way. */
   readonly arrivals: Arrivals;
-  guard: Guard = new Guard([], [], undefined);
+  authenticator: Authenticator = new Authenticator([], [], undefined);
   readonly clock: Clock;
   readonly log: Log;
   #offset = 0;
@@ -191,17 +192,17 @@ export class JobEngine implements AsyncDisposable {
   #running = new Map<string, Running>();
   // Spares most results a read. Weak, so that large jobs do not fill the memory; it may be behind what is stored, which
   // the commit finds out.
-  #atHand = new Map<string, WeakRef<AtHand>>();
+  #cache = new Map<string, WeakRef<CachedJob>>();
   #background = new Set<Promise<unknown>>();
   #listeners = new Set<JobListener>();
   #commandListeners = new Map<string, Set<(command: CancelCommand) => void>>();
   #cancelledTasks = new Map<string, Map<string, { jobId: string; at: number }>>();
   #tallies = new Map<string, Tally>();
   #dataStores = new Map<string, Record<string, DataStore>>();
-  #nextLook = 0;
-  #regularLook = 0;
-  #hints = new Set<number>();
-  #kick = new AbortController();
+  #nextCheckAt = 0;
+  #regularCheckAt = 0;
+  #checksAt = new Set<number>();
+  #wakeUp = new AbortController();
   #stopping = new AbortController();
   #loops: Promise<void>[] = [];
   #scheduler: Scheduler | undefined;
@@ -217,9 +218,9 @@ export class JobEngine implements AsyncDisposable {
   ) {
     this.clock = options.clock ?? systemClock;
     this.log = options.log ?? (() => {});
-    this.workers = new Workers(storage, config.healthCheckMs * 2, (id) => this.guard.grant(id)?.cost);
+    this.workers = new Workers(storage, config.healthCheckMs * 2, (id) => this.authenticator.grant(id)?.cost);
     this.arrivals = new Arrivals(config.bodyTimeoutMs);
-    this.handout = new Handout(storage, this.workers, () => this.now(), (task) => this.#taken(task));
+    this.dispatcher = new Dispatcher(storage, this.workers, () => this.now(), (task) => this.#taken(task));
   }
 
   /** Engine time. */
@@ -257,7 +258,7 @@ export class JobEngine implements AsyncDisposable {
   async open(): Promise<MadeTokens> {
     if (this.#isStarted) return this.#madeTokens;
     this.#isStarted = true;
-    for (const sentence of this.storage.warnings ?? []) this.log("WARNING", sentence);
+    for (const message of this.storage.warnings ?? []) this.log("WARNING", "storage_warning", { message });
     await this.#loadTokens();
     const schedules = this.config.schedulesPath === ""
       ? []
@@ -271,11 +272,11 @@ export class JobEngine implements AsyncDisposable {
     }
     this.#offset = await this.storage.time(0) - this.clock.steady();
     await this.workers.load();
-    await this.workers.grace(this.now());
+    await this.workers.extendAll(this.now());
     await this.workers.rate(this.#firstDay());
-    this.#unsubscribe = this.storage.subscribe((notice) => this.#heard(notice));
+    this.#unsubscribe = this.storage.subscribe((notice) => this.#onNotice(notice));
     // Leases of an engine that is not there any longer need not run out: this storage has no other engine than this one.
-    // Twice their length, because that engine lived on after it told the time for the last time.
+    // Twice their length, because that engine lived on after it stored its time for the last time.
     if (!this.storage.shared) await this.#wakeJobs(this.now() + 2 * LEASE_MS);
     this.#scheduler = new Scheduler(
       schedules,
@@ -304,9 +305,7 @@ export class JobEngine implements AsyncDisposable {
       : readClients(await readSettingsFile(config.clientsPath), config.clientsPath);
     const grants = config.workersPath === ""
       ? []
-      : readWorkers(await readSettingsFile(config.workersPath), config.workersPath, (sentence) => {
-        this.log("WARNING", sentence);
-      });
+      : readWorkers(await readSettingsFile(config.workersPath), config.workersPath, this.#warnAboutFile);
     let clientToken = config.clientToken;
     let workerToken = config.workerToken;
     if (clientToken === "" && clients.length === 0) this.#madeTokens.client = clientToken = makeSecret();
@@ -328,15 +327,21 @@ export class JobEngine implements AsyncDisposable {
         clients.push({ name: "default", plan: "unknown", params: {}, tokenDigest });
       }
     }
-    this.guard = new Guard(clients, grants, workerToken === "" ? undefined : digest(workerToken));
+    this.authenticator = new Authenticator(
+      clients,
+      grants,
+      workerToken === "" ? undefined : digest(workerToken),
+    );
   }
+
+  #warnAboutFile = (message: string) => this.log("WARNING", "workers_file_warning", { message });
 
   /** Reads the workers file again. @throws ConfigError when there is none, or it cannot be used. */
   async reloadWorkers(): Promise<void> {
     const { workersPath } = this.config;
     if (workersPath === "") throw new ConfigError("WORKERS_CONFIG_PATH is not set, cannot reload configs.");
     const text = await readSettingsFile(workersPath);
-    this.guard.setGrants(readWorkers(text, workersPath, (sentence) => this.log("WARNING", sentence)));
+    this.authenticator.setGrants(readWorkers(text, workersPath, this.#warnAboutFile));
   }
 
   /** Stops taking requests, lets polls and handlers end, closes the storage. Twice is quiet. */
@@ -345,21 +350,21 @@ export class JobEngine implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    this.handout.close();
+    this.dispatcher.close();
     this.#stopping.abort();
-    this.#kick.abort();
+    this.#wakeUp.abort();
     await this.closeServer();
     for (const { call } of this.#running.values()) {
       call.abort(new DOMException("The engine stops.", "AbortError"));
     }
     await Promise.allSettled(this.#loops);
     // Handlers that do not end are left: their jobs' leases run out, and the next engine runs them again.
-    const patience = new AbortController();
+    const drain = new AbortController();
     await Promise.race([
       Promise.allSettled(this.#background),
-      this.clock.sleep(1_000, patience.signal),
+      this.clock.sleep(1_000, drain.signal),
     ]);
-    patience.abort();
+    drain.abort();
     this.#unsubscribe?.();
     await this.#flushTallies().catch(() => {});
     if (this.#isStarted) await this.storage.time(this.now()).catch(() => {});
@@ -406,7 +411,7 @@ export class JobEngine implements AsyncDisposable {
     const wall = this.clock.wall();
     const span = beginSpan(`job ${blueprint.name}`, { "job.blueprint": blueprint.name }, more.trace);
     span?.end();
-    const draft = newJob({
+    const change = newJob({
       id: makeId(wall),
       blueprint: blueprint.name,
       client: client.name,
@@ -421,7 +426,7 @@ export class JobEngine implements AsyncDisposable {
     }, wall);
     let outcome: CommitOutcome;
     if (more.idempotencyKey === undefined && client.monthlyAttempts === undefined) {
-      outcome = await this.#advance(draft);
+      outcome = await this.#runAndSave(change);
     } else {
       // The job may be refused: nothing of it may run before it is in.
       const admission: Admission = {};
@@ -432,10 +437,10 @@ export class JobEngine implements AsyncDisposable {
       if (client.monthlyAttempts !== undefined) {
         admission.quota = { month: monthOf(wall), limit: client.monthlyAttempts };
       }
-      draft.admission = admission;
-      outcome = await this.#save([draft], this.now() + LEASE_MS);
+      change.admission = admission;
+      outcome = await this.#save([change], this.now() + LEASE_MS);
       if (outcome.kind === "done") {
-        this.#inBackground(this.#advance(new Draft({ ...draft.job, revision: 1 })));
+        this.#inBackground(this.#runAndSave(new JobChange({ ...change.job, revision: 1 })));
       }
       if (outcome.kind === "duplicate") {
         if (outcome.fingerprint !== admission.idempotency?.fingerprint) return { kind: "key-reused" };
@@ -449,7 +454,7 @@ export class JobEngine implements AsyncDisposable {
     }
     if (outcome.kind !== "done") throw new Error(`A new job could not be stored (${outcome.kind}).`);
     this.metrics.submitted(blueprint.name);
-    return { kind: "accepted", jobId: draft.job.id };
+    return { kind: "accepted", jobId: change.job.id };
   }
 
   async #submitScheduled(
@@ -461,7 +466,7 @@ export class JobEngine implements AsyncDisposable {
   ): Promise<void> {
     const blueprint = this.blueprints.get(blueprintName);
     if (blueprint === undefined) return;
-    const known = this.guard.named(clientName);
+    const known = this.authenticator.named(clientName);
     const client: Client = { name: clientName, plan: "unknown", params: {}, tokenDigest: "", ...known };
     // The tick is the key: several engines, or one that died between the job and its note, begin it once.
     await this.submit({ ...client, monthlyAttempts: undefined }, blueprint, data, {
@@ -473,30 +478,30 @@ export class JobEngine implements AsyncDisposable {
 
   // Runs what is due and saves; resolves when the first save is done. Handlers that end at once are saved together with
   // what led to them. Where several engines share the storage each step is saved first, so that no two run the same.
-  async #advance(draft: Draft): Promise<CommitOutcome> {
+  async #runAndSave(change: JobChange): Promise<CommitOutcome> {
     for (;;) {
-      if (draft.job.status === "pending") draft.job = { ...draft.job, status: "running" };
-      const { job } = draft;
+      if (change.job.status === "pending") change.job = { ...change.job, status: "running" };
+      const { job } = change;
       const mustWait = job.status === "awaiting_retry" && job.retryAt > this.now();
-      if (!isRunnable(job) || mustWait) return await this.#save([draft]);
-      if (this.storage.shared && draft.history.length > 0 && this.#mayRunElsewhere(draft)) {
-        const outcome = await this.#save([draft], this.now() + LEASE_MS);
-        if (outcome.kind === "done") this.#continue(draft);
+      if (!isRunnable(job) || mustWait) return await this.#save([change]);
+      if (this.storage.shared && change.history.length > 0 && this.#mayRunElsewhere(change)) {
+        const outcome = await this.#save([change], this.now() + LEASE_MS);
+        if (outcome.kind === "done") this.#continue(change);
         return outcome;
       }
       if (this.#running.size >= this.config.maxConcurrentJobs) {
         // Left for the watch, which finds it when there is room.
-        return await this.#save([draft]);
+        return await this.#save([change]);
       }
       const blueprint = this.blueprints.get(job.blueprint);
       if (blueprint === undefined) {
-        endJob(draft, "quarantined", `There is no blueprint "${job.blueprint}".`, this.#rules());
+        endJob(change, "quarantined", `There is no blueprint "${job.blueprint}".`, this.#rules());
         continue;
       }
       if (job.steps >= this.config.maxTransitions) {
-        draft.job = { ...job, failedState: job.state };
+        change.job = { ...job, failedState: job.state };
         endJob(
-          draft,
+          change,
           "failed",
           `The job went through more than ${this.config.maxTransitions} states.`,
           this.#rules(),
@@ -511,16 +516,16 @@ export class JobEngine implements AsyncDisposable {
         { "job.id": job.id, "job.blueprint": job.blueprint },
         job.trace,
       );
-      draft.note("state_started", rules);
+      change.note("state_started", rules);
       const end = this.#run(blueprint, job, call);
       if (!(end instanceof Promise)) {
-        this.#handlerEnded(draft, blueprint, call, end, startedAt);
+        this.#handlerEnded(change, blueprint, call, end, startedAt);
         continue;
       }
-      this.#running.set(job.id, { call, revision: draft.stored + 1 });
+      this.#running.set(job.id, { call, revision: change.stored + 1 });
       let outcome: CommitOutcome;
       try {
-        outcome = await this.#save([draft], this.now() + LEASE_MS);
+        outcome = await this.#save([change], this.now() + LEASE_MS);
       } catch (error) {
         this.#running.delete(job.id);
         throw error;
@@ -530,52 +535,52 @@ export class JobEngine implements AsyncDisposable {
         call.abort(new DOMException("The job was changed meanwhile.", "AbortError"));
         return outcome;
       }
-      this.#inBackground(this.#awaitHandler(draft, blueprint, call, end, startedAt));
+      this.#inBackground(this.#awaitHandler(change, blueprint, call, end, startedAt));
       return outcome;
     }
   }
 
   // Whether another engine could do the same step now. Nobody knows a new job yet; where there is no handler, nothing runs.
-  #mayRunElsewhere({ job, stored }: Draft): boolean {
+  #mayRunElsewhere({ job, stored }: JobChange): boolean {
     const state = this.blueprints.get(job.blueprint)?.states.get(job.state);
     return stored > 0 && (state?.handler !== undefined || state?.conditional.length !== 0);
   }
 
   // Goes on with what was just saved.
-  #continue(draft: Draft): void {
-    this.#inBackground(this.#advance(new Draft({ ...draft.job, revision: draft.stored + 1 })));
+  #continue(change: JobChange): void {
+    this.#inBackground(this.#runAndSave(new JobChange({ ...change.job, revision: change.stored + 1 })));
   }
 
   async #awaitHandler(
-    draft: Draft,
+    change: JobChange,
     blueprint: StateMachineBlueprint,
-    call: Call,
+    call: HandlerCall,
     ending: Promise<HandlerEnd>,
     startedAt: number,
   ): Promise<void> {
     const waiting = new AbortController();
     const limit = this.clock.sleep(this.config.handlerTimeoutMs, waiting.signal).then((): HandlerEnd => ({
-      error: `The handler of state "${draft.job.state}" did not end within ${
+      error: `The handler of state "${change.job.state}" did not end within ${
         this.config.handlerTimeoutMs / 1000
       } s.`,
     }));
     const end = await Promise.race([ending, limit]);
     waiting.abort();
     call.abort(new DOMException("The handler's time is over.", "TimeoutError"));
-    this.#running.delete(draft.job.id);
+    this.#running.delete(change.job.id);
     if (this.#stopping.signal.aborted && "error" in end) return;
-    const next = new Draft({ ...draft.job, revision: draft.stored + 1 });
+    const next = new JobChange({ ...change.job, revision: change.stored + 1 });
     this.#handlerEnded(next, blueprint, call, end, startedAt);
-    await this.#exclusively(draft.job.id, () => this.#advance(next));
-    this.#hint(this.now());
+    await this.#exclusively(change.job.id, () => this.#runAndSave(next));
+    this.#scheduleCheck(this.now());
   }
 
-  #callFor(job: Job, blueprint: StateMachineBlueprint): Call {
+  #callFor(job: Job, blueprint: StateMachineBlueprint): HandlerCall {
     // A copy: what a handler writes before it throws must not stay.
-    return new Call(job, copyObject(job.stateHistory, "stateHistory"), this.#storesOf(blueprint));
+    return new HandlerCall(job, copyObject(job.stateHistory, "stateHistory"), this.#storesOf(blueprint));
   }
 
-  #run(blueprint: StateMachineBlueprint, job: Job, call: Call): HandlerEnd | Promise<HandlerEnd> {
+  #run(blueprint: StateMachineBlueprint, job: Job, call: HandlerCall): HandlerEnd | Promise<HandlerEnd> {
     const state = blueprint.states.get(job.state);
     try {
       const handler = state?.conditional.find(({ matches }) => matches(call))?.handler ?? state?.handler;
@@ -595,73 +600,73 @@ export class JobEngine implements AsyncDisposable {
   }
 
   #handlerEnded(
-    draft: Draft,
+    change: JobChange,
     blueprint: StateMachineBlueprint,
-    call: Call,
+    call: HandlerCall,
     end: HandlerEnd,
     startedAt: number,
   ): void {
     const rules = this.#rules();
-    const before = draft.job;
-    draft.job = { ...before, steps: before.steps + 1 };
+    const before = change.job;
+    change.job = { ...before, steps: before.steps + 1 };
     let error = "error" in end ? end.error : undefined;
     call.span?.end(error);
     if (!("error" in end)) {
       try {
-        draft.job.stateHistory = copyObject(call.stateHistory, "stateHistory");
+        change.job.stateHistory = copyObject(call.stateHistory, "stateHistory");
         const duration_ms = Math.round(rules.now - startedAt);
-        draft.note("state_finished", rules, { duration_ms });
-        handlerDone(draft, blueprint, end.action, rules);
-        for (const [index, child] of draft.children.entries()) {
+        change.note("state_finished", rules, { duration_ms });
+        handlerDone(change, blueprint, end.action, rules);
+        for (const [index, child] of change.children.entries()) {
           const childBlueprint = this.blueprints.get(child.blueprint);
           if (childBlueprint === undefined) throw new Error(`There is no blueprint "${child.blueprint}".`);
-          draft.children[index] = { ...child, state: childBlueprint.start };
+          change.children[index] = { ...child, state: childBlueprint.start };
         }
         return;
       } catch (thrown) {
         error = messageOf(thrown);
-        draft.children = [];
-        draft.enqueue = [];
-        draft.history = draft.history.filter((event) => event.event_type !== "state_finished");
+        change.children = [];
+        change.enqueue = [];
+        change.history = change.history.filter((event) => event.event_type !== "state_finished");
       }
     }
-    draft.job = { ...before, steps: before.steps + 1 };
-    handlerFailed(draft, error ?? "", rules);
-    this.log("WARNING", "Handler failed", { job_id: before.id, state: before.state, error });
+    change.job = { ...before, steps: before.steps + 1 };
+    handlerFailed(change, error ?? "", rules);
+    this.log("WARNING", "handler_failed", { job_id: before.id, state: before.state, error });
   }
 
-  // Saves drafts in one commit, and tells everybody concerned.
-  async #save(drafts: readonly Draft[], wakeAt?: number): Promise<CommitOutcome> {
+  // Saves changes in one commit, then notifies dispatcher, listeners and parents.
+  async #save(changes: readonly JobChange[], wakeAt?: number): Promise<CommitOutcome> {
     const wall = this.clock.wall();
     const now = this.now();
-    const writes = drafts.flatMap((draft) => [
-      draft.write(wakeAt !== undefined && isRunnable(draft.job) ? wakeAt : wakeOf(draft.job, now), wall),
-      ...draft.children.map((child) => newChild(child).write(now + LEASE_MS, wall)),
+    const writes = changes.flatMap((change) => [
+      change.write(wakeAt !== undefined && isRunnable(change.job) ? wakeAt : wakeOf(change.job, now), wall),
+      ...change.children.map((child) => newChild(child).write(now + LEASE_MS, wall)),
     ]);
-    const held = drafts.some((draft) => draft.withdraw.length > 0)
-      ? await Promise.all(drafts.map((draft) => this.storage.read(draft.job.id)))
+    const held = changes.some((change) => change.withdraw.length > 0)
+      ? await Promise.all(changes.map((change) => this.storage.read(change.job.id)))
       : [];
     const outcome = await this.storage.commit(writes);
     if (outcome.kind !== "done") return outcome;
     for (const write of writes) {
-      if (write.wakeAt !== null) this.#hint(write.wakeAt);
-      this.#keepAtHand(write.job);
+      if (write.wakeAt !== null) this.#scheduleCheck(write.wakeAt);
+      this.#remember(write.job);
       for (const listener of this.#listeners) listener(write.job);
     }
-    for (const [index, draft] of drafts.entries()) {
-      if (hasEnded(draft.job) && !draft.hadEnded) this.#ended(draft.job);
-      this.handout.queued(draft.enqueue);
-      for (const task of draft.enqueue) {
-        if (task.queueBy !== undefined) this.#hint(task.queueBy);
-        this.log("INFO", "Dispatching task", { job_id: task.jobId, task_id: task.id, type: task.type });
+    for (const [index, change] of changes.entries()) {
+      if (hasEnded(change.job) && !change.hadEnded) this.#ended(change.job);
+      this.dispatcher.queued(change.enqueue);
+      for (const task of change.enqueue) {
+        if (task.queueBy !== undefined) this.#scheduleCheck(task.queueBy);
+        this.log("INFO", "task_dispatched", { job_id: task.jobId, task_id: task.id, type: task.type });
       }
-      for (const child of draft.children) {
-        this.#inBackground(this.#advance(new Draft({ ...child, revision: 1 })));
+      for (const child of change.children) {
+        this.#inBackground(this.#runAndSave(new JobChange({ ...child, revision: 1 })));
       }
       const tasks = held[index]?.tasks ?? [];
-      for (const id of draft.withdraw) {
+      for (const id of change.withdraw) {
         const task = tasks.find((one) => one.id === id);
-        if (task?.workerId !== undefined) this.#withdrawn(task.workerId, id, task.jobId);
+        if (task?.workerId !== undefined) this.#announceCancel(task.workerId, id, task.jobId);
       }
     }
     return outcome;
@@ -669,7 +674,7 @@ export class JobEngine implements AsyncDisposable {
 
   #ended(job: Job): void {
     this.metrics.ended(job.blueprint, job.status, Math.max(0, this.clock.wall() - job.createdAt) / 1000);
-    this.log(job.status === "finished" || job.status === "cancelled" ? "INFO" : "WARNING", "Job ended", {
+    this.log(job.status === "finished" || job.status === "cancelled" ? "INFO" : "WARNING", "job_ended", {
       job_id: job.id,
       blueprint: job.blueprint,
       status: job.status,
@@ -677,28 +682,28 @@ export class JobEngine implements AsyncDisposable {
       ...(job.error === undefined ? {} : { error: job.error }),
     });
     if (job.parentId !== undefined) this.#inBackground(this.#resumeParent(job.parentId, job));
-    if (job.webhook !== undefined && job.webhook.done === undefined) this.#hint(this.now());
+    if (job.webhook !== undefined && job.webhook.done === undefined) this.#scheduleCheck(this.now());
   }
 
-  #keepAtHand(job: Job): void {
+  #remember(job: Job): void {
     if (job.status !== "waiting_for_worker") {
-      this.#atHand.delete(job.id);
+      this.#cache.delete(job.id);
       return;
     }
-    if (this.#atHand.size >= MOST_AT_HAND) {
-      for (const oldest of this.#atHand.keys()) {
-        this.#atHand.delete(oldest);
+    if (this.#cache.size >= MAX_CACHED_JOBS) {
+      for (const oldest of this.#cache.keys()) {
+        this.#cache.delete(oldest);
         break;
       }
     }
-    this.#atHand.set(job.id, new WeakRef({ job }));
+    this.#cache.set(job.id, new WeakRef({ job }));
   }
 
-  // What a read would say about a job whose task is in the hands of this worker, most likely; good for one use.
-  #fromHand(jobId: string, taskId: string, workerId: string): { job: Job; tasks: Task[] } | undefined {
-    const { job, task } = this.#atHand.get(jobId)?.deref() ?? {};
+  // What a read would most likely return for a job whose task this worker holds; good for one use.
+  #recall(jobId: string, taskId: string, workerId: string): { job: Job; tasks: Task[] } | undefined {
+    const { job, task } = this.#cache.get(jobId)?.deref() ?? {};
     if (job === undefined || task?.id !== taskId || task.workerId !== workerId) return undefined;
-    this.#atHand.delete(jobId);
+    this.#cache.delete(jobId);
     return { job, tasks: [task] };
   }
 
@@ -706,17 +711,17 @@ export class JobEngine implements AsyncDisposable {
   // tried instead of the first read.
   async #step<T>(
     jobId: string,
-    act: (draft: Draft, tasks: Task[], rules: Rules) => { stop: T } | { go: T },
+    act: (change: JobChange, tasks: Task[], rules: Rules) => { stop: T } | { go: T },
     guess?: () => { job: Job; tasks: Task[] } | undefined,
   ): Promise<T | undefined> {
     return await this.#exclusively(jobId, async () => {
       for (let round = 0; round < MAX_CONFLICTS; round++) {
         const read = (round === 0 ? guess?.() : undefined) ?? await this.storage.read(jobId);
         if (read === undefined) return undefined;
-        const draft = new Draft(read.job);
-        const answer = act(draft, read.tasks, this.#rules());
+        const change = new JobChange(read.job);
+        const answer = act(change, read.tasks, this.#rules());
         if ("stop" in answer) return answer.stop;
-        if ((await this.#advance(draft)).kind === "done") return answer.go;
+        if ((await this.#runAndSave(change)).kind === "done") return answer.go;
       }
       throw new Error(`Job ${jobId} is changed too often; try again.`);
     });
@@ -737,7 +742,7 @@ export class JobEngine implements AsyncDisposable {
 
   #inBackground(work: Promise<unknown>): void {
     const guarded = work.catch((error) =>
-      this.log("ERROR", "Background work failed", { error: messageOf(error) })
+      this.log("ERROR", "background_failed", { error: messageOf(error) })
     );
     this.#background.add(guarded);
     void guarded.finally(() => this.#background.delete(guarded));
@@ -766,25 +771,25 @@ export class JobEngine implements AsyncDisposable {
 
   // ---- Workers ----------------------------------------------------------------------------------------------------
 
-  /** A worker begins: whatever it held before, except `running_tasks`, goes to others. */
-  async register(said: Registration): Promise<void> {
+  /** A worker registers: tasks it held before, except `running_tasks`, are dispatched again. */
+  async register(message: Registration): Promise<void> {
     const now = this.now();
-    await this.workers.register(said, now, this.clock.wall());
-    this.log("INFO", "Worker registered", { worker_id: said.worker_id, worker_type: said.worker_type });
-    this.handout.dismiss(said.worker_id);
-    const running = new Set(said.running_tasks);
-    for (const task of await this.storage.heldBy(said.worker_id)) {
+    await this.workers.register(message, now, this.clock.wall());
+    this.log("INFO", "worker_registered", { worker_id: message.worker_id, worker_type: message.worker_type });
+    this.dispatcher.dismiss(message.worker_id);
+    const running = new Set(message.running_tasks);
+    for (const task of await this.storage.heldBy(message.worker_id)) {
       if (!running.has(task.id)) await this.#redeliver(task);
     }
   }
 
   /** A heartbeat with content. */
-  async heartbeat(workerId: string, said: Heartbeat): Promise<LiveWorker | undefined> {
+  async heartbeat(workerId: string, message: Heartbeat): Promise<LiveWorker | undefined> {
     if (this.workers.get(workerId) === undefined) {
-      this.log("INFO", "Worker registered by heartbeat", { worker_id: workerId });
+      this.log("INFO", "worker_registered_by_heartbeat", { worker_id: workerId });
     }
-    const worker = await this.workers.heard(workerId, said, this.now(), this.clock.wall());
-    this.handout.changed(workerId);
+    const worker = await this.workers.heartbeat(workerId, message, this.now(), this.clock.wall());
+    this.dispatcher.changed(workerId);
     return worker;
   }
 
@@ -796,7 +801,7 @@ export class JobEngine implements AsyncDisposable {
     return true;
   }
 
-  /** The next task for a worker that comes within `waitMs`; `signal` tells when it is not there any longer. */
+  /** The next task for a worker that comes within `waitMs`; `signal` is aborted when its connection is gone. */
   async poll(
     workerId: string,
     signal: AbortSignal | undefined,
@@ -808,7 +813,7 @@ export class JobEngine implements AsyncDisposable {
       const worker = this.workers.get(workerId);
       if (worker !== undefined) {
         await this.workers.seen(worker, this.now(), this.clock.wall());
-        return await this.handout.poll(worker, signal, leftMs);
+        return await this.dispatcher.poll(worker, signal, leftMs);
       }
       // Its heartbeat may make it known meanwhile, here or to another engine.
       if (signal === undefined || signal.aborted || leftMs <= 0 || this.#stopping.signal.aborted) {
@@ -819,33 +824,33 @@ export class JobEngine implements AsyncDisposable {
   }
 
   #taken(task: HeldTask): void {
-    this.#hint(task.takenAt + task.timeoutMs);
-    const known = this.#atHand.get(task.jobId)?.deref();
+    this.#scheduleCheck(task.takenAt + task.timeoutMs);
+    const known = this.#cache.get(task.jobId)?.deref();
     if (known?.job.status === "waiting_for_worker" && known.job.task.id === task.id) known.task = task;
   }
 
-  /** A worker's answer. It counts only for a task in this worker's hands. */
+  /** A worker's answer. It counts only for a task that is assigned to this worker. */
   async result(
     jobId: string,
     taskId: string,
     workerId: string,
-    outcome: Outcome,
+    outcome: TaskResult,
   ): Promise<{ status: ResultStatus } | { status: "ignored"; reason: string }> {
-    this.#answered(workerId, taskId);
+    this.#forgetCancel(workerId, taskId);
     const ignored = (reason: string) => ({ stop: { status: "ignored" as const, reason } });
     const answer = await this.#step<{ status: ResultStatus } | { status: "ignored"; reason: string }>(
       jobId,
-      (draft, tasks, rules) => {
+      (change, tasks, rules) => {
         const task = tasks.find((one) => one.id === taskId);
-        if (hasEnded(draft.job)) return ignored("The job has ended.");
+        if (hasEnded(change.job)) return ignored("The job has ended.");
         if (task === undefined) {
           return ignored("The task is not current: it was answered, withdrawn or given to another worker.");
         }
-        if (task.workerId === undefined) return ignored("The task is in nobody's hands.");
-        if (task.workerId !== workerId) return ignored("The task belongs to another worker.");
-        return { go: { status: taskAnswered(draft, task, outcome, rules) } };
+        if (task.workerId === undefined) return ignored("The task is not assigned to any worker.");
+        if (task.workerId !== workerId) return ignored("The task is assigned to another worker.");
+        return { go: { status: taskAnswered(change, task, outcome, rules) } };
       },
-      () => this.#fromHand(jobId, taskId, workerId),
+      () => this.#recall(jobId, taskId, workerId),
     );
     if (answer === undefined) return { status: "ignored", reason: "Job not found" };
     if (answer.status !== "ignored") {
@@ -877,7 +882,7 @@ export class JobEngine implements AsyncDisposable {
     return Math.floor(this.clock.wall() / DAY_MS) - REPUTATION_DAYS;
   }
 
-  /** What a worker said about its progress. Kept in the job, if the task is this worker's. */
+  /** Keeps a worker's progress report in the job, if the task is assigned to this worker. */
   async progress(
     jobId: string,
     taskId: string,
@@ -885,21 +890,21 @@ export class JobEngine implements AsyncDisposable {
     value?: number,
     message?: string,
   ): Promise<void> {
-    await this.#step(jobId, (draft, tasks, rules) => {
+    await this.#step(jobId, (change, tasks, rules) => {
       const task = tasks.find((one) => one.id === taskId);
       if (task?.workerId === undefined || (workerId !== undefined && task.workerId !== workerId)) {
         return { stop: undefined };
       }
-      draft.job = { ...draft.job, progress: { taskId, value, message, at: rules.wall } };
+      change.job = { ...change.job, progress: { taskId, value, message, at: rules.wall } };
       return { go: undefined };
     });
   }
 
   async #redeliver(task: HeldTask): Promise<void> {
-    await this.#step(task.jobId, (draft, tasks, rules) => {
+    await this.#step(task.jobId, (change, tasks, rules) => {
       const held = tasks.find((one) => one.id === task.id);
       if (held?.workerId !== task.workerId || held.takenAt !== task.takenAt) return { stop: undefined };
-      workerLost(draft, held, rules);
+      workerLost(change, held, rules);
       this.metrics.task("redelivered");
       return { go: undefined };
     });
@@ -910,7 +915,7 @@ export class JobEngine implements AsyncDisposable {
     return [...this.#cancelledTasks.get(workerId)?.keys() ?? []];
   }
 
-  /** Hears of cancelled tasks of a worker (of all workers: the empty id), until the returned function is called. */
+  /** Calls the listener for cancelled tasks of a worker (of all workers: the empty id); returns the way to stop. */
   onCancel(workerId: string, listener: (command: CancelCommand) => void): () => void {
     const listeners = this.#commandListeners.get(workerId) ?? new Set();
     this.#commandListeners.set(workerId, listeners);
@@ -922,11 +927,11 @@ export class JobEngine implements AsyncDisposable {
   }
 
   /** Whether somebody listens for this worker's commands. */
-  hearsCommands(workerId: string): boolean {
+  listensForCommands(workerId: string): boolean {
     return this.#commandListeners.has(workerId);
   }
 
-  #withdrawn(workerId: string, taskId: string, jobId: string): void {
+  #announceCancel(workerId: string, taskId: string, jobId: string): void {
     const tasks = this.#cancelledTasks.get(workerId) ?? new Map();
     this.#cancelledTasks.set(workerId, tasks);
     tasks.set(taskId, { jobId, at: this.now() });
@@ -935,41 +940,45 @@ export class JobEngine implements AsyncDisposable {
     }
   }
 
-  #answered(workerId: string, taskId: string): void {
+  #forgetCancel(workerId: string, taskId: string): void {
     const tasks = this.#cancelledTasks.get(workerId);
     if (tasks?.delete(taskId) && tasks.size === 0) this.#cancelledTasks.delete(workerId);
   }
 
   // ---- Clients ----------------------------------------------------------------------------------------------------
 
-  /** Hears of every change of a job, by this engine or another, until the returned function is called. */
+  /** Calls the listener after every change of a job, by this engine or another; returns the way to stop. */
   onJob(listener: JobListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Ends a job and its sub-jobs. `sent`: a worker that runs its task was told over a socket. */
+  /** Ends a job and its sub-jobs. `sent`: a worker that runs its task was notified at once. */
   async cancel(jobId: string): Promise<"ended" | "accepted" | "sent" | "unknown"> {
     for (let round = 0; round < MAX_CONFLICTS; round++) {
-      const tree: { draft: Draft; tasks: Task[] }[] = [];
+      const tree: { change: JobChange; tasks: Task[] }[] = [];
       let next: string | undefined = jobId;
       while (next !== undefined) {
         const read: { job: Job; tasks: Task[] } | undefined = await this.storage.read(next);
         if (read === undefined || hasEnded(read.job)) break;
-        tree.push({ draft: new Draft(read.job), tasks: read.tasks });
+        tree.push({ change: new JobChange(read.job), tasks: read.tasks });
         next = read.job.status === "waiting_for_sub_job" ? read.job.childId : undefined;
       }
       if (tree.length === 0) return await this.storage.read(jobId) === undefined ? "unknown" : "ended";
       const rules = this.#rules();
-      for (const { draft, tasks } of tree) cancelled(draft, tasks, rules);
-      const drafts = tree.map(({ draft }) => draft);
-      if ((await this.#save(drafts, this.now() + LEASE_MS)).kind !== "done") continue;
-      for (const draft of drafts) {
-        this.#running.get(draft.job.id)?.call.abort(new DOMException("The job was cancelled.", "AbortError"));
-        if (isRunnable(draft.job)) this.#continue(draft);
+      for (const { change, tasks } of tree) cancelled(change, tasks, rules);
+      const changes = tree.map(({ change }) => change);
+      if ((await this.#save(changes, this.now() + LEASE_MS)).kind !== "done") continue;
+      for (const change of changes) {
+        this.#running.get(change.job.id)?.call.abort(
+          new DOMException("The job was cancelled.", "AbortError"),
+        );
+        if (isRunnable(change.job)) this.#continue(change);
       }
       const held = tree.flatMap(({ tasks }) => tasks.flatMap((task) => task.workerId ?? []));
-      return held.some((id) => this.hearsCommands(id) || this.hearsCommands("")) ? "sent" : "accepted";
+      return held.some((id) => this.listensForCommands(id) || this.listensForCommands(""))
+        ? "sent"
+        : "accepted";
     }
     throw new Error(`Job ${jobId} is changed too often; try again.`);
   }
@@ -982,8 +991,8 @@ export class JobEngine implements AsyncDisposable {
   ): Promise<"approved" | "unknown" | "not waiting" | "invalid decision" | "wrong link"> {
     const answer = await this.#step<"approved" | "not waiting" | "invalid decision" | "wrong link">(
       jobId,
-      (draft, _tasks, rules) => {
-        const { job } = draft;
+      (change, _tasks, rules) => {
+        const { job } = change;
         if (job.status !== "waiting_for_human") return { stop: "not waiting" };
         if (
           secret !== undefined && (job.linkHash === undefined || !sameDigest(digest(secret), job.linkHash))
@@ -991,7 +1000,7 @@ export class JobEngine implements AsyncDisposable {
           return { stop: "wrong link" };
         }
         if (!Object.hasOwn(job.transitions, decision)) return { stop: "invalid decision" };
-        decided(draft, decision, rules);
+        decided(change, decision, rules);
         return { go: "approved" };
       },
     );
@@ -1001,9 +1010,9 @@ export class JobEngine implements AsyncDisposable {
   /** Makes the one-time secret with which a waiting job can be decided without a token; an older one is void. */
   async approvalLink(jobId: string): Promise<string | undefined> {
     const secret = makeSecret();
-    return await this.#step<string | undefined>(jobId, (draft) => {
-      if (draft.job.status !== "waiting_for_human") return { stop: undefined };
-      draft.job = { ...draft.job, linkHash: digest(secret) };
+    return await this.#step<string | undefined>(jobId, (change) => {
+      if (change.job.status !== "waiting_for_human") return { stop: undefined };
+      change.job = { ...change.job, linkHash: digest(secret) };
       return { go: secret };
     });
   }
@@ -1012,12 +1021,12 @@ export class JobEngine implements AsyncDisposable {
   async requeue(jobId: string): Promise<"requeued" | "unknown" | "not failed" | "no blueprint"> {
     const answer = await this.#step<"requeued" | "not failed" | "no blueprint">(
       jobId,
-      (draft, _tasks, rules) => {
-        const { job } = draft;
+      (change, _tasks, rules) => {
+        const { job } = change;
         if (job.status !== "failed" && job.status !== "quarantined") return { stop: "not failed" };
         const blueprint = this.blueprints.get(job.blueprint);
         if (blueprint === undefined) return { stop: "no blueprint" };
-        requeued(draft, blueprint, rules);
+        requeued(change, blueprint, rules);
         return { go: "requeued" };
       },
     );
@@ -1026,9 +1035,9 @@ export class JobEngine implements AsyncDisposable {
 
   /** Takes a job off the quarantine list. */
   async unlist(jobId: string): Promise<boolean> {
-    const answer = await this.#step<boolean>(jobId, (draft) => {
-      if (!draft.job.listed) return { stop: false };
-      draft.job = { ...draft.job, listed: undefined };
+    const answer = await this.#step<boolean>(jobId, (change) => {
+      if (!change.job.listed) return { stop: false };
+      change.job = { ...change.job, listed: undefined };
       return { go: true };
     });
     return answer ?? false;
@@ -1037,41 +1046,41 @@ export class JobEngine implements AsyncDisposable {
   // ---- What is due ------------------------------------------------------------------------------------------------
 
   // Something will be due then; the watch sleeps no longer. What is later than its next regular look needs no note.
-  #hint(at: number): void {
-    if (at >= this.#regularLook) return;
-    this.#hints.add(Math.ceil(at));
-    if (at >= this.#nextLook) return;
-    this.#nextLook = at;
-    this.#kick.abort();
+  #scheduleCheck(at: number): void {
+    if (at >= this.#regularCheckAt) return;
+    this.#checksAt.add(Math.ceil(at));
+    if (at >= this.#nextCheckAt) return;
+    this.#nextCheckAt = at;
+    this.#wakeUp.abort();
   }
 
   async #watch(): Promise<void> {
     while (!this.#stopping.signal.aborted) {
-      this.#kick = new AbortController();
+      this.#wakeUp = new AbortController();
       const now = this.now();
-      if (now < this.#nextLook) {
-        await this.clock.sleep(this.#nextLook - now, this.#kick.signal);
+      if (now < this.#nextCheckAt) {
+        await this.clock.sleep(this.#nextCheckAt - now, this.#wakeUp.signal);
         continue;
       }
-      for (const at of this.#hints) if (at <= now) this.#hints.delete(at);
-      this.#regularLook = now + Math.min(TICK_MS, this.config.watcherIntervalMs || TICK_MS);
-      this.#nextLook = Math.min(this.#regularLook, ...this.#hints);
+      for (const at of this.#checksAt) if (at <= now) this.#checksAt.delete(at);
+      this.#regularCheckAt = now + Math.min(TICK_MS, this.config.watcherIntervalMs || TICK_MS);
+      this.#nextCheckAt = Math.min(this.#regularCheckAt, ...this.#checksAt);
       try {
-        await this.#look();
+        await this.#runDue();
       } catch (error) {
-        this.log("ERROR", "Cannot look at what is due", { error: messageOf(error) });
+        this.log("ERROR", "due_work_failed", { error: messageOf(error) });
       }
     }
   }
 
-  async #look(): Promise<void> {
+  async #runDue(): Promise<void> {
     const now = this.now();
     await this.#wakeJobs(now);
     await Promise.all((await this.storage.dueTasks(now, DUE_LIMIT)).map((task) => this.#timeOut(task)));
     for (const worker of this.workers.expired(now)) {
       if (!await this.workers.forget(worker)) continue;
-      this.log("WARNING", "Worker lost", { worker_id: worker.id });
-      this.handout.forget(worker.id);
+      this.log("WARNING", "worker_lost", { worker_id: worker.id });
+      this.dispatcher.forget(worker.id);
       await Promise.all((await this.storage.heldBy(worker.id)).map((task) => this.#redeliver(task)));
     }
   }
@@ -1092,18 +1101,18 @@ export class JobEngine implements AsyncDisposable {
     } else if (job.status === "waiting_for_sub_job") {
       const child = await this.storage.read(job.childId);
       if (child === undefined) {
-        await this.#step(job.id, (draft, _tasks, rules) => {
-          if (draft.job.status !== "waiting_for_sub_job") return { stop: undefined };
-          endJob(draft, "failed", "The sub-job is not there any longer.", rules);
+        await this.#step(job.id, (change, _tasks, rules) => {
+          if (change.job.status !== "waiting_for_sub_job") return { stop: undefined };
+          endJob(change, "failed", "The sub-job is not there any longer.", rules);
           return { go: undefined };
         });
       } else if (hasEnded(child.job)) await this.#resumeParent(job.id, child.job);
       else await this.storage.lease(job.id, job.revision, this.now() + LEASE_MS);
     } else {
-      await this.#step(job.id, (draft, _tasks, rules) => {
-        if (draft.job.revision !== job.revision) return { stop: undefined };
-        if (!isRunnable(draft.job) && !retriesDue(draft, rules)) {
-          const next = wakeOf(draft.job, rules.now);
+      await this.#step(job.id, (change, _tasks, rules) => {
+        if (change.job.revision !== job.revision) return { stop: undefined };
+        if (!isRunnable(change.job) && !retriesDue(change, rules)) {
+          const next = wakeOf(change.job, rules.now);
           if (next !== null) this.#inBackground(this.storage.lease(job.id, job.revision, next));
           return { stop: undefined };
         }
@@ -1113,23 +1122,23 @@ export class JobEngine implements AsyncDisposable {
   }
 
   async #timeOut(task: Task): Promise<void> {
-    await this.#step(task.jobId, (draft, tasks, rules) => {
+    await this.#step(task.jobId, (change, tasks, rules) => {
       const open = tasks.find((one) => one.id === task.id);
       if (open === undefined || open.workerId !== task.workerId || open.takenAt !== task.takenAt) {
         return { stop: undefined };
       }
-      taskTimedOut(draft, open, rules);
+      taskTimedOut(change, open, rules);
       this.metrics.task("timeout");
       return { go: undefined };
     });
   }
 
   async #resumeParent(parentId: string, child: Job): Promise<void> {
-    await this.#step(parentId, (draft, _tasks, rules) => {
-      if (draft.job.status !== "waiting_for_sub_job" || draft.job.childId !== child.id) {
+    await this.#step(parentId, (change, _tasks, rules) => {
+      if (change.job.status !== "waiting_for_sub_job" || change.job.childId !== child.id) {
         return { stop: undefined };
       }
-      childEnded(draft, child, rules);
+      childEnded(change, child, rules);
       return { go: undefined };
     });
   }
@@ -1141,13 +1150,13 @@ export class JobEngine implements AsyncDisposable {
     const failure = await deliverWebhook(
       job,
       webhook.url,
-      this.guard.named(job.client)?.tokenDigest,
+      this.authenticator.named(job.client)?.tokenDigest,
       this.#stopping.signal,
     );
     await this.#exclusively(job.id, async () => {
       const read = await this.storage.read(job.id);
       if (read === undefined || read.job.revision !== job.revision) return;
-      const draft = new Draft(read.job);
+      const change = new JobChange(read.job);
       const rules = this.#rules();
       const tries = webhook.tries + 1;
       const delayMs = failure === undefined ? undefined : webhookDelayMs(tries);
@@ -1156,18 +1165,18 @@ export class JobEngine implements AsyncDisposable {
         : delayMs === undefined
         ? `given up: ${failure}`
         : undefined;
-      draft.job = { ...job, webhook: { url: webhook.url, tries, done } };
+      change.job = { ...job, webhook: { url: webhook.url, tries, done } };
       if (done !== undefined) {
-        draft.note(
+        change.note(
           failure === undefined ? "webhook_delivered" : "webhook_given_up",
           rules,
           failure === undefined ? {} : { error: failure },
         );
       }
-      const write = draft.write(delayMs === undefined ? null : rules.now + delayMs, rules.wall);
+      const write = change.write(delayMs === undefined ? null : rules.now + delayMs, rules.wall);
       write.job.lastEvent = job.lastEvent;
       await this.storage.commit([write]);
-      if (delayMs !== undefined) this.#hint(rules.now + delayMs);
+      if (delayMs !== undefined) this.#scheduleCheck(rules.now + delayMs);
     });
   }
 
@@ -1188,8 +1197,8 @@ export class JobEngine implements AsyncDisposable {
         const sum = (key: "queued" | "held") => queues.reduce((total, queue) => total + queue[key], 0);
         this.metrics.sample(Math.floor(this.clock.wall() / 1000), sum("queued"), sum("held"));
         if (this.storage.shared) {
-          for (const id of await this.workers.load()) this.handout.dismiss(id);
-          for (const queue of queues) if (queue.queued > 0) this.handout.queuedElsewhere(queue.type);
+          for (const id of await this.workers.load()) this.dispatcher.dismiss(id);
+          for (const queue of queues) if (queue.queued > 0) this.dispatcher.queuedElsewhere(queue.type);
         }
         if (second % 10 === 0) await this.#flushTallies();
         if (second % 60 === 0) this.#forgetOldCancels();
@@ -1198,7 +1207,7 @@ export class JobEngine implements AsyncDisposable {
           await this.storage.prune(this.clock.wall() - this.config.retentionMs, 1000);
         }
       } catch (error) {
-        this.log("ERROR", "Cannot reach the storage", { error: messageOf(error) });
+        this.log("ERROR", "storage_unavailable", { error: messageOf(error) });
       }
     }
   }
@@ -1210,13 +1219,13 @@ export class JobEngine implements AsyncDisposable {
     }
   }
 
-  #heard(notice: Notice): void {
+  #onNotice(notice: Notice): void {
     switch (notice.kind) {
       case "queued":
-        this.handout.queuedElsewhere(notice.type);
+        this.dispatcher.queuedElsewhere(notice.type);
         return;
       case "withdrawn":
-        this.#withdrawn(notice.workerId, notice.taskId, notice.jobId);
+        this.#announceCancel(notice.workerId, notice.taskId, notice.jobId);
         return;
       case "job":
         if (this.#listeners.size > 0) {
@@ -1230,10 +1239,10 @@ export class JobEngine implements AsyncDisposable {
   }
 }
 
-function newChild(job: Job): Draft {
-  const draft = new Draft(job, 0);
-  draft.history.push({ event_type: "job_created", timestamp: job.createdAt, state: job.state });
-  return draft;
+function newChild(job: Job): JobChange {
+  const change = new JobChange(job, 0);
+  change.history.push({ event_type: "job_created", timestamp: job.createdAt, state: job.state });
+  return change;
 }
 
 // Quotas follow the calendar's months, in UTC.

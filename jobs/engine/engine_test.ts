@@ -302,10 +302,10 @@ Deno.test("a poll whose connection is gone takes no task", async () => {
   await test.register("w", ["echo"]);
   const gone = new AbortController();
   const poll = test.worker("/_worker/workers/w/tasks/next", { signal: gone.signal });
-  while (test.engine.handout.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   gone.abort();
   await assertRejects(() => poll);
-  while (test.engine.handout.waiting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.dispatcher.waiting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
   const id = await test.submit(PATH);
   assertEquals((await test.client(`/api/jobs/${id}`)).json.task_worker_id, null);
   assertEquals((await taken(test)).job_id, id);
@@ -500,7 +500,9 @@ for (const [strategy, workers, wanted] of STRATEGIES) {
       await test.register(name, ["echo"], more);
       polls.push(test.take(name, 10).then((task) => task && name));
     }
-    while (test.engine.handout.waiting < polls.length) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (test.engine.dispatcher.waiting < polls.length) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
     await test.submit(PATH);
     assertEquals(await Promise.race(polls), wanted);
     await test.engine.stop();
@@ -524,10 +526,10 @@ Deno.test("round_robin goes round", async () => {
   for (const name of names) await test.register(name, ["echo"]);
   const polls = names.map(poll);
   for (let n = 0; n < 6; n++) {
-    while (test.engine.handout.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (test.engine.dispatcher.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
     await test.until(await test.submit(PATH), ended);
   }
-  while (test.engine.handout.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.dispatcher.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
   await test.engine.stop();
   await Promise.all(polls);
   assertEquals(served.slice(0, 3).toSorted(), names);
@@ -588,7 +590,7 @@ Deno.test("a poll that says so hears of a cancelled task", async () => {
   const id = await test.submit(PATH);
   const task = await taken(test);
   const poll = test.worker("/_worker/workers/w/tasks/next?commands=1&tasks=0");
-  while (!test.engine.hearsCommands("w")) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (!test.engine.listensForCommands("w")) await new Promise((resolve) => setTimeout(resolve, 1));
   const cancel = await test.client(`/api/v1/jobs/${id}/cancel`, { method: "POST" });
   assertEquals(cancel.json.status, "cancellation_request_sent");
   const command = { command: "cancel_task", type: "cancel_task", task_id: task.task_id, job_id: id };
@@ -661,7 +663,7 @@ const MISTAKES: [string, Handler, RegExp][] = [
   [
     "names no transitions",
     ({ actions }) => actions.dispatchTask({ taskType: "t" }),
-    /says not where it leads/,
+    /does not say where it leads/,
   ],
   [
     "dispatches nothing",
@@ -1112,7 +1114,7 @@ Deno.test("workers with tokens of their own, by name or pattern, cannot use the 
     assertEquals((await register("free", "worker-token")).status, 200);
     assertEquals((await register("free", "gpu-token")).json.error, "Unauthorized: No valid token found");
     assertEquals((await test.client("/api/workers")).json[0].cost_per_second, 0.5);
-    assert(test.lines.some((line) => line.event.includes('worker "broken" has no "token"')));
+    assert(test.lines.some((line) => String(line.fields.message).includes('worker "broken" has no "token"')));
     // Its result counts only with its own token.
     await test.submit(PATH);
     const poll = await test.worker("/_worker/workers/gpu-1/tasks/next", {
@@ -1287,7 +1289,7 @@ Deno.test("a poll from before a worker's start ends, also when it registered wit
   await one.register("w", ["echo"]);
   const began = performance.now();
   const stale = one.take("w", 30);
-  while (one.engine.handout.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (one.engine.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   await other.register("w", ["echo"]);
   assertEquals(await stale, undefined);
   assert(performance.now() - began < 25_000);
@@ -1319,7 +1321,11 @@ Deno.test("a worker's history tells its registrations and its latest heartbeats"
 
 Deno.test("what a storage warns of is logged at the start", async () => {
   await using test = await openTestEngine({ blueprints: [taskFlow()], storage: sharedMemory() });
-  assertEquals(test.lines[0], { level: "WARNING", event: "It forgets everything.", fields: {} });
+  assertEquals(test.lines[0], {
+    level: "WARNING",
+    event: "storage_warning",
+    fields: { message: "It forgets everything." },
+  });
 });
 
 Deno.test("a jump of the calendar neither times tasks out nor keeps them from it", async () => {
@@ -1550,7 +1556,7 @@ Deno.test("a thousand workers wait at once, and each gets one of a thousand jobs
     await test.register(`w${n}`, ["echo"]);
     polls.push(test.take(`w${n}`, 60).then((task) => task?.job_id));
   }
-  while (test.engine.handout.waiting < count) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (test.engine.dispatcher.waiting < count) await new Promise((resolve) => setTimeout(resolve, 5));
   const ids: string[] = [];
   for (let n = 0; n < count; n++) ids.push(await test.submit(PATH));
   const taken = await Promise.all(polls);

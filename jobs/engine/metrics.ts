@@ -1,4 +1,8 @@
-/** What an engine counts: metrics in Prometheus' text form, and a minute-by-second picture for the dashboard. */
+/**
+ * What an engine counts: metrics in Prometheus' text form, and the last minutes by second for the dashboard.
+ *
+ * @module
+ */
 
 /** A point of the dashboard's plots. */
 export interface Sample {
@@ -120,7 +124,7 @@ export class Metrics {
     for (const [result, count] of this.#tasks) row("orchestrator_tasks_total", { result }, count);
     family("orchestrator_task_queue_length", "gauge", "Tasks that wait for a worker.");
     for (const { type, queued } of now.queues) row("orchestrator_task_queue_length", { type }, queued);
-    family("orchestrator_tasks_running", "gauge", "Tasks in the hands of workers.");
+    family("orchestrator_tasks_running", "gauge", "Tasks assigned to workers.");
     for (const { type, held } of now.queues) row("orchestrator_tasks_running", { type }, held);
     family("orchestrator_active_workers", "gauge", "Workers whose time has not run out.");
     row("orchestrator_active_workers", {}, now.workers);

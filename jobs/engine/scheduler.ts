@@ -1,12 +1,14 @@
 /**
- * Jobs by the calendar. A schedule's next tick follows from its last one, which the storage keeps; a tick's job has the
+ * Starts jobs by the calendar. A schedule's next tick follows from its last one, which the storage keeps; a tick's job has the
  * tick as its idempotency key, so neither a restart nor a second engine begins it twice.
+ *
+ * @module
  */
-import { type Clock } from "../model/clock.ts";
-import { ConfigError } from "../model/errors.ts";
+import type { Clock } from "../model/clock.ts";
+import { ConfigError, messageOf } from "../model/errors.ts";
 import type { JsonObject } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
-import { isTable, plain, tables } from "./tokens.ts";
+import { isTable, tables, toJson } from "./tokens.ts";
 import type { Log } from "../model/log.ts";
 
 /** When a schedule's ticks are. Hours and minutes in the scheduler's time zone. */
@@ -52,7 +54,7 @@ export function readSchedules(text: string, path: string): Schedule[] {
     if (!isTable(inputData)) throw fail(`has "input_data" that is not a table`);
     if (typeof client !== "string") throw fail(`has a "client" that is not a text`);
     if (missed !== "once" && missed !== "skip") throw fail(`has "missed" that is neither "once" nor "skip"`);
-    return { name, blueprint, inputData: plain(inputData), client, missed, timing: readTiming(entry, fail) };
+    return { name, blueprint, inputData: toJson(inputData), client, missed, timing: readTiming(entry, fail) };
   });
 }
 
@@ -247,11 +249,11 @@ export class Scheduler {
       let next = Infinity;
       for (const schedule of this.schedules) {
         try {
-          next = Math.min(next, await this.#look(schedule));
+          next = Math.min(next, await this.#runDue(schedule));
         } catch (error) {
-          this.log("ERROR", "Cannot begin a scheduled job", {
+          this.log("ERROR", "schedule_failed", {
             schedule: schedule.name,
-            error: error instanceof Error ? error.message : String(error),
+            error: messageOf(error),
           });
         }
       }
@@ -261,7 +263,7 @@ export class Scheduler {
   }
 
   // Begins what is due; returns the next tick.
-  async #look(schedule: Schedule): Promise<number> {
+  async #runDue(schedule: Schedule): Promise<number> {
     const key = `schedule ${schedule.name}`;
     const now = this.clock.wall();
     const text = await this.storage.get(key);

@@ -1,4 +1,8 @@
-/** Who may do what: clients and workers by their tokens, which are kept as digests only. */
+/**
+ * Authentication: which client or worker a token belongs to. Tokens are kept as digests only.
+ *
+ * @module
+ */
 // @ts-types="../../std.d.ts"
 import { parse as parseToml } from "@std/toml/parse";
 import { ConfigError } from "../model/errors.ts";
@@ -41,20 +45,20 @@ export function readClients(text: string, path: string): Client[] {
     }
     if (!isTable(params)) throw fail(`has "params" that is not a table`);
     const tokenDigest = digest(token);
-    const twin = seen.get(tokenDigest);
-    if (twin !== undefined) throw fail(`has the same token as "${twin}"; give each its own`);
+    const other = seen.get(tokenDigest);
+    if (other !== undefined) throw fail(`has the same token as "${other}"; give each its own`);
     seen.set(tokenDigest, name);
     return {
       name,
       plan,
-      params: { ...plain(others), ...plain(params) },
+      params: { ...toJson(others), ...toJson(params) },
       tokenDigest,
       ...(monthlyAttempts === undefined ? {} : { monthlyAttempts: Number(monthlyAttempts) }),
     };
   });
 }
 
-/** Reads a workers file. `warn` hears of entries without a token, which are left out. @throws ConfigError */
+/** Reads a workers file. `warn` is called for entries without a token, which are left out. @throws ConfigError */
 export function readWorkers(text: string, path: string, warn: (sentence: string) => void): WorkerGrant[] {
   return Object.entries(tables(text, path)).flatMap(([pattern, entry]) => {
     if (!isTable(entry) || typeof entry.token !== "string" || entry.token === "") {
@@ -89,14 +93,14 @@ export function isTable(value: unknown): value is Record<string, unknown> {
 }
 
 /** TOML values as JSON: dates become texts. */
-export function plain(table: Record<string, unknown>): JsonObject {
+export function toJson(table: Record<string, unknown>): JsonObject {
   const value: JsonValue = JSON.parse(JSON.stringify(table));
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
 }
 
-/** Decides about tokens. */
-export class Guard {
-  // Clients are found under a digest that nobody outside this process can foretell, so the time of a look-up tells nothing.
+/** Recognizes tokens. */
+export class Authenticator {
+  // Clients are found under a digest that nobody outside this process can foretell, so the time of a look-up reveals nothing.
   #salt = makeSecret();
   #clients = new Map<string, Client>();
   #byName = new Map<string, Client>();
@@ -116,7 +120,7 @@ export class Guard {
     this.setGrants(grants);
   }
 
-  /** Replaces what the workers file said: entries that are gone are not valid any longer. */
+  /** Replaces the entries of the workers file: those that are gone are not valid any longer. */
   setGrants(grants: readonly WorkerGrant[]): void {
     this.#exact = new Map(
       grants.filter((grant) => !grant.pattern.includes("*")).map((grant) => [grant.pattern, grant]),
@@ -144,7 +148,7 @@ export class Guard {
     return this.#byName.get(name);
   }
 
-  /** What the workers file says of a worker. */
+  /** The workers file's entry for a worker. */
   grant(workerId: string): WorkerGrant | undefined {
     return this.#exact.get(workerId) ?? this.#patterns.find(({ matches }) => matches.test(workerId))?.grant;
   }

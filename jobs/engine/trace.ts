@@ -1,6 +1,8 @@
 /**
  * Spans through the runtime's own OpenTelemetry: nothing to install, nothing happens unless the runtime exports (with
  * `OTEL_DENO=true`). Requests are traced by the runtime itself; here are the steps of jobs.
+ *
+ * @module
  */
 import type { Trace } from "../model/job.ts";
 

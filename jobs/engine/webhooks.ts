@@ -1,4 +1,8 @@
-/** Reports of jobs' ends to the addresses that their clients gave. */
+/**
+ * Webhooks: posts the end of a job to the address that its client gave.
+ *
+ * @module
+ */
 import { createHmac } from "node:crypto";
 import type { Job } from "../model/job.ts";
 

@@ -1,14 +1,18 @@
-/** Who is connected, what each can do, and when it was last heard from. */
+/**
+ * The registered workers: what each can do, what it costs, and when its last heartbeat came.
+ *
+ * @module
+ */
 import type { Heartbeat, Registration, WorkerHistoryEntry, WorkerView } from "../model/wire.ts";
 import type { JsonObject } from "../model/job.ts";
-import type { Storage, TaskAsk, WorkerRecord } from "../model/store.ts";
+import type { Storage, WorkerProfile, WorkerRecord } from "../model/store.ts";
 
-/** What a worker said of itself, cleaned. */
+/** What a worker reports about itself, checked. */
 export interface WorkerInfo {
   type: string;
-  /** Everything it ever said that it can do. */
+  /** Every task type it ever named. */
   skills: string[];
-  /** What it can take now, as its last heartbeat said; a full worker says nothing. */
+  /** What it can take now, by its last heartbeat; a full worker names nothing. */
   available: string[];
   status: string;
   load: number;
@@ -23,11 +27,11 @@ export interface WorkerInfo {
   cost?: number;
   /** The older field, used by the default strategy. */
   oldCost?: number;
-  /** What it said last, oldest first. */
+  /** Its last registrations and heartbeats, oldest first. */
   history?: WorkerHistoryEntry[];
 }
 
-/** Entries kept of a worker's history: they travel with its record, and go with it. */
+/** Entries kept of a worker's history: they are stored and removed with its record. */
 const HISTORY_LENGTH = 20;
 
 /** A worker that this engine knows. `expiresAt` is engine time. */
@@ -37,7 +41,7 @@ export interface LiveWorker {
   expiresAt: number;
   seenAt: number;
   registeredAt: number;
-  ask: TaskAsk;
+  profile: WorkerProfile;
 }
 
 const UNKNOWN: WorkerInfo = {
@@ -53,39 +57,39 @@ const UNKNOWN: WorkerInfo = {
 };
 
 /** Merges a message into what is known. Unknown fields, and those that belong to the engine, are left out. */
-export function mergeInfo(known: WorkerInfo, said: Heartbeat): WorkerInfo {
-  const listed = said.supported_tasks ?? said.available_skills ?? said.supported_skills;
+export function mergeInfo(known: WorkerInfo, message: Heartbeat): WorkerInfo {
+  const listed = message.supported_tasks ?? message.available_skills ?? message.supported_skills;
   const able = [
-    ...said.supported_tasks ?? [],
-    ...said.supported_skills ?? [],
-    ...said.available_skills ?? [],
+    ...message.supported_tasks ?? [],
+    ...message.supported_skills ?? [],
+    ...message.available_skills ?? [],
   ];
-  const gpu = said.resources?.gpu_info;
+  const gpu = message.resources?.gpu_info;
   return {
-    type: said.worker_type ?? known.type,
+    type: message.worker_type ?? known.type,
     skills: able.every((name) => known.skills.includes(name))
       ? known.skills
       : [...new Set([...known.skills, ...able])],
     available: listed ?? known.available,
-    status: said.status ?? known.status,
-    load: said.load ?? known.load,
-    maxTasks: said.max_concurrent_tasks ?? known.maxTasks,
-    hotCache: said.hot_cache ?? known.hotCache,
-    models: said.installed_models?.map(({ name, version }) => ({ name, version })) ?? known.models,
-    resources: said.resources ? JSON.parse(JSON.stringify(said.resources)) : known.resources,
-    gpu: said.resources === undefined || said.resources === null
+    status: message.status ?? known.status,
+    load: message.load ?? known.load,
+    maxTasks: message.max_concurrent_tasks ?? known.maxTasks,
+    hotCache: message.hot_cache ?? known.hotCache,
+    models: message.installed_models?.map(({ name, version }) => ({ name, version })) ?? known.models,
+    resources: message.resources ? JSON.parse(JSON.stringify(message.resources)) : known.resources,
+    gpu: message.resources === undefined || message.resources === null
       ? known.gpu
       : gpu
       ? { model: gpu.model ?? "", vram_gb: gpu.vram_gb ?? 0 }
       : undefined,
-    hostname: said.hostname ?? known.hostname,
-    ip: said.ip_address ?? known.ip,
-    cost: said.cost_per_second ?? known.cost,
-    oldCost: said.cost ?? known.oldCost,
+    hostname: message.hostname ?? known.hostname,
+    ip: message.ip_address ?? known.ip,
+    cost: message.cost_per_second ?? known.cost,
+    oldCost: message.cost ?? known.oldCost,
   };
 }
 
-function noted(info: WorkerInfo, type: WorkerHistoryEntry["event_type"], wall: number): WorkerInfo {
+function withHistory(info: WorkerInfo, type: WorkerHistoryEntry["event_type"], wall: number): WorkerInfo {
   const { status, load, history = [] } = info;
   const entry = { timestamp: new Date(wall).toISOString(), event_type: type, status, load };
   return { ...info, history: [...history, entry].slice(-HISTORY_LENGTH) };
@@ -104,7 +108,7 @@ export class Workers {
 
   /**
    * Reads what the storage remembers; again for storages that several engines share. Resolves with the ids of known
-   * workers that have registered anew with another engine.
+   * workers that have registered again with another engine.
    */
   async load(): Promise<string[]> {
     const restarted: string[] = [];
@@ -118,17 +122,17 @@ export class Workers {
         restarted.push(record.id);
       }
       if (known !== undefined && known.seenAt >= record.seenAt) continue;
-      this.#live.set(record.id, this.#revive(record));
+      this.#live.set(record.id, this.#restore(record));
     }
     return restarted;
   }
 
-  #revive({ id, expiresAt, seenAt, registeredAt, info: text }: WorkerRecord): LiveWorker {
+  #restore({ id, expiresAt, seenAt, registeredAt, info: text }: WorkerRecord): LiveWorker {
     const info: WorkerInfo = JSON.parse(text);
-    return { id, info, expiresAt, seenAt, registeredAt, ask: this.#askOf(id, info) };
+    return { id, info, expiresAt, seenAt, registeredAt, profile: this.#profileOf(id, info) };
   }
 
-  #askOf(workerId: string, info: WorkerInfo): TaskAsk {
+  #profileOf(workerId: string, info: WorkerInfo): WorkerProfile {
     return {
       workerId,
       // It asks, so it has room: an empty list is a heartbeat that the end of its last task has overtaken.
@@ -152,22 +156,27 @@ export class Workers {
     return [...this.#live.values()].filter((worker) => worker.expiresAt <= now);
   }
 
-  /** A worker registers: its record begins anew. */
-  register(said: Registration, now: number, wall: number): Promise<void> {
-    const info = { ...mergeInfo(UNKNOWN, said), history: this.#live.get(said.worker_id)?.info.history };
-    return this.#keep(said.worker_id, noted(info, "registered", wall), wall, now, wall);
+  /** A worker registers: its record is replaced. */
+  register(message: Registration, now: number, wall: number): Promise<void> {
+    const info = { ...mergeInfo(UNKNOWN, message), history: this.#live.get(message.worker_id)?.info.history };
+    return this.#keep(message.worker_id, withHistory(info, "registered", wall), wall, now, wall);
   }
 
   /** A heartbeat with content; from a worker that is not known it is a registration. */
-  async heard(id: string, said: Heartbeat, now: number, wall: number): Promise<LiveWorker | undefined> {
+  async heartbeat(
+    id: string,
+    message: Heartbeat,
+    now: number,
+    wall: number,
+  ): Promise<LiveWorker | undefined> {
     const known = this.#live.get(id);
-    const info = { ...mergeInfo(known?.info ?? UNKNOWN, said), history: known?.info.history };
+    const info = { ...mergeInfo(known?.info ?? UNKNOWN, message), history: known?.info.history };
     const type = known === undefined ? "registered" : "status_update";
-    await this.#keep(id, noted(info, type, wall), known?.registeredAt ?? wall, now, wall);
+    await this.#keep(id, withHistory(info, type, wall), known?.registeredAt ?? wall, now, wall);
     return this.#live.get(id);
   }
 
-  /** A sign of life without content. Stored only now and then. */
+  /** An empty heartbeat or a poll. Stored only now and then. */
   async seen(worker: LiveWorker, now: number, wall: number): Promise<void> {
     worker.seenAt = wall;
     if (worker.expiresAt - now > this.ttlMs * 0.75) return;
@@ -176,25 +185,32 @@ export class Workers {
 
   async #keep(id: string, info: WorkerInfo, registeredAt: number, now: number, wall: number): Promise<void> {
     const expiresAt = now + this.ttlMs;
-    this.#live.set(id, { id, info, expiresAt, seenAt: wall, registeredAt, ask: this.#askOf(id, info) });
+    this.#live.set(id, {
+      id,
+      info,
+      expiresAt,
+      seenAt: wall,
+      registeredAt,
+      profile: this.#profileOf(id, info),
+    });
     await this.storage.putWorker({ id, expiresAt, seenAt: wall, registeredAt, info: JSON.stringify(info) });
   }
 
-  /** Gives everybody the whole time again: nobody could be heard while no engine ran. */
-  async grace(now: number): Promise<void> {
+  /** Gives everybody the whole time again: no heartbeat could arrive while no engine ran. */
+  async extendAll(now: number): Promise<void> {
     for (const { id, info, registeredAt, seenAt } of [...this.#live.values()]) {
       await this.#keep(id, info, registeredAt, now, seenAt);
     }
   }
 
-  /** Forgets a worker whose time has run out; false: it was heard by another engine. */
+  /** Forgets a worker whose time has run out; false: another engine got a heartbeat. */
   async forget(worker: LiveWorker): Promise<boolean> {
     if (!await this.storage.dropWorker(worker.id, worker.expiresAt)) return false;
     if (this.#live.get(worker.id)?.expiresAt === worker.expiresAt) this.#live.delete(worker.id);
     return true;
   }
 
-  /** 1 until there is something to tell. */
+  /** 1 until tasks have ended. */
   reputation(id: string): number {
     return this.#reputations.get(id) ?? 1;
   }
@@ -223,7 +239,7 @@ export class Workers {
       resources: info.resources,
       hostname: info.hostname ?? null,
       ip_address: info.ip ?? null,
-      cost_per_second: worker.ask.cost ?? null,
+      cost_per_second: worker.profile.cost ?? null,
       reputation: this.reputation(id),
       registered_at: new Date(registeredAt).toISOString(),
       last_heartbeat_at: new Date(seenAt).toISOString(),

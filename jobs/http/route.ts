@@ -7,7 +7,7 @@ import type { z } from "zod";
 import type { Client } from "../engine/tokens.ts";
 
 /** A request that found its route and passed its token check. */
-export interface Call {
+export interface RequestContext {
   request: Request;
   /** Values of `{name}` in the route's path, decoded. */
   params: Record<string, string>;
@@ -28,5 +28,5 @@ export interface Route {
   query?: Record<string, string>;
   body?: z.ZodType;
   answers: Record<number, { description: string; schema?: z.ZodType; type?: string }>;
-  handle(call: Call): Response | Promise<Response>;
+  handle(call: RequestContext): Response | Promise<Response>;
 }

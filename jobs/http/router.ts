@@ -7,10 +7,10 @@
 import { setImmediate } from "node:timers";
 import { gzipSync } from "node:zlib";
 import { z } from "zod";
-import type { Outcome } from "../model/transitions.ts";
+import type { TaskResult } from "../model/transitions.ts";
 import { BlueprintError, type StateMachineBlueprint } from "../model/blueprint.ts";
 import { ConfigError, messageOf } from "../model/errors.ts";
-import type { Call, Route } from "./route.ts";
+import type { RequestContext, Route } from "./route.ts";
 import type { JobEngine, Submission } from "../engine/engine.ts";
 import type { Job, JsonObject, JsonValue, Status } from "../model/job.ts";
 import { drain, readText } from "./body.ts";
@@ -42,8 +42,8 @@ import {
   WorkerView,
 } from "../model/wire.ts";
 
-/** What is refused with a status and a sentence. */
-class Refusal extends Error {
+/** A request that is answered with an error status and a sentence. */
+class HttpError extends Error {
   constructor(readonly status: number, message: string, readonly headers: Record<string, string> = {}) {
     super(message);
   }
@@ -66,7 +66,7 @@ function raw(text: string): Response {
 }
 
 // An answer that may be large: compressed where the request allows it.
-function largeJson({ request }: Call, value: unknown): Response {
+function largeJson({ request }: RequestContext, value: unknown): Response {
   const text = JSON.stringify(value);
   const accepts = request.headers.get("accept-encoding") ?? "";
   if (text.length < COMPRESS_FROM_CHARACTERS || !/\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(accepts)) {
@@ -76,7 +76,7 @@ function largeJson({ request }: Call, value: unknown): Response {
   return new Response(new Uint8Array(gzipSync(text, { level: 1 })), { headers });
 }
 
-function refuse(status: number, error: string, headers: Record<string, string> = {}): Response {
+function errorResponse(status: number, error: string, headers: Record<string, string> = {}): Response {
   return json({ error }, status, headers);
 }
 
@@ -85,11 +85,11 @@ function refuse(status: number, error: string, headers: Record<string, string> =
 interface Node {
   children: Map<string, Node>;
   parameter?: Node;
-  routes: Map<string, Place>;
+  routes: Map<string, RouteMatch>;
 }
 
 /** A route and the names of the parameters in its path. */
-interface Place {
+interface RouteMatch {
   route: Route;
   names: string[];
 }
@@ -115,20 +115,20 @@ function addRoute(root: Node, path: string, route: Route): void {
   node.routes.set(route.method, { route, names });
 }
 
-// The place for a method below a node; `values` receives the parameters. A fixed segment goes before a parameter.
-function findPlace(
+// The route for a method below a node; `values` receives the parameters. A fixed segment goes before a parameter.
+function findRoute(
   node: Node,
   segments: readonly string[],
   index: number,
   method: string,
   values: string[],
-): Place | undefined {
+): RouteMatch | undefined {
   if (index === segments.length) return node.routes.get(method);
   const child = node.children.get(segments[index]);
-  const found = child && findPlace(child, segments, index + 1, method, values);
+  const found = child && findRoute(child, segments, index + 1, method, values);
   if (found !== undefined || node.parameter === undefined || segments[index] === "") return found;
   values.push(segments[index]);
-  const below = findPlace(node.parameter, segments, index + 1, method, values);
+  const below = findRoute(node.parameter, segments, index + 1, method, values);
   if (below === undefined) values.pop();
   return below;
 }
@@ -163,31 +163,33 @@ export function handler(
       const segments = path.split("/");
       const values: string[] = [];
       const method = request.method === "HEAD" ? "GET" : request.method;
-      const place = findPlace(root, segments, 1, method, values);
-      if (place === undefined) {
+      const match = findRoute(root, segments, 1, method, values);
+      if (match === undefined) {
         await drain(request);
-        const allowed = METHODS.filter((other) => findPlace(root, segments, 1, other, []) !== undefined);
-        if (allowed.length === 0) return refuse(404, "404: Not Found");
-        return refuse(405, "405: Method Not Allowed", { allow: allowed.join(", ") });
+        const allowed = METHODS.filter((other) => findRoute(root, segments, 1, other, []) !== undefined);
+        if (allowed.length === 0) return errorResponse(404, "404: Not Found");
+        return errorResponse(405, "405: Method Not Allowed", { allow: allowed.join(", ") });
       }
-      const { route } = place;
-      const call: Call = {
+      const { route } = match;
+      const call: RequestContext = {
         request,
-        params: values.length === 0 ? NOTHING : named(place.names, values),
+        params: values.length === 0 ? NOTHING : named(match.names, values),
         query: mark === -1 ? NO_QUERY : new URLSearchParams(url.slice(mark + 1)),
       };
       if (route.access === "client") call.client = clientOf(engine, request);
       return await route.handle(call);
     } catch (error) {
-      if (error instanceof Refusal) {
+      if (error instanceof HttpError) {
         await drain(request);
-        return refuse(error.status, error.message, error.headers);
+        return errorResponse(error.status, error.message, error.headers);
       }
-      if (error instanceof BodyError) return refuse(error.status, error.message);
-      if (error instanceof BlueprintError || error instanceof ConfigError) return refuse(400, error.message);
-      engine.log("ERROR", "Request failed", { method: request.method, error: messageOf(error) });
+      if (error instanceof BodyError) return errorResponse(error.status, error.message);
+      if (error instanceof BlueprintError || error instanceof ConfigError) {
+        return errorResponse(400, error.message);
+      }
+      engine.log("ERROR", "request_failed", { method: request.method, error: messageOf(error) });
       // The storage does not work at the moment; nothing was accepted, so a repeat helps.
-      return refuse(503, "The engine cannot store anything at the moment; try again.", {
+      return errorResponse(503, "The engine cannot store anything at the moment; try again.", {
         "retry-after": "5",
       });
     }
@@ -204,7 +206,7 @@ function named(names: readonly string[], values: readonly string[]): Record<stri
     try {
       params[name] = value.includes("%") ? decodeURIComponent(value) : value;
     } catch (error) {
-      if (error instanceof URIError) throw new Refusal(400, "The path is not valid UTF-8.");
+      if (error instanceof URIError) throw new HttpError(400, "The path is not valid UTF-8.");
       throw error;
     }
   }
@@ -215,22 +217,24 @@ function named(names: readonly string[], values: readonly string[]): Record<stri
 
 function clientOf(engine: JobEngine, request: Request): Client {
   const token = request.headers.get("x-avtomatika-token") ?? request.headers.get("x-client-token");
-  if (token === null) throw new Refusal(401, "Missing X-Avtomatika-Token header");
-  const client = engine.guard.client(token);
-  if (client === undefined) throw new Refusal(401, "Unauthorized: Invalid token");
+  if (token === null) throw new HttpError(401, "Missing X-Avtomatika-Token header");
+  const client = engine.authenticator.client(token);
+  if (client === undefined) throw new HttpError(401, "Unauthorized: Invalid token");
   return client;
 }
 
 function workerToken(request: Request): string {
   const token = request.headers.get("x-worker-token");
-  if (token === null) throw new Refusal(401, "Missing X-Worker-Token header");
+  if (token === null) throw new HttpError(401, "Missing X-Worker-Token header");
   return token;
 }
 
 function checkWorker(engine: JobEngine, workerId: string, token: string): void {
-  const verdict = engine.guard.checkWorker(workerId, token);
-  if (verdict === "wrong individual") throw new Refusal(401, "Unauthorized: Invalid individual worker token");
-  if (verdict === "wrong global") throw new Refusal(401, "Unauthorized: No valid token found");
+  const verdict = engine.authenticator.checkWorker(workerId, token);
+  if (verdict === "wrong individual") {
+    throw new HttpError(401, "Unauthorized: Invalid individual worker token");
+  }
+  if (verdict === "wrong global") throw new HttpError(401, "Unauthorized: No valid token found");
 }
 
 // Heartbeats and polls that find nothing, by worker, in fixed windows of a minute. Work itself is never counted.
@@ -249,7 +253,7 @@ class RateLimit {
       this.#windows.set(key, window = { endsAt: now + 60_000, count: 0 });
     }
     if (++window.count <= rateLimitPerMinute) return;
-    throw new Refusal(429, "Too Many Requests", {
+    throw new HttpError(429, "Too Many Requests", {
       "retry-after": String(Math.ceil((window.endsAt - now) / 1000)),
     });
   }
@@ -304,15 +308,15 @@ function submission(engine: JobEngine, blueprint: StateMachineBlueprint): Route 
       const text = await readText(request, config.maxSubmissionBytes, engine.arrivals);
       const data = parseBody(text, config.maxDepth, true);
       if (!isObject(data)) throw new BodyError(400, "Invalid JSON body: it must be an object");
-      if (client === undefined) throw new Refusal(401, "Unauthorized: Invalid token");
-      const outcome = await engine.submit(client, blueprint, data, wishes(engine, request, query));
+      if (client === undefined) throw new HttpError(401, "Unauthorized: Invalid token");
+      const outcome = await engine.submit(client, blueprint, data, submissionOptions(engine, request, query));
       if (outcome.kind === "over-quota") {
-        return refuse(429, "Quota exceeded or not configured", {
+        return errorResponse(429, "Quota exceeded or not configured", {
           "retry-after": String(outcome.retryAfterSeconds),
         });
       }
       if (outcome.kind === "key-reused") {
-        return refuse(422, "This Idempotency-Key was used for another submission");
+        return errorResponse(422, "This Idempotency-Key was used for another submission");
       }
       return new Response(`{"status":"accepted","job_id":"${outcome.jobId}"}`, ACCEPTED);
     },
@@ -321,21 +325,21 @@ function submission(engine: JobEngine, blueprint: StateMachineBlueprint): Route 
 
 const ACCEPTED = { status: 202, headers: JSON_TYPE };
 
-// What a submission's headers and query say.
-function wishes(engine: JobEngine, request: Request, query: URLSearchParams): Submission {
+// The options in a submission's headers and query.
+function submissionOptions(engine: JobEngine, request: Request, query: URLSearchParams): Submission {
   const { headers } = request;
   const more: Submission = {};
   const key = headers.get("idempotency-key");
   if (key !== null) {
     if (key === "" || key.length > 200) {
-      throw new Refusal(400, "Idempotency-Key must have 1 to 200 characters");
+      throw new HttpError(400, "Idempotency-Key must have 1 to 200 characters");
     }
     more.idempotencyKey = `client ${key}`;
   }
   const webhookUrl = headers.get("x-webhook-url") ?? query.get("webhook_url");
   if (webhookUrl !== null) {
     if (webhookUrl.length > 2000 || !isWebhookAllowed(webhookUrl, engine.config.webhookHosts)) {
-      throw new Refusal(
+      throw new HttpError(
         400,
         "Webhooks to this address are not allowed; its host must be listed in WEBHOOK_HOSTS",
       );
@@ -362,7 +366,7 @@ function secondsOf(text: string | null, name: string): number | undefined {
   if (text === null) return undefined;
   const seconds = Number(text);
   if (text.trim() === "" || !(seconds > 0 && seconds <= 1e9)) {
-    throw new Refusal(400, `${name} must be a number of seconds`);
+    throw new HttpError(400, `${name} must be a number of seconds`);
   }
   return seconds * 1000;
 }
@@ -370,7 +374,7 @@ function secondsOf(text: string | null, name: string): number | undefined {
 function wholeNumber(query: URLSearchParams, name: string, fallback: number, most: number): number {
   const text = query.get(name);
   if (text === null) return fallback;
-  if (!/^\d{1,9}$/.test(text)) throw new Refusal(400, `Invalid limit/offset parameter`);
+  if (!/^\d{1,9}$/.test(text)) throw new HttpError(400, `Invalid limit/offset parameter`);
   return Math.min(Number(text), most);
 }
 
@@ -411,7 +415,7 @@ function publicRoutes(engine: JobEngine): Route[] {
           engine.metrics.text({
             queues: await engine.storage.queues(),
             workers: engine.workers.alive(engine.now()).length,
-            polls: engine.handout.waiting,
+            polls: engine.dispatcher.waiting,
           }),
           { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } },
         ),
@@ -450,7 +454,7 @@ function publicRoutes(engine: JobEngine): Route[] {
   ];
 }
 
-async function quarantined(engine: JobEngine, { client, query }: Call): Promise<Response> {
+async function quarantined(engine: JobEngine, { client, query }: RequestContext): Promise<Response> {
   const limit = wholeNumber(query, "limit", LIST_LIMIT, LIST_LIMIT);
   const offset = wholeNumber(query, "offset", 0, Infinity);
   const jobs = await engine.storage.list({ client: client?.name, listed: true, limit, offset });
@@ -460,14 +464,14 @@ async function quarantined(engine: JobEngine, { client, query }: Call): Promise<
 // A job that the client may see; others are not there for it.
 async function own(
   engine: JobEngine,
-  { params, client }: Call,
+  { params, client }: RequestContext,
 ): Promise<{ job: Job; tasks: Task[] }> {
   const read = await engine.storage.read(params.id);
-  if (read === undefined || read.job.client !== client?.name) throw new Refusal(404, "Job not found");
+  if (read === undefined || read.job.client !== client?.name) throw new HttpError(404, "Job not found");
   return read;
 }
 
-async function approve(engine: JobEngine, call: Call, secret?: string): Promise<Response> {
+async function approve(engine: JobEngine, call: RequestContext, secret?: string): Promise<Response> {
   const { maxSubmissionBytes, maxDepth } = engine.config;
   const text = await readText(call.request, maxSubmissionBytes, engine.arrivals);
   const body = parseBody(text, maxDepth, true);
@@ -479,19 +483,19 @@ async function approve(engine: JobEngine, call: Call, secret?: string): Promise<
     case "approved":
       return json({ status: "approval_received", job_id: call.params.id });
     case "unknown":
-      return refuse(
+      return errorResponse(
         secret === undefined ? 404 : 401,
         secret === undefined ? "Job not found" : "Unauthorized: Invalid link",
       );
     case "wrong link":
-      return refuse(401, "Unauthorized: Invalid link");
+      return errorResponse(401, "Unauthorized: Invalid link");
     case "not waiting":
       // With a link nobody learns which jobs there are.
       return secret === undefined
-        ? refuse(409, "Job is not in a state that can be approved")
-        : refuse(401, "Unauthorized: Invalid link");
+        ? errorResponse(409, "Job is not in a state that can be approved")
+        : errorResponse(401, "Unauthorized: Invalid link");
     case "invalid decision":
-      return refuse(400, `Invalid decision '${decision.data.decision}' for this job`);
+      return errorResponse(400, `Invalid decision '${decision.data.decision}' for this job`);
   }
 }
 
@@ -522,7 +526,7 @@ function jobRoutes(engine: JobEngine): Route[] {
         const offset = wholeNumber(query, "offset", 0, Infinity);
         const status = query.get("status") ?? undefined;
         const known = status === undefined ? undefined : JobStatus.safeParse(status);
-        if (known !== undefined && !known.success) throw new Refusal(400, "Invalid status parameter");
+        if (known !== undefined && !known.success) throw new HttpError(400, "Invalid status parameter");
         const jobs = await engine.storage.list({
           client: client?.name,
           status: known?.data,
@@ -590,7 +594,7 @@ function jobRoutes(engine: JobEngine): Route[] {
       path: `${jobPath}/cancel`,
       access: "client",
       group: "Jobs",
-      summary: "End a job; a worker that runs its task is told",
+      summary: "End a job; a worker that runs its task is notified",
       answers: {
         200: { description: "It ends", schema: z.object({ status: z.string() }) },
         409: { description: "It has ended before", schema: ErrorAnswer },
@@ -601,9 +605,12 @@ function jobRoutes(engine: JobEngine): Route[] {
         await drain(call.request);
         await own(engine, call);
         const outcome = await engine.cancel(call.params.id);
-        if (outcome === "unknown") return refuse(404, "Job not found");
+        if (outcome === "unknown") return errorResponse(404, "Job not found");
         if (outcome === "ended") {
-          return refuse(409, "Job is not in a state that can be cancelled (must be waiting for a worker).");
+          return errorResponse(
+            409,
+            "Job is not in a state that can be cancelled (must be waiting for a worker).",
+          );
         }
         return json({
           status: outcome === "sent" ? "cancellation_request_sent" : "cancellation_request_accepted",
@@ -642,7 +649,7 @@ function jobRoutes(engine: JobEngine): Route[] {
         await drain(call.request);
         await own(engine, call);
         const secret = await engine.approvalLink(call.params.id);
-        if (secret === undefined) return refuse(409, "Job is not in a state that can be approved");
+        if (secret === undefined) return errorResponse(409, "Job is not in a state that can be approved");
         const { origin } = new URL(call.request.url);
         return json({
           url: `${origin}/_public/webhooks/approval/${encodeURIComponent(call.params.id)}?secret=${secret}`,
@@ -668,11 +675,11 @@ function jobRoutes(engine: JobEngine): Route[] {
           case "requeued":
             return json({ status: "requeued", job_id: call.params.id });
           case "unknown":
-            return refuse(404, "Job not found");
+            return errorResponse(404, "Job not found");
           case "not failed":
-            return refuse(409, "Only failed and quarantined jobs can be run again");
+            return errorResponse(409, "Only failed and quarantined jobs can be run again");
           case "no blueprint":
-            return refuse(409, "The job's blueprint is not registered any longer");
+            return errorResponse(409, "The job's blueprint is not registered any longer");
         }
       },
     },
@@ -691,7 +698,9 @@ function jobRoutes(engine: JobEngine): Route[] {
       async handle(call) {
         await drain(call.request);
         await own(engine, call);
-        if (!await engine.unlist(call.params.id)) return refuse(409, "Job is not on the quarantine list");
+        if (!await engine.unlist(call.params.id)) {
+          return errorResponse(409, "Job is not on the quarantine list");
+        }
         return json({ status: "removed" });
       },
     },
@@ -700,13 +709,13 @@ function jobRoutes(engine: JobEngine): Route[] {
       path: "/api/workers",
       access: "client",
       group: "Workers",
-      summary: "Workers that were heard from lately",
+      summary: "Workers with a recent heartbeat",
       answers: { 200: { description: "The workers", schema: z.array(WorkerView) }, ...UNAUTHORIZED },
       async handle(call) {
         const workers = engine.workers.alive(engine.now());
         const views = workers.map(async (worker) => {
           const held = await engine.storage.heldBy(worker.id);
-          return engine.workers.view(worker, held.length, engine.hearsCommands(worker.id));
+          return engine.workers.view(worker, held.length, engine.listensForCommands(worker.id));
         });
         return largeJson(call, await Promise.all(views));
       },
@@ -716,7 +725,7 @@ function jobRoutes(engine: JobEngine): Route[] {
       path: "/api/workers/{worker_id}/history",
       access: "client",
       group: "Workers",
-      summary: "What a worker that was heard from lately said last, oldest first",
+      summary: "The last registrations and heartbeats of a worker, oldest first",
       answers: {
         200: { description: "Its registrations and heartbeats", schema: z.array(WorkerHistoryEntry) },
         404: { description: "No such worker", schema: ErrorAnswer },
@@ -724,7 +733,9 @@ function jobRoutes(engine: JobEngine): Route[] {
       },
       handle({ params }) {
         const worker = engine.workers.get(params.worker_id);
-        return worker === undefined ? refuse(404, "Worker not found") : json(worker.info.history ?? []);
+        return worker === undefined
+          ? errorResponse(404, "Worker not found")
+          : json(worker.info.history ?? []);
       },
     },
     {
@@ -789,7 +800,7 @@ function jobRoutes(engine: JobEngine): Route[] {
       },
       handle({ params, query }) {
         const blueprint = engine.blueprints.get(params.name);
-        if (blueprint === undefined) return refuse(404, "Blueprint not found");
+        if (blueprint === undefined) return errorResponse(404, "Blueprint not found");
         const format = query.get("format") ?? "dot";
         if (format === "json") {
           const states = [...blueprint.states.values()].map((state) => ({
@@ -868,11 +879,11 @@ function workerRoutes(engine: JobEngine): Route[] {
   const limit = new RateLimit(engine);
   const read = async (request: Request) =>
     parseBody(await readText(request, config.maxResultBytes, engine.arrivals), config.maxDepth, false);
-  // The id of a worker that says it in the path.
-  const known = ({ request, params }: Call): string => {
+  // The id of a worker in the path, whose token is right.
+  const known = ({ request, params }: RequestContext): string => {
     const token = workerToken(request);
     checkWorker(engine, params.worker_id, token);
-    if (!WorkerId.safeParse(params.worker_id).success) throw new Refusal(400, "This is no worker's id");
+    if (!WorkerId.safeParse(params.worker_id).success) throw new HttpError(400, "This is no worker's id");
     return params.worker_id;
   };
   return [
@@ -881,7 +892,7 @@ function workerRoutes(engine: JobEngine): Route[] {
       path: "/_worker/workers/register",
       access: "worker",
       group: "Worker protocol",
-      summary: "A worker begins; what it held before goes to others",
+      summary: "A worker registers; tasks it held before are dispatched again",
       body: Registration,
       answers: {
         200: { description: "It is known", schema: z.object({ status: z.literal("registered") }) },
@@ -893,10 +904,10 @@ function workerRoutes(engine: JobEngine): Route[] {
         const body = await read(request);
         const id = isObject(body) ? body.worker_id : undefined;
         if (typeof id !== "string" || id === "") {
-          if (engine.guard.workerOf(token) === undefined) {
-            return refuse(401, "Unauthorized: Invalid token or missing worker_id");
+          if (engine.authenticator.workerOf(token) === undefined) {
+            return errorResponse(401, "Unauthorized: Invalid token or missing worker_id");
           }
-          return refuse(400, "Missing required field: worker_id");
+          return errorResponse(400, "Missing required field: worker_id");
         }
         checkWorker(engine, id, token);
         await engine.register(check(Registration, body));
@@ -908,7 +919,7 @@ function workerRoutes(engine: JobEngine): Route[] {
       path: "/_worker/workers/{worker_id}",
       access: "worker",
       group: "Worker protocol",
-      summary: "A heartbeat: what the worker can take now. Empty: only that it lives",
+      summary: "A heartbeat: what the worker can take now. Empty: only that it is alive",
       body: Heartbeat,
       answers: {
         200: { description: "The whole record, or ttl_refreshed", schema: AnyObject },
@@ -923,15 +934,15 @@ function workerRoutes(engine: JobEngine): Route[] {
         const text = await readText(call.request, config.maxSubmissionBytes, engine.arrivals);
         const body = heartbeatBody(text, config.maxDepth);
         if (body === undefined) {
-          if (!await engine.seen(id)) return refuse(404, "Worker not found");
+          if (!await engine.seen(id)) return errorResponse(404, "Worker not found");
           return json({ status: "ttl_refreshed", cancelled_tasks: engine.cancelledTasks(id) });
         }
         const worker = await engine.heartbeat(id, check(Heartbeat, body));
-        if (worker === undefined) return refuse(404, "Worker not found");
+        if (worker === undefined) return errorResponse(404, "Worker not found");
         const view = engine.workers.view(
           worker,
           (await engine.storage.heldBy(id)).length,
-          engine.hearsCommands(id),
+          engine.listensForCommands(id),
         );
         return json({ ...view, status: worker.info.status, cancelled_tasks: engine.cancelledTasks(id) });
       },
@@ -975,14 +986,14 @@ function workerRoutes(engine: JobEngine): Route[] {
         if (!isObject(body)) throw new BodyError(400, "Invalid JSON body");
         const { job_id: jobId, task_id: taskId, worker_id: workerId } = body;
         if (typeof workerId !== "string" || workerId === "") {
-          if (engine.guard.workerOf(token) === undefined) {
-            return refuse(401, "Unauthorized: No valid token found");
+          if (engine.authenticator.workerOf(token) === undefined) {
+            return errorResponse(401, "Unauthorized: No valid token found");
           }
-          return refuse(400, "Could not identify authenticated worker.");
+          return errorResponse(400, "Could not identify authenticated worker.");
         }
         checkWorker(engine, workerId, token);
         if (typeof jobId !== "string" || typeof taskId !== "string" || jobId === "" || taskId === "") {
-          return refuse(400, "job_id and task_id are required");
+          return errorResponse(400, "job_id and task_id are required");
         }
         const outcome = outcomeOf(body, text.length <= SMALL_RESULT_BYTES);
         const answer = await engine.result(jobId, taskId, workerId, outcome);
@@ -1006,10 +1017,10 @@ function workerRoutes(engine: JobEngine): Route[] {
         const body = await read(request);
         const id = isObject(body) && typeof body.worker_id === "string"
           ? body.worker_id
-          : engine.guard.workerOf(token)?.id;
-        if (id === undefined) return refuse(401, "Unauthorized: Invalid token or missing worker_id");
+          : engine.authenticator.workerOf(token)?.id;
+        if (id === undefined) return errorResponse(401, "Unauthorized: Invalid token or missing worker_id");
         checkWorker(engine, id, token);
-        await event(engine, id, check(WorkerEvent, body));
+        await recordEvent(engine, id, check(WorkerEvent, body));
         return json({ status: "accepted" });
       },
     },
@@ -1027,18 +1038,18 @@ function workerRoutes(engine: JobEngine): Route[] {
       path: "/_worker/ws",
       access: "worker",
       group: "Worker protocol",
-      summary: "The same for workers that do not say who they are",
+      summary: "The same for workers that do not name themselves",
       answers: { 101: { description: "It is open" }, ...UNAUTHORIZED },
       handle({ request }) {
-        const worker = engine.guard.workerOf(workerToken(request));
-        if (worker === undefined) return refuse(401, "Unauthorized: No valid token found");
+        const worker = engine.authenticator.workerOf(workerToken(request));
+        if (worker === undefined) return errorResponse(401, "Unauthorized: No valid token found");
         return socket(engine, request, worker.id ?? "");
       },
     },
   ];
 }
 
-// What a heartbeat says; undefined: nothing that could be read, which is a sign of life all the same.
+// A heartbeat's content; undefined: nothing that could be read, which keeps the worker alive all the same.
 function heartbeatBody(text: string, maxDepth: number): JsonObject | undefined {
   let body: JsonValue;
   try {
@@ -1050,11 +1061,11 @@ function heartbeatBody(text: string, maxDepth: number): JsonObject | undefined {
   return isObject(body) && Object.keys(body).length > 0 ? body : undefined;
 }
 
-// Reads what a worker says of a task. Anything that is no answer fails the job with a sentence; see the protocol.
-function outcomeOf(body: JsonObject, isSmall: boolean): Outcome {
+// Reads a worker's result of a task. Anything that is no result fails the job with a sentence; see the protocol.
+function outcomeOf(body: JsonObject, isSmall: boolean): TaskResult {
   const isFlat = body.result === undefined && typeof body.status === "string";
   const result = isFlat ? body : body.result ?? {};
-  const unreadable = (message: string): Outcome => ({
+  const unreadable = (message: string): TaskResult => ({
     status: "failure",
     error: { message, isFatal: true },
     raw: { status: "failure", error: { message } },
@@ -1075,7 +1086,7 @@ function outcomeOf(body: JsonObject, isSmall: boolean): Outcome {
   };
 }
 
-function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined): Outcome["error"] {
+function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined): TaskResult["error"] {
   if (isObject(error)) {
     const { code, message } = error;
     return {
@@ -1091,14 +1102,14 @@ function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined):
 
 async function poll(
   engine: JobEngine,
-  { query, request }: Call,
+  { query, request }: RequestContext,
   workerId: string,
   limit: RateLimit,
 ): Promise<Response> {
   const waitText = query.get("wait");
   const longest = engine.config.pollTimeoutMs;
   const waitMs = waitText === null ? longest : Math.min(longest, secondsOf(waitText, "wait") ?? 0);
-  const hearsCommands = query.get("commands") === "1";
+  const wantsCommands = query.get("commands") === "1";
   const { signal } = request;
   if (query.get("tasks") !== "0") {
     // A turn of the event loop, in which the runtime notices connections that were closed behind their request.
@@ -1106,14 +1117,14 @@ async function poll(
     const task = await engine.poll(workerId, signal, 0);
     if (task !== undefined) return raw(task.payload);
   }
-  if (!hearsCommands) return await taskPoll(engine, workerId, signal, waitMs, limit);
+  if (!wantsCommands) return await taskPoll(engine, workerId, signal, waitMs, limit);
   // Whichever comes first: a task, or a command.
-  const over = new AbortController();
+  const answered = new AbortController();
   const command = Promise.withResolvers<Response>();
   const unhear = engine.onCancel(workerId, ({ taskId, jobId }) => {
     command.resolve(json({ command: "cancel_task", type: "cancel_task", task_id: taskId, job_id: jobId }));
   });
-  const both = AbortSignal.any([signal, over.signal]);
+  const both = AbortSignal.any([signal, answered.signal]);
   try {
     const task = query.get("tasks") === "0"
       ? engine.clock.sleep(waitMs, AbortSignal.any([both, engine.stopping])).then(() =>
@@ -1121,7 +1132,7 @@ async function poll(
       )
       : taskPoll(engine, workerId, both, waitMs, limit);
     const answer = await Promise.race([task, command.promise]);
-    over.abort();
+    answered.abort();
     return answer;
   } finally {
     unhear();
@@ -1143,18 +1154,18 @@ async function taskPoll(
   return raw(task.payload);
 }
 
-async function event(
+async function recordEvent(
   engine: JobEngine,
   workerId: string | undefined,
-  said: WorkerEvent,
+  event: WorkerEvent,
 ): Promise<void> {
-  const kind = said.event ?? said.type ?? said.event_type;
+  const kind = event.event ?? event.type ?? event.event_type;
   if (kind !== "progress_update" && kind !== "progress") return;
-  const jobId = said.job_id ?? said.target_job_id;
-  const taskId = said.task_id ?? said.target_task_id;
+  const jobId = event.job_id ?? event.target_job_id;
+  const taskId = event.task_id ?? event.target_task_id;
   if (jobId === undefined || taskId === undefined) return;
-  const value = said.progress ?? said.payload?.progress;
-  const message = said.message ?? said.payload?.message;
+  const value = event.progress ?? event.payload?.progress;
+  const message = event.message ?? event.payload?.message;
   await engine.progress(jobId, taskId, workerId, value, message);
 }
 
@@ -1163,7 +1174,7 @@ const SOCKETS = new WeakMap<JobEngine, Map<string, WebSocket>>();
 
 function socket(engine: JobEngine, request: Request, workerId: string): Response {
   if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
-    return refuse(426, "This path speaks WebSocket only", { upgrade: "websocket" });
+    return errorResponse(426, "This path speaks WebSocket only", { upgrade: "websocket" });
   }
   const { socket, response } = Deno.upgradeWebSocket(request);
   const sockets = SOCKETS.get(engine) ?? new Map<string, WebSocket>();
@@ -1192,10 +1203,10 @@ function socket(engine: JobEngine, request: Request, workerId: string): Response
   socket.onclose = () => end();
   socket.onerror = () => end();
   socket.onmessage = (message) => {
-    const said = readEvent(message.data, engine.config.maxDepth);
-    if (said === undefined) return;
-    event(engine, workerId === "" ? undefined : workerId, said).catch((error) => {
-      engine.log("ERROR", "Cannot keep a worker's progress", { error: messageOf(error) });
+    const event = readEvent(message.data, engine.config.maxDepth);
+    if (event === undefined) return;
+    recordEvent(engine, workerId === "" ? undefined : workerId, event).catch((error) => {
+      engine.log("ERROR", "progress_not_stored", { error: messageOf(error) });
     });
   };
   return response;

@@ -163,7 +163,7 @@ Deno.test("a poll that waits when the engine stops is answered", async () => {
   await using test = await openTestEngine({ blueprints: [flow()] });
   await test.register("w", ["echo_task"]);
   const poll = test.worker("/_worker/workers/w/tasks/next");
-  while (test.engine.handout.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   await test.engine.stop();
   assertEquals((await poll).status, 204);
 });

@@ -21,7 +21,7 @@ import type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from 
 export interface TaskRequest {
   taskType: string;
   params?: JsonObject;
-  /** Who gets it among the workers that ask or wait; default `default`: those with the type in their hot cache, then the cheapest. */
+  /** Which of the polling workers gets it; default `default`: those with the type in their hot cache, then the cheapest. */
   dispatchStrategy?: Strategy;
   resourceRequirements?: Requirements;
   /** From pick-up to result; default the engine's WORKER_TIMEOUT_SECONDS. */
@@ -180,7 +180,7 @@ export class StateMachineBlueprint {
     return this.#add(state, options, handler, true);
   }
 
-  /** `handlerFor` where the name tells the rest: `init` is the start, `completed` and `failed` are ends. */
+  /** `handlerFor` where the options follow from the name: `init` is the start, `completed` and `failed` are ends. */
   state(name: string, second: StateOptions | Handler = {}, third?: Handler): this {
     const [options, handler] = typeof second === "function" ? [{}, second] : [second, third];
     return this.#add(

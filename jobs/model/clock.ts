@@ -1,7 +1,11 @@
 /**
  * Time for the engine. Spans, leases and time-outs are measured on the steady line, which no change of the
  * machine's date moves; the wall is only for what people read and for the calendar of schedules.
+ *
+ * @module
  */
+
+/** Where the engine's time comes from. */
 export interface Clock {
   /** Milliseconds on a line that never jumps. Its zero has no meaning. */
   steady(): number;

@@ -1,3 +1,8 @@
+/**
+ * Ids, secrets, and the digests in which secrets are kept.
+ *
+ * @module
+ */
 import { hash } from "node:crypto";
 
 /**

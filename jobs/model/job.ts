@@ -1,6 +1,8 @@
 /**
  * What a job is. A job is one union over its status: a field exists only in the states where it is true. Job values
  * are never changed in place; a step makes a new one, and the storage keeps it under the next revision.
+ *
+ * @module
  */
 
 /** Anything JSON can say. */
@@ -16,7 +18,7 @@ export interface Trace {
   tracestate?: string;
 }
 
-/** How a task chooses among the workers that ask or wait. Unknown names mean `default`. */
+/** How a task chooses among the workers that poll. Unknown names mean `default`. */
 export type Strategy = "default" | "round_robin" | "least_connections" | "cheapest" | "best_value";
 
 /** What a worker must have to be given a task. */
@@ -56,7 +58,7 @@ export interface OpenTask {
   retryAt?: number;
 }
 
-/** One branch of a parallel step: open, or answered with what the worker said. */
+/** One branch of a parallel step: open, or closed with the worker's result. */
 export type Branch = ({ open: true } & OpenTask) | {
   open: false;
   id: string;
@@ -64,7 +66,7 @@ export type Branch = ({ open: true } & OpenTask) | {
   result: JsonObject;
 };
 
-/** Where an outcome leads: outcome name to state name. */
+/** Outcome name to the name of the next state. */
 export type Transitions = Record<string, string>;
 
 /** How a job can end. */

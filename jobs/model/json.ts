@@ -101,7 +101,7 @@ export function isObject(value: unknown): value is JsonObject {
 /**
  * A copy of what a handler made, as JSON has it.
  *
- * @param where Said in the error.
+ * @param where Named in the error.
  * @throws TypeError for what JSON cannot say (functions, cycles, NaN ...).
  */
 export function copyObject(value: object, where: string, depth = 0): JsonObject {

@@ -1,8 +1,8 @@
 /**
  * What an engine needs from a storage, and nothing more. Three ideas carry it:
  *
- * - A step of a job is one `commit`: the job's next revision, the tasks it queues, settles or withdraws, when somebody
- *   must look at it again, and its history, all or nothing. `commit` resolves when it is as durable as the storage
+ * - A step of a job is one `commit`: the job's next revision, the tasks it queues, settles or withdraws, when an engine
+ *   must check it again, and its history, all or nothing. `commit` resolves when it is as durable as the storage
  *   promises, so a storage may put many commits into one transaction or one round trip.
  * - A job has at most one wake-up. "Its handler is due", "an engine is busy with it until" (a lease), "retry at" and
  *   "report its end at" are all the same: a moment after which some engine claims the job and sees what to do.
@@ -15,7 +15,7 @@
  */
 import type { HistoryEvent, Job, Requirements, Status, Strategy } from "./job.ts";
 
-/** A queued or handed-out task. `payload` is the JSON text that the worker gets, made once. */
+/** A queued or assigned task. `payload` is the JSON text that the worker gets, made once. */
 export interface TaskRecord {
   id: string;
   jobId: string;
@@ -41,17 +41,17 @@ export type Task =
   & TaskRecord
   & ({ workerId: string; takenAt: number } | { workerId?: undefined; takenAt?: undefined });
 
-/** A task in a worker's hands. */
+/** A task that is assigned to a worker. */
 export type HeldTask = TaskRecord & { workerId: string; takenAt: number };
 
-/** When somebody must look at a task: its result is due, or its pick-up. Infinity: never. */
+/** When a task must be checked: its result is due, or its pick-up. Infinity: never. */
 export function taskDueAt(task: Task): number {
   return task.takenAt !== undefined ? task.takenAt + task.timeoutMs : task.queueBy ?? Infinity;
 }
 
 /** What makes an insertion refusable. */
 export interface Admission {
-  /** A repeated key of the same client returns the job of the first. `fingerprint` tells another body by the same key. */
+  /** A repeated key of the same client returns the job of the first. `fingerprint` shows that another body used the same key. */
   idempotency?: { key: string; fingerprint: string };
   /** At most `limit` insertions by this client in `month` ("2026-11"). */
   quota?: { month: string; limit: number };
@@ -65,7 +65,7 @@ export interface JobWrite {
   wakeAt: number | null;
   /** Tasks put into the queue. */
   enqueue?: TaskRecord[];
-  /** Tasks that must be in this worker's hands, else the commit is a conflict; they are removed. */
+  /** Tasks that must be assigned to this worker, else the commit is a conflict; they are removed. */
   settle?: { taskId: string; workerId: string }[];
   /** Tasks removed whether queued, held or unknown. */
   withdraw?: string[];
@@ -82,8 +82,8 @@ export type CommitOutcome =
   | { kind: "duplicate"; jobId: string; fingerprint: string }
   | { kind: "over-quota" };
 
-/** What a worker says about itself when it asks for a task: only what matching needs. */
-export interface TaskAsk {
+/** What a worker can do, as far as finding a task for it needs. */
+export interface WorkerProfile {
   workerId: string;
   types: readonly string[];
   gpu?: { model: string; vram_gb: number };
@@ -93,25 +93,25 @@ export interface TaskAsk {
 }
 
 /** Whether a worker may have a task by type, requirements and cost. */
-export function fits(task: TaskRecord, ask: TaskAsk): boolean {
-  if (!ask.types.includes(task.type)) return false;
+export function fits(task: TaskRecord, profile: WorkerProfile): boolean {
+  if (!profile.types.includes(task.type)) return false;
   if (task.maxCost !== undefined) {
-    if (ask.cost === undefined ? !task.unknownCostPasses : ask.cost > task.maxCost) return false;
+    if (profile.cost === undefined ? !task.unknownCostPasses : profile.cost > task.maxCost) return false;
   }
   const { gpu_info: gpu, installed_models: models } = task.needs ?? {};
   if (gpu !== undefined) {
-    if (ask.gpu === undefined) return false;
-    if (gpu.model !== undefined && !ask.gpu.model.includes(gpu.model)) return false;
-    if (gpu.vram_gb !== undefined && ask.gpu.vram_gb < gpu.vram_gb) return false;
+    if (profile.gpu === undefined) return false;
+    if (gpu.model !== undefined && !profile.gpu.model.includes(gpu.model)) return false;
+    if (gpu.vram_gb !== undefined && profile.gpu.vram_gb < gpu.vram_gb) return false;
   }
-  return models === undefined || models.every((name) => ask.models.includes(name));
+  return models === undefined || models.every((name) => profile.models.includes(name));
 }
 
-/** A worker as it is remembered. `expiresAt` is engine time; `info` is what it said, cleaned (JSON). */
+/** A worker as it is remembered. `expiresAt` is engine time; `info` is what it reported, checked (JSON). */
 export interface WorkerRecord {
   id: string;
   expiresAt: number;
-  /** Wall time of its last word. */
+  /** Wall time of its last heartbeat. */
   seenAt: number;
   registeredAt: number;
   /** JSON text of `WorkerInfo` (workers.ts); opaque here. */
@@ -147,7 +147,7 @@ export interface Tally {
   failed: number;
 }
 
-/** What another engine of the same storage has done. Lost notices only cost time: engines also look by themselves. */
+/** What another engine of the same storage has done. Lost notices only cost time: engines also check by themselves. */
 export type Notice =
   | { kind: "job"; id: string; client: string }
   | { kind: "queued"; type: string }
@@ -166,7 +166,7 @@ export interface Storage extends AsyncDisposable {
   readonly warnings?: readonly string[];
 
   /**
-   * Tells the engine's idea of engine time and returns the shared one: the latest that any engine ever told, so the
+   * Stores this engine's engine time and returns the shared one: the latest that any engine ever stored, so the
    * line goes on after a restart where it stood. Start with 0. Engines call it about once a second.
    */
   time(mine: number): Promise<number>;
@@ -184,7 +184,7 @@ export interface Storage extends AsyncDisposable {
   lease(jobId: string, revision: number, until: number): Promise<boolean>;
 
   /** Gives the asking worker the first queued task that it `fits` (priority, age, order of queueing). */
-  take(ask: TaskAsk, now: number): Promise<HeldTask | undefined>;
+  take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined>;
 
   /** Puts a task that this worker holds back to its place in the queue, under the same id: it was never delivered. */
   giveBack(taskId: string, workerId: string): Promise<void>;
@@ -192,7 +192,7 @@ export interface Storage extends AsyncDisposable {
   /** Tasks whose `taskDueAt` is not later than `now`. Stays true until somebody settles, withdraws or retakes them. */
   dueTasks(now: number, limit: number): Promise<Task[]>;
 
-  /** Tasks in a worker's hands. */
+  /** Tasks that are assigned to a worker. */
   heldBy(workerId: string): Promise<HeldTask[]>;
 
   /** Adds or replaces a worker. */
@@ -225,6 +225,6 @@ export interface Storage extends AsyncDisposable {
   /** Removes jobs that ended before (wall time), with their history; returns how many. */
   prune(endedBefore: number, limit: number): Promise<number>;
 
-  /** Hears of other engines' changes. Storages that are not shared never call it. Returns the way to stop. */
+  /** Calls the listener for other engines' changes, on shared storages only. Returns the way to stop. */
   subscribe(listener: (notice: Notice) => void): () => void;
 }

@@ -1,6 +1,9 @@
 /**
- * How a job moves. Each function takes a draft (the job as it was read, and the changes gathered so far), says what
- * comes next, and does nothing itself: no clock, no chance, no storage. The engine commits what a draft has gathered.
+ * How a job goes from state to state. Each function takes a `JobChange` (the job as it was read, and what is to be stored
+ * with its next revision), decides what comes next and adds it; it reads no clock, no random numbers and no storage. The
+ * engine commits the change.
+ *
+ * @module
  */
 import { type Action, endsBadly, type StateMachineBlueprint, type TaskRequest } from "./blueprint.ts";
 import {
@@ -21,7 +24,7 @@ import {
 import { copyObject } from "./json.ts";
 import type { HeldTask, JobWrite, Task, TaskRecord } from "./store.ts";
 
-/** What the steps may know of the world. `now` is engine time, `wall` the calendar's. */
+/** What the transitions depend on besides the job. `now` is engine time, `wall` the calendar's. */
 export interface Rules {
   now: number;
   wall: number;
@@ -32,8 +35,8 @@ export interface Rules {
   queueTimeoutMs: number;
 }
 
-/** A job on its way to the next commit. */
-export class Draft {
+/** The next commit of a job, as far as it is gathered. */
+export class JobChange {
   enqueue: TaskRecord[] = [];
   settle: { taskId: string; workerId: string }[] = [];
   withdraw: string[] = [];
@@ -41,7 +44,7 @@ export class Draft {
   /** Sub-jobs that begin. */
   children: Job[] = [];
   admission: JobWrite["admission"];
-  /** It had ended before this draft. */
+  /** It had ended before this change. */
   readonly hadEnded: boolean;
 
   /** @param stored Revision that the storage has; 0: none yet. */
@@ -63,7 +66,7 @@ export class Draft {
 }
 
 /** A worker's answer about a task, read. */
-export interface Outcome {
+export interface TaskResult {
   status: string;
   data?: JsonObject;
   error: { code?: string; message: string; isFatal?: boolean };
@@ -89,7 +92,7 @@ const MAX_DELAY_MS = 60_000;
 const MAX_DEPTH = 20;
 
 // The facts alone, so that nothing of the state that is left stays behind.
-function enter(job: Job, phase: Phase, change: Partial<JobFacts> = {}): Job {
+function enter(job: Job, phase: Phase, update: Partial<JobFacts> = {}): Job {
   const facts: JobFacts = {
     id: job.id,
     revision: job.revision,
@@ -117,7 +120,7 @@ function enter(job: Job, phase: Phase, change: Partial<JobFacts> = {}): Job {
     listed: job.listed,
     progress: job.progress,
   };
-  return { ...facts, ...change, ...phase };
+  return { ...facts, ...update, ...phase };
 }
 
 /** Whether a handler of the job is due. */
@@ -125,7 +128,7 @@ export function isRunnable(job: Job): boolean {
   return job.status === "running" || job.status === "pending" || job.status === "awaiting_retry";
 }
 
-/** When somebody must look at a job again, in engine time; null: not before something happens to it. */
+/** When an engine must check a job again, in engine time; null: not before something happens to it. */
 export function wakeOf(job: Job, now: number): number | null {
   switch (job.status) {
     case "pending":
@@ -162,8 +165,8 @@ export function newJob(
       Pick<JobFacts, "parentId" | "depth" | "trace" | "webhook" | "queueTimeoutMs" | "resultTimeoutMs">
     >,
   wall: number,
-): Draft {
-  const draft = new Draft({
+): JobChange {
+  const change = new JobChange({
     ...given,
     revision: 0,
     stateHistory: {},
@@ -173,18 +176,18 @@ export function newJob(
     lastEvent: "job_created",
     status: "pending",
   }, 0);
-  draft.history.push({ event_type: "job_created", timestamp: wall, state: given.state });
-  return draft;
+  change.history.push({ event_type: "job_created", timestamp: wall, state: given.state });
+  return change;
 }
 
-/** A state's handler has ended well. @throws Error when its action cannot be done; the draft is then as it was. */
+/** A state's handler has ended well. @throws Error when its action cannot be done; the change is then as it was. */
 export function handlerDone(
-  draft: Draft,
+  change: JobChange,
   blueprint: StateMachineBlueprint,
   action: Action | undefined,
   rules: Rules,
 ): void {
-  const { job } = draft;
+  const { job } = change;
   const verdict = job.status === "running" || job.status === "awaiting_retry" ? job.verdict : undefined;
   if (blueprint.ends(job.state)) {
     if (action !== undefined) {
@@ -192,10 +195,10 @@ export function handlerDone(
         `The end state "${job.state}" returned an action; return none, or take away its "isEnd".`,
       );
     }
-    if (verdict !== undefined) endJob(draft, verdict.status, verdict.error, rules);
-    else if (job.state === "quarantined") endJob(draft, "quarantined", job.error, rules);
-    else if (endsBadly(job.state)) endJob(draft, "failed", job.error, rules);
-    else endJob(draft, "finished", undefined, rules);
+    if (verdict !== undefined) endJob(change, verdict.status, verdict.error, rules);
+    else if (job.state === "quarantined") endJob(change, "quarantined", job.error, rules);
+    else if (endsBadly(job.state)) endJob(change, "failed", job.error, rules);
+    else endJob(change, "finished", undefined, rules);
     return;
   }
   if (action === undefined) {
@@ -203,23 +206,23 @@ export function handlerDone(
       `The handler of state "${job.state}" returned no action; return one, or mark the state "isEnd".`,
     );
   }
-  act(draft, blueprint, action, verdict, rules);
+  act(change, blueprint, action, verdict, rules);
 }
 
 function act(
-  draft: Draft,
+  change: JobChange,
   blueprint: StateMachineBlueprint,
   action: Action,
   verdict: Verdict | undefined,
   rules: Rules,
 ): void {
-  const { job } = draft;
+  const { job } = change;
   switch (action.kind) {
     case "transition": {
       checkTargets(blueprint, job.state, { transition: action.to });
       const from = job.state;
-      draft.job = enter(job, { status: "running", verdict }, { state: action.to });
-      draft.note("transition", rules, { previous_state: from, next_state: action.to });
+      change.job = enter(job, { status: "running", verdict }, { state: action.to });
+      change.note("transition", rules, { previous_state: from, next_state: action.to });
       return;
     }
     case "task": {
@@ -232,7 +235,7 @@ function act(
         since: rules.now,
         dispatchedAt: rules.wall,
       };
-      dispatch(draft, task, transitions, rules);
+      dispatch(change, task, transitions, rules);
       return;
     }
     case "parallel": {
@@ -246,20 +249,24 @@ function act(
         since: rules.now,
         dispatchedAt: rules.wall,
       }));
-      draft.job = enter(job, { status: "waiting_for_parallel_tasks", branches, into: action.aggregateInto }, {
-        progress: undefined,
-      });
-      draft.note("parallel_started", rules, { next_state: action.aggregateInto });
-      for (const branch of branches) if (branch.open) queueTask(draft, branch, rules);
-      joinBranches(draft, rules);
+      change.job = enter(
+        job,
+        { status: "waiting_for_parallel_tasks", branches, into: action.aggregateInto },
+        {
+          progress: undefined,
+        },
+      );
+      change.note("parallel_started", rules, { next_state: action.aggregateInto });
+      for (const branch of branches) if (branch.open) queueTask(change, branch, rules);
+      joinBranches(change, rules);
       return;
     }
     case "approval": {
       const transitions = targets(blueprint, job.state, action.transitions);
       const { integration, message } = action;
       const question = { integration, message, askedAt: rules.wall };
-      draft.job = enter(job, { status: "waiting_for_human", question, transitions });
-      draft.note("approval_requested", rules);
+      change.job = enter(job, { status: "waiting_for_human", question, transitions });
+      change.note("approval_requested", rules);
       return;
     }
     case "sub_blueprint": {
@@ -282,9 +289,9 @@ function act(
         queueTimeoutMs: job.queueTimeoutMs,
         resultTimeoutMs: job.resultTimeoutMs,
       }, rules.wall);
-      draft.children.push(child.job);
-      draft.job = enter(job, { status: "waiting_for_sub_job", childId, transitions });
-      draft.note("sub_blueprint_started", rules);
+      change.children.push(child.job);
+      change.job = enter(job, { status: "waiting_for_sub_job", childId, transitions });
+      change.note("sub_blueprint_started", rules);
       return;
     }
   }
@@ -299,7 +306,7 @@ function targets(
   const transitions = given ?? blueprint.states.get(state)?.to;
   if (transitions === undefined) {
     throw new Error(
-      `State "${state}" says not where it leads; give the action "transitions" or the state "to".`,
+      `State "${state}" does not say where it leads; give the action "transitions" or the state "to".`,
     );
   }
   checkTargets(blueprint, state, transitions);
@@ -343,19 +350,19 @@ function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
   };
 }
 
-function dispatch(draft: Draft, task: OpenTask, transitions: Transitions, rules: Rules): void {
-  draft.job = enter(draft.job, { status: "waiting_for_worker", task, transitions }, {
+function dispatch(change: JobChange, task: OpenTask, transitions: Transitions, rules: Rules): void {
+  change.job = enter(change.job, { status: "waiting_for_worker", task, transitions }, {
     lastTask: undefined,
     progress: undefined,
   });
-  queueTask(draft, task, rules);
+  queueTask(change, task, rules);
 }
 
-function queueTask(draft: Draft, task: OpenTask, rules: Rules): void {
+function queueTask(change: JobChange, task: OpenTask, rules: Rules): void {
   const { id, spec } = task;
-  draft.enqueue.push({
+  change.enqueue.push({
     id,
-    jobId: draft.job.id,
+    jobId: change.job.id,
     type: spec.type,
     priority: spec.priority,
     since: task.since,
@@ -366,34 +373,34 @@ function queueTask(draft: Draft, task: OpenTask, rules: Rules): void {
     timeoutMs: spec.timeoutMs,
     queueBy: spec.queueTimeoutMs === undefined ? undefined : rules.now + spec.queueTimeoutMs,
     payload: JSON.stringify({
-      job_id: draft.job.id,
+      job_id: change.job.id,
       task_id: id,
       type: spec.type,
       params: spec.params,
       priority: spec.priority,
-      tracing_context: draft.job.trace ?? {},
+      tracing_context: change.job.trace ?? {},
       timeout_seconds: spec.timeoutMs / 1000,
     }),
   });
-  draft.note("task_dispatched", rules, { task_id: id, attempt_number: task.retries + 1 });
+  change.note("task_dispatched", rules, { task_id: id, attempt_number: task.retries + 1 });
 }
 
 /** A state's handler threw, or took too long. */
-export function handlerFailed(draft: Draft, message: string, rules: Rules): void {
-  const { job } = draft;
+export function handlerFailed(change: JobChange, message: string, rules: Rules): void {
+  const { job } = change;
   const retries = job.status === "awaiting_retry" ? job.retries : 0;
   const verdict = job.status === "running" || job.status === "awaiting_retry" ? job.verdict : undefined;
-  draft.note("state_failed", rules, { error: message, attempt_number: retries + 1 });
+  change.note("state_failed", rules, { error: message, attempt_number: retries + 1 });
   if (retries < rules.maxRetries) {
     const retryAt = rules.now + delayMs(retries, rules);
-    draft.job = enter(job, { status: "awaiting_retry", retries: retries + 1, retryAt, verdict }, {
+    change.job = enter(job, { status: "awaiting_retry", retries: retries + 1, retryAt, verdict }, {
       error: verdict === undefined ? message : job.error,
     });
   } else if (verdict !== undefined) {
-    endJob(draft, verdict.status, verdict.error, rules);
+    endJob(change, verdict.status, verdict.error, rules);
   } else {
-    draft.job = { ...job, failedState: job.state };
-    endJob(draft, "quarantined", message, rules);
+    change.job = { ...job, failedState: job.state };
+    endJob(change, "quarantined", message, rules);
   }
 }
 
@@ -402,13 +409,13 @@ function delayMs(retries: number, rules: Rules): number {
 }
 
 /** The job ends, for good. */
-export function endJob(draft: Draft, status: EndStatus, error: string | undefined, rules: Rules): void {
-  const { job } = draft;
-  draft.job = enter(job, { status, endedAt: rules.wall }, {
+export function endJob(change: JobChange, status: EndStatus, error: string | undefined, rules: Rules): void {
+  const { job } = change;
+  change.job = enter(job, { status, endedAt: rules.wall }, {
     error,
     listed: status === "quarantined" ? true : undefined,
   });
-  draft.note(`job_${status}`, rules, {
+  change.note(`job_${status}`, rules, {
     ...(error === undefined ? {} : { error }),
     duration_ms: Math.max(0, rules.wall - job.createdAt),
   });
@@ -416,22 +423,22 @@ export function endJob(draft: Draft, status: EndStatus, error: string | undefine
 
 // A task, question or sub-job came to an end that leads somewhere.
 function follow(
-  draft: Draft,
+  change: JobChange,
   state: string,
   rules: Rules,
-  change: Partial<JobFacts> = {},
+  update: Partial<JobFacts> = {},
   verdict?: Verdict,
 ): void {
-  const from = draft.job.state;
-  draft.job = enter(draft.job, { status: "running", verdict }, { ...change, state });
-  draft.note("transition", rules, { previous_state: from, next_state: state });
+  const from = change.job.state;
+  change.job = enter(change.job, { status: "running", verdict }, { ...update, state });
+  change.note("transition", rules, { previous_state: from, next_state: state });
 }
 
 // It failed for good: the handler of its "failure" transition runs, but the end is decided.
-function giveUp(draft: Draft, verdict: Verdict, transitions: Transitions, rules: Rules): void {
-  draft.job = { ...draft.job, failedState: draft.job.state, error: verdict.error };
-  if (Object.hasOwn(transitions, "failure")) follow(draft, transitions.failure, rules, {}, verdict);
-  else endJob(draft, verdict.status, verdict.error, rules);
+function endAfterFailure(change: JobChange, verdict: Verdict, transitions: Transitions, rules: Rules): void {
+  change.job = { ...change.job, failedState: change.job.state, error: verdict.error };
+  if (Object.hasOwn(transitions, "failure")) follow(change, transitions.failure, rules, {}, verdict);
+  else endJob(change, verdict.status, verdict.error, rules);
 }
 
 // The task that a job leaves, for those who look at it later.
@@ -448,10 +455,15 @@ export type ResultStatus =
   | "result_accepted_cancelled"
   | "parallel_branch_result_accepted";
 
-/** A worker answered a task that is in its hands. */
-export function taskAnswered(draft: Draft, task: HeldTask, outcome: Outcome, rules: Rules): ResultStatus {
-  const { job } = draft;
-  draft.settle.push({ taskId: task.id, workerId: task.workerId });
+/** A worker returned the result of a task that is assigned to it. */
+export function taskAnswered(
+  change: JobChange,
+  task: HeldTask,
+  outcome: TaskResult,
+  rules: Rules,
+): ResultStatus {
+  const { job } = change;
+  change.settle.push({ taskId: task.id, workerId: task.workerId });
   const event: Partial<HistoryEvent> = {
     task_id: task.id,
     worker_id: task.workerId,
@@ -460,38 +472,38 @@ export function taskAnswered(draft: Draft, task: HeldTask, outcome: Outcome, rul
     ...(outcome.isSmall ? { result: outcome.raw } : {}),
   };
   if (job.status === "waiting_for_parallel_tasks") {
-    draft.note("branch_finished", rules, event);
-    branchAnswered(draft, task.id, outcome, rules);
+    change.note("branch_finished", rules, event);
+    branchAnswered(change, task.id, outcome, rules);
     return "parallel_branch_result_accepted";
   }
   if (job.status !== "waiting_for_worker") throw new Error(`Job ${job.id} waits for no task.`);
-  draft.note("task_finished", rules, { ...event, attempt_number: job.task.retries + 1 });
+  change.note("task_finished", rules, { ...event, attempt_number: job.task.retries + 1 });
   const { transitions } = job;
-  draft.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
+  change.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
   if (outcome.status === "failure") {
     const verdict = verdictOn(outcome.error, job.task.retries, rules);
-    if (verdict !== undefined) giveUp(draft, verdict, transitions, rules);
-    else retryTask(draft, job.task, transitions, outcome.error.message, rules);
+    if (verdict !== undefined) endAfterFailure(change, verdict, transitions, rules);
+    else retryTask(change, job.task, transitions, outcome.error.message, rules);
     return "result_accepted_failure";
   }
   if (outcome.status === "cancelled") {
     if (Object.hasOwn(transitions, "cancelled")) {
-      follow(draft, transitions.cancelled, rules, {}, { status: "cancelled" });
-    } else endJob(draft, "cancelled", undefined, rules);
+      follow(change, transitions.cancelled, rules, {}, { status: "cancelled" });
+    } else endJob(change, "cancelled", undefined, rules);
     return "result_accepted_cancelled";
   }
   const stateHistory = { ...job.stateHistory, ...outcome.data };
   if (Object.hasOwn(transitions, outcome.status)) {
-    follow(draft, transitions[outcome.status], rules, { stateHistory, error: undefined });
+    follow(change, transitions[outcome.status], rules, { stateHistory, error: undefined });
   } else {
-    draft.job = { ...draft.job, failedState: job.state };
-    endJob(draft, "failed", `Worker returned unhandled status: ${outcome.status}`, rules);
+    change.job = { ...change.job, failedState: job.state };
+    endJob(change, "failed", `Worker returned unhandled status: ${outcome.status}`, rules);
   }
   return "result_accepted_success";
 }
 
 // What a failure means for good; undefined: another attempt.
-function verdictOn(error: Outcome["error"], retries: number, rules: Rules): Verdict | undefined {
+function verdictOn(error: TaskResult["error"], retries: number, rules: Rules): Verdict | undefined {
   const { code, message } = error;
   if (error.isFatal) return { status: "failed", error: message };
   if (code !== undefined && PERMANENT.has(code)) {
@@ -517,85 +529,85 @@ function nextAttempt(task: OpenTask, rules: Rules): OpenTask {
 }
 
 function retryTask(
-  draft: Draft,
+  change: JobChange,
   task: OpenTask,
   transitions: Transitions,
   error: string,
   rules: Rules,
 ): void {
   const next = nextAttempt(task, rules);
-  draft.job = enter(draft.job, { status: "waiting_for_worker", task: next, transitions }, {
+  change.job = enter(change.job, { status: "waiting_for_worker", task: next, transitions }, {
     error,
     lastTask: undefined,
     progress: undefined,
   });
-  draft.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
+  change.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
 }
 
-function branchAnswered(draft: Draft, taskId: string, outcome: Outcome, rules: Rules): void {
-  const { job } = draft;
+function branchAnswered(change: JobChange, taskId: string, outcome: TaskResult, rules: Rules): void {
+  const { job } = change;
   if (job.status !== "waiting_for_parallel_tasks") return;
   const branches = job.branches.map((branch): Branch => {
     if (!branch.open || branch.id !== taskId) return branch;
     if (outcome.status === "failure" && verdictOn(outcome.error, branch.retries, rules) === undefined) {
       const next = nextAttempt(branch, rules);
-      draft.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
+      change.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
       return { open: true, ...next };
     }
     return { open: false, id: branch.id, type: branch.spec.type, result: outcome.raw };
   });
-  draft.job = { ...job, branches };
-  joinBranches(draft, rules);
+  change.job = { ...job, branches };
+  joinBranches(change, rules);
 }
 
 // When the last branch has its result, the job goes on.
-function joinBranches(draft: Draft, rules: Rules): void {
-  const { job } = draft;
+function joinBranches(change: JobChange, rules: Rules): void {
+  const { job } = change;
   if (job.status !== "waiting_for_parallel_tasks") return;
   const results: Record<string, JsonObject> = {};
   for (const branch of job.branches) {
     if (branch.open) return;
     results[branch.id] = branch.result;
   }
-  follow(draft, job.into, rules, { aggregationResults: results });
+  follow(change, job.into, rules, { aggregationResults: results });
 }
 
 /** A retry's delay is over: what is due goes into the queue. False: nothing was due. */
-export function retriesDue(draft: Draft, rules: Rules): boolean {
-  const { job } = draft;
+export function retriesDue(change: JobChange, rules: Rules): boolean {
+  const { job } = change;
   const isDue = (task: OpenTask) => task.retryAt !== undefined && task.retryAt <= rules.now;
   if (job.status === "waiting_for_worker" && isDue(job.task)) {
     const task = { ...job.task, retryAt: undefined, dispatchedAt: rules.wall };
-    draft.job = { ...job, task };
-    queueTask(draft, task, rules);
+    change.job = { ...job, task };
+    queueTask(change, task, rules);
     return true;
   }
   if (job.status === "waiting_for_parallel_tasks") {
     const branches = job.branches.map((branch): Branch => {
       if (!branch.open || !isDue(branch)) return branch;
       const next = { ...branch, retryAt: undefined, dispatchedAt: rules.wall };
-      queueTask(draft, next, rules);
+      queueTask(change, next, rules);
       return next;
     });
-    draft.job = { ...job, branches };
-    return draft.enqueue.length > 0;
+    change.job = { ...job, branches };
+    return change.enqueue.length > 0;
   }
   return false;
 }
 
 /** A task's time is over: it was not picked up, or not answered. */
-export function taskTimedOut(draft: Draft, task: Task, rules: Rules): void {
-  const { job } = draft;
+export function taskTimedOut(change: JobChange, task: Task, rules: Rules): void {
+  const { job } = change;
   const error = task.workerId === undefined ? "No worker took the task in time." : "Worker task timed out.";
-  draft.withdraw.push(task.id);
-  draft.note("task_timed_out", rules, {
+  change.withdraw.push(task.id);
+  change.note("task_timed_out", rules, {
     task_id: task.id,
     error,
     ...(task.workerId === undefined ? {} : { worker_id: task.workerId }),
   });
   if (job.status === "waiting_for_parallel_tasks") {
     const result = { status: "failure", error: { code: "TIMEOUT_ERROR", message: error } };
-    draft.job = {
+    change.job = {
       ...job,
       branches: job.branches.map((branch): Branch =>
         branch.open && branch.id === task.id
@@ -603,46 +615,46 @@ export function taskTimedOut(draft: Draft, task: Task, rules: Rules): void {
           : branch
       ),
     };
-    joinBranches(draft, rules);
+    joinBranches(change, rules);
   } else if (job.status === "waiting_for_worker") {
-    draft.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
-    giveUp(draft, { status: "failed", error }, job.transitions, rules);
+    change.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
+    endAfterFailure(change, { status: "failed", error }, job.transitions, rules);
   }
 }
 
 /** The worker that held a task is gone: the task goes to another one under a new id, and no attempt is counted. */
-export function workerLost(draft: Draft, task: HeldTask, rules: Rules): void {
-  const { job } = draft;
-  draft.withdraw.push(task.id);
-  draft.note("task_redelivered", rules, { task_id: task.id, worker_id: task.workerId });
+export function workerLost(change: JobChange, task: HeldTask, rules: Rules): void {
+  const { job } = change;
+  change.withdraw.push(task.id);
+  change.note("task_redelivered", rules, { task_id: task.id, worker_id: task.workerId });
   const again = (open: OpenTask): OpenTask => ({ ...open, id: rules.newId(), dispatchedAt: rules.wall });
   if (job.status === "waiting_for_worker") {
-    dispatch(draft, again(job.task), job.transitions, rules);
+    dispatch(change, again(job.task), job.transitions, rules);
   } else if (job.status === "waiting_for_parallel_tasks") {
     const branches = job.branches.map((branch): Branch => {
       if (!branch.open || branch.id !== task.id) return branch;
       const next = again(branch);
-      queueTask(draft, next, rules);
+      queueTask(change, next, rules);
       return { open: true, ...next };
     });
-    draft.job = { ...job, branches };
+    change.job = { ...job, branches };
   }
 }
 
-/** Somebody decided. @throws Error when the job asked nothing. */
-export function decided(draft: Draft, decision: string, rules: Rules): void {
-  const { job } = draft;
+/** A person decided. @throws Error when the job waits for no decision. */
+export function decided(change: JobChange, decision: string, rules: Rules): void {
+  const { job } = change;
   if (job.status !== "waiting_for_human") throw new Error(`Job ${job.id} waits for no decision.`);
-  draft.note("approval_received", rules, {
+  change.note("approval_received", rules, {
     next_state: job.transitions[decision],
     duration_ms: Math.max(0, rules.wall - job.question.askedAt),
   });
-  follow(draft, job.transitions[decision], rules);
+  follow(change, job.transitions[decision], rules);
 }
 
 /** A sub-job ended: its parent goes on. */
-export function childEnded(draft: Draft, child: Job, rules: Rules): void {
-  const { job } = draft;
+export function childEnded(change: JobChange, child: Job, rules: Rules): void {
+  const { job } = change;
   if (job.status !== "waiting_for_sub_job" || job.childId !== child.id) return;
   const outcome = child.status === "finished" ? "success" : "failure";
   const stateHistory = {
@@ -654,37 +666,37 @@ export function childEnded(draft: Draft, child: Job, rules: Rules): void {
       state_history: child.stateHistory,
     },
   };
-  draft.note("sub_blueprint_finished", rules, child.error === undefined ? {} : { error: child.error });
+  change.note("sub_blueprint_finished", rules, child.error === undefined ? {} : { error: child.error });
   const target = Object.hasOwn(job.transitions, outcome) ? job.transitions[outcome] : "failed";
   const error = outcome === "success" ? undefined : child.error ?? `The sub-job ended ${child.status}.`;
-  follow(draft, target, rules, {
+  follow(change, target, rules, {
     stateHistory,
     error,
     ...(error === undefined ? {} : { failedState: job.state }),
   });
 }
 
-/** The client wants no more of it. */
-export function cancelled(draft: Draft, tasks: readonly Task[], rules: Rules): void {
-  const { job } = draft;
-  draft.note("cancel_requested", rules);
-  draft.job = {
+/** The client cancels the job. */
+export function cancelled(change: JobChange, tasks: readonly Task[], rules: Rules): void {
+  const { job } = change;
+  change.note("cancel_requested", rules);
+  change.job = {
     ...job,
     lastTask: lastTaskOf(job, tasks.find((task) => task.workerId !== undefined)?.workerId),
   };
-  for (const task of tasks) draft.withdraw.push(task.id);
+  for (const task of tasks) change.withdraw.push(task.id);
   const transitions = "transitions" in job ? job.transitions : {};
   if (Object.hasOwn(transitions, "cancelled")) {
-    follow(draft, transitions.cancelled, rules, {}, { status: "cancelled" });
-  } else endJob(draft, "cancelled", job.error, rules);
+    follow(change, transitions.cancelled, rules, {}, { status: "cancelled" });
+  } else endJob(change, "cancelled", job.error, rules);
 }
 
 /** An ended job runs again from where it failed. */
-export function requeued(draft: Draft, blueprint: StateMachineBlueprint, rules: Rules): void {
-  const { job } = draft;
+export function requeued(change: JobChange, blueprint: StateMachineBlueprint, rules: Rules): void {
+  const { job } = change;
   if (!hasEnded(job)) return;
   const state = job.failedState ?? (blueprint.ends(job.state) ? blueprint.start : job.state);
-  draft.job = enter(job, { status: "running" }, {
+  change.job = enter(job, { status: "running" }, {
     state,
     error: undefined,
     failedState: undefined,
@@ -692,5 +704,5 @@ export function requeued(draft: Draft, blueprint: StateMachineBlueprint, rules: 
     steps: 0,
     webhook: job.webhook === undefined ? undefined : { url: job.webhook.url, tries: 0 },
   });
-  draft.note("job_requeued", rules, { previous_state: job.state, next_state: state });
+  change.note("job_requeued", rules, { previous_state: job.state, next_state: state });
 }

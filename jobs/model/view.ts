@@ -1,4 +1,8 @@
-/** Jobs as their clients see them: never a token, moments as ISO texts. */
+/**
+ * Jobs as their clients see them: never a token, moments as ISO texts.
+ *
+ * @module
+ */
 import { hasEnded, type HistoryEvent, type Job, type TaskSpec, type Transitions } from "./job.ts";
 import type { Task } from "./store.ts";
 import type { HistoryEntry, JobSummary, JobView } from "./wire.ts";
@@ -140,12 +144,12 @@ function waitsFor(job: Job, tasks: readonly Task[]): string | undefined {
 }
 
 function needs({ needs: { gpu_info: gpu, installed_models: models } = {}, maxCost }: TaskSpec): string {
-  const wishes = [
+  const demands = [
     ...gpu === undefined
       ? []
       : [`a GPU${gpu.model ? ` "${gpu.model}"` : ""}${gpu.vram_gb ? ` of ${gpu.vram_gb} GB` : ""}`],
     ...models === undefined || models.length === 0 ? [] : [`the models ${models.join(", ")}`],
     ...maxCost === undefined ? [] : [`a cost of at most ${maxCost} a second`],
   ];
-  return wishes.length === 0 ? "" : ` with ${wishes.join(" and ")}`;
+  return demands.length === 0 ? "" : ` with ${demands.join(" and ")}`;
 }

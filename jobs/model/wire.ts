@@ -73,7 +73,7 @@ export const WireTask = z.object({
 });
 export type WireTask = z.infer<typeof WireTask>;
 
-/** A command to a worker, over its WebSocket or an answer to a poll that said `commands=1`. Both keys say the same. */
+/** A command to a worker, over its WebSocket or an answer to a poll that said `commands=1`. Both keys mean the same. */
 export const Command = z.object({
   command: z.literal("cancel_task"),
   type: z.literal("cancel_task"),
@@ -235,7 +235,7 @@ export const WorkerView = z.object({
   supported_tasks: z.array(z.string()),
   max_concurrent_tasks: z.number(),
   load: z.number(),
-  /** Tasks in its hands, as the engine counts them. */
+  /** Tasks assigned to it, as the engine counts them. */
   held_tasks: z.number(),
   hot_cache: z.array(z.string()),
   installed_models: z.array(z.object({ name: z.string(), version: z.string().nullish() })),

@@ -1,5 +1,9 @@
-/** A storage in memory: for tests and trials. Everything is gone when the process ends. */
-import { DueSet, TaskBoard } from "./queue_index.ts";
+/**
+ * A storage in memory: for tests and trials. Everything is gone when the process ends.
+ *
+ * @module
+ */
+import { DueSet, QueueIndex } from "./queue_index.ts";
 import { hasEnded, type HistoryEvent, type Job, type Status } from "../model/job.ts";
 import type {
   CommitOutcome,
@@ -10,7 +14,7 @@ import type {
   Storage,
   Tally,
   Task,
-  TaskAsk,
+  WorkerProfile,
   WorkerRecord,
 } from "../model/store.ts";
 
@@ -43,7 +47,7 @@ export class MemoryStorage implements Storage {
   #time = 0;
   #jobs = new Map<string, Row>();
   #wakes = new DueSet();
-  #board = new TaskBoard();
+  #index = new QueueIndex();
   #keys = new Map<string, { jobId: string; fingerprint: string }>();
   #usage = new Map<string, number>();
   #counts = new Map<string, Map<Status, number>>();
@@ -76,7 +80,7 @@ export class MemoryStorage implements Storage {
     }
     if ((this.#jobs.get(job.id)?.revision ?? 0) !== job.revision - 1) return CONFLICT;
     for (const { taskId, workerId } of settle ?? []) {
-      if (this.#board.get(taskId)?.workerId !== workerId) return CONFLICT;
+      if (this.#index.get(taskId)?.workerId !== workerId) return CONFLICT;
     }
   }
 
@@ -109,9 +113,9 @@ export class MemoryStorage implements Storage {
     if (history !== undefined) events.push(...history);
     row.history = endedAt === undefined ? events : JSON.stringify(events);
     this.#wakes.set(job.id, wakeAt ?? Infinity);
-    if (settle !== undefined) { for (const { taskId } of settle) this.#board.remove(taskId); }
-    if (withdraw !== undefined) { for (const taskId of withdraw) this.#board.remove(taskId); }
-    if (enqueue !== undefined) { for (const task of enqueue) this.#board.add(task); }
+    if (settle !== undefined) { for (const { taskId } of settle) this.#index.remove(taskId); }
+    if (withdraw !== undefined) { for (const taskId of withdraw) this.#index.remove(taskId); }
+    if (enqueue !== undefined) { for (const task of enqueue) this.#index.add(task); }
   }
 
   #count(client: string, status: Status, change: 1 | -1): void {
@@ -123,7 +127,7 @@ export class MemoryStorage implements Storage {
   read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined> {
     const row = this.#jobs.get(jobId);
     if (row === undefined) return Promise.resolve(undefined);
-    return Promise.resolve({ job: jobOf(row), tasks: this.#board.ofJob(jobId) });
+    return Promise.resolve({ job: jobOf(row), tasks: this.#index.ofJob(jobId) });
   }
 
   claim(now: number, leaseUntil: number, limit: number): Promise<Job[]> {
@@ -141,22 +145,22 @@ export class MemoryStorage implements Storage {
     return Promise.resolve(true);
   }
 
-  take(ask: TaskAsk, now: number): Promise<HeldTask | undefined> {
-    const task = this.#board.first(ask);
-    return Promise.resolve(task && this.#board.hold(task.id, ask.workerId, now));
+  take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined> {
+    const task = this.#index.first(profile);
+    return Promise.resolve(task && this.#index.hold(task.id, profile.workerId, now));
   }
 
   giveBack(taskId: string, workerId: string): Promise<void> {
-    this.#board.release(taskId, workerId);
+    this.#index.release(taskId, workerId);
     return Promise.resolve();
   }
 
   dueTasks(now: number, limit: number): Promise<Task[]> {
-    return Promise.resolve(this.#board.due(now, limit));
+    return Promise.resolve(this.#index.due(now, limit));
   }
 
   heldBy(workerId: string): Promise<HeldTask[]> {
-    return Promise.resolve(this.#board.heldBy(workerId));
+    return Promise.resolve(this.#index.heldBy(workerId));
   }
 
   putWorker(record: WorkerRecord): Promise<void> {
@@ -204,7 +208,7 @@ export class MemoryStorage implements Storage {
   }
 
   queues(): Promise<QueueDepth[]> {
-    return Promise.resolve(this.#board.depths());
+    return Promise.resolve(this.#index.depths());
   }
 
   history(jobId: string): Promise<HistoryEvent[]> {

@@ -1,9 +1,13 @@
+/**
+ * Opens a storage by its text. Only the code of the storage that is named gets loaded.
+ *
+ * @module
+ */
 import { ConfigError } from "../model/errors.ts";
 import type { Storage } from "../model/store.ts";
 
 /**
- * Opens the storage that a text names: `memory`, `sqlite:PATH` or `redis://[:password@]host[:port][/db]`. Only the code
- * of that storage is loaded.
+ * Opens the storage that a text names: `memory`, `sqlite:PATH` or `redis://[:password@]host[:port][/db]`.
  *
  * @throws ConfigError for another text, or when the storage cannot be used.
  */
@@ -18,6 +22,6 @@ export async function openStorage(spec: string): Promise<Storage> {
   }
   // A storage text may hold a password, so it is not repeated.
   throw new ConfigError(
-    "Cannot tell which storage is meant; use memory, sqlite:PATH or redis://HOST:PORT/DB.",
+    "The storage is not recognized; use memory, sqlite:PATH or redis://HOST:PORT/DB.",
   );
 }

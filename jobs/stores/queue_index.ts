@@ -1,15 +1,17 @@
 /**
- * Queues in memory for the storages of a single engine: tasks by type in their order, who holds what, and moments that
+ * An index of open tasks in memory for the storages of a single engine: tasks by type in their order, who holds what, and moments that
  * come due. Nothing here is durable; the SQLite storage fills it from its tables.
+ *
+ * @module
  */
 import {
   fits,
   type HeldTask,
   type QueueDepth,
   type Task,
-  type TaskAsk,
   taskDueAt,
   type TaskRecord,
+  type WorkerProfile,
 } from "../model/store.ts";
 
 const BUCKET_MS = 256;
@@ -19,7 +21,7 @@ export class DueSet {
   #at = new Map<string, number>();
   #buckets = new Map<number, Set<string>>();
 
-  /** Books an id, instead of what was booked for it; Infinity books nothing. */
+  /** Sets the moment of an id; Infinity removes it. */
   set(id: string, at: number): void {
     this.delete(id);
     if (at === Infinity) return;
@@ -66,7 +68,7 @@ function before(a: Entry, b: Entry): boolean {
 }
 
 // Queued tasks of one type, in order. Nearly all arrive at the end and leave at the front, where both cost nothing.
-class Lane {
+class TypeQueue {
   #entries: Entry[] = [];
   #head = 0;
 
@@ -75,13 +77,13 @@ class Lane {
   }
 
   add(entry: Entry): void {
-    const place = this.#place(entry);
+    const place = this.#indexOf(entry);
     if (place === this.#entries.length) this.#entries.push(entry);
     else this.#entries.splice(place, 0, entry);
   }
 
   remove(entry: Entry): void {
-    const place = this.#place(entry);
+    const place = this.#indexOf(entry);
     if (this.#entries[place] !== entry) return;
     if (place !== this.#head) {
       this.#entries.splice(place, 1);
@@ -94,9 +96,9 @@ class Lane {
     }
   }
 
-  first(ask: TaskAsk): Entry | undefined {
+  first(profile: WorkerProfile): Entry | undefined {
     for (let index = this.#head; index < this.#entries.length; index++) {
-      if (fits(this.#entries[index].task, ask)) return this.#entries[index];
+      if (fits(this.#entries[index].task, profile)) return this.#entries[index];
     }
   }
 
@@ -109,7 +111,7 @@ class Lane {
   }
 
   // First position whose entry does not come before this one.
-  #place(entry: Entry): number {
+  #indexOf(entry: Entry): number {
     let low = this.#head;
     let high = this.#entries.length;
     if (high > low && before(this.#entries[high - 1], entry)) return high;
@@ -122,11 +124,11 @@ class Lane {
   }
 }
 
-/** All open tasks of a storage. */
-export class TaskBoard {
+/** All open tasks of a storage: queued ones by type in their order, held ones by worker, all by job and by due time. */
+export class QueueIndex {
   #entries = new Map<string, Entry>();
   #byJob = new Map<string, string[]>();
-  #lanes = new Map<string, Lane>();
+  #queues = new Map<string, TypeQueue>();
   #held = new Map<string, Set<string>>();
   #due = new DueSet();
   #seq = 0;
@@ -138,7 +140,7 @@ export class TaskBoard {
     const siblings = this.#byJob.get(task.jobId);
     if (siblings === undefined) this.#byJob.set(task.jobId, [task.id]);
     else siblings.push(task.id);
-    this.#file(entry);
+    this.#insert(entry);
   }
 
   get(id: string): Task | undefined {
@@ -148,7 +150,7 @@ export class TaskBoard {
   remove(id: string): void {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
-    this.#unfile(entry);
+    this.#extract(entry);
     this.#due.delete(id);
     this.#entries.delete(id);
     const siblings = this.#byJob.get(entry.task.jobId) ?? [];
@@ -157,23 +159,23 @@ export class TaskBoard {
   }
 
   /** The first queued task that the asking worker fits. */
-  first(ask: TaskAsk): TaskRecord | undefined {
+  first(profile: WorkerProfile): TaskRecord | undefined {
     let best: Entry | undefined;
-    for (const type of ask.types) {
-      const found = this.#lanes.get(type)?.first(ask);
+    for (const type of profile.types) {
+      const found = this.#queues.get(type)?.first(profile);
       if (found !== undefined && (best === undefined || before(found, best))) best = found;
     }
     return best?.task;
   }
 
-  /** Puts a queued task into a worker's hands. */
+  /** Assigns a queued task to a worker. */
   hold(id: string, workerId: string, takenAt: number): HeldTask | undefined {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
-    this.#unfile(entry);
+    this.#extract(entry);
     const held = { ...entry.task, workerId, takenAt };
     entry.task = held;
-    this.#file(entry);
+    this.#insert(entry);
     return held;
   }
 
@@ -181,9 +183,9 @@ export class TaskBoard {
   release(id: string, workerId: string): boolean {
     const entry = this.#entries.get(id);
     if (entry === undefined || entry.task.workerId !== workerId) return false;
-    this.#unfile(entry);
+    this.#extract(entry);
     entry.task = { ...entry.task, workerId: undefined, takenAt: undefined };
-    this.#file(entry);
+    this.#insert(entry);
     return true;
   }
 
@@ -209,7 +211,7 @@ export class TaskBoard {
       depths.set(type, known);
       return known;
     };
-    for (const [type, lane] of this.#lanes) {
+    for (const [type, lane] of this.#queues) {
       if (lane.size === 0) continue;
       Object.assign(depth(type), { queued: lane.size, oldestSince: lane.oldest() });
     }
@@ -219,11 +221,11 @@ export class TaskBoard {
     return [...depths.values()];
   }
 
-  #file(entry: Entry): void {
+  #insert(entry: Entry): void {
     const { task } = entry;
     if (task.workerId === undefined) {
-      let lane = this.#lanes.get(task.type);
-      if (lane === undefined) this.#lanes.set(task.type, lane = new Lane());
+      let lane = this.#queues.get(task.type);
+      if (lane === undefined) this.#queues.set(task.type, lane = new TypeQueue());
       lane.add(entry);
     } else {
       const held = this.#held.get(task.workerId);
@@ -233,12 +235,12 @@ export class TaskBoard {
     this.#due.set(task.id, taskDueAt(task));
   }
 
-  #unfile({ task }: Entry): void {
+  #extract({ task }: Entry): void {
     if (task.workerId === undefined) {
-      const lane = this.#lanes.get(task.type);
+      const lane = this.#queues.get(task.type);
       const entry = this.#entries.get(task.id);
       if (entry !== undefined) lane?.remove(entry);
-      if (lane?.size === 0) this.#lanes.delete(task.type);
+      if (lane?.size === 0) this.#queues.delete(task.type);
     } else {
       const held = this.#held.get(task.workerId);
       held?.delete(task.id);

@@ -3,8 +3,8 @@
  *
  * Every step is one script that the server runs alone, so engines need no locks among themselves and any of them may die
  * between two steps. Steps of one turn of the event loop travel in one packet. A step whose answer is lost with the
- * connection rejects: a commit may then have happened, which its repetition finds out by the revision, while a hand-out is
- * undone as soon as the server is back, for the worker never heard of it. The last hand-outs of an engine that died are
+ * connection rejects: a commit may then have happened, which its repetition finds out by the revision, while an assignment is
+ * undone as soon as the server is back, for the worker never received it. The last assignments of an engine that died are
  * undone, too: nobody knows whether they reached their workers.
  *
  * How durable a step is, is the server's matter: with `appendonly yes` it survives the server's death, and power loss too
@@ -40,8 +40,8 @@ import {
   type Storage,
   type Tally,
   type Task,
-  type TaskAsk,
   type TaskRecord,
+  type WorkerProfile,
   type WorkerRecord,
 } from "../model/store.ts";
 
@@ -82,10 +82,10 @@ export class RedisStorage implements Storage {
   #client: Client;
   #hearing: Client;
   #prefix: string;
-  // Tells own notices from those of others, and own hand-outs from everybody's.
+  // Distinguishes own notices and own assignments from those of other engines.
   #origin = crypto.randomUUID();
-  #handouts = 0;
-  // Tasks handed out since the last call of `time`, and between the two before: those have surely reached their workers.
+  #assignments = 0;
+  // Tasks assigned since the last call of `time`, and between the two before: those have surely reached their workers.
   #fresh = new Set<string>();
   #arrived = new Set<string>();
   #listeners = new Set<(notice: Notice) => void>();
@@ -117,7 +117,7 @@ export class RedisStorage implements Storage {
       const warnings = await inspect(client, place);
       await hearing.connect();
       const storage = new RedisStorage(place, client, hearing, warnings);
-      await hearing.subscribe(`${place.prefix}notices`, (text) => storage.#hear(text));
+      await hearing.subscribe(`${place.prefix}notices`, (text) => storage.#receive(text));
       return storage;
     } catch (error) {
       client.destroy();
@@ -200,17 +200,17 @@ export class RedisStorage implements Storage {
     return await this.#run(LEASE, [jobId, String(revision), String(until)]) === 1;
   }
 
-  async take(ask: TaskAsk, now: number): Promise<HeldTask | undefined> {
-    const handout = `${this.#origin}.${++this.#handouts}`;
+  async take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined> {
+    const assignment = `${this.#origin}.${++this.#assignments}`;
     for (;;) {
-      const lanes = this.#lanes.all.filter(({ like }) => fits(like, ask)).map(({ name }) => name);
-      const args = [this.#lanes.version, ask.workerId, String(now), handout, ...lanes];
+      const lanes = this.#lanes.all.filter(({ like }) => fits(like, profile)).map(({ name }) => name);
+      const args = [this.#lanes.version, profile.workerId, String(now), assignment, ...lanes];
       let answer: string[];
       try {
         answer = texts(await this.#run(TAKE, args));
       } catch (error) {
         if (mayBeDone(error)) {
-          this.#repairs.push(() => this.#run(RELEASE, [this.#origin, ask.workerId, "", handout]));
+          this.#repairs.push(() => this.#run(RELEASE, [this.#origin, profile.workerId, "", assignment]));
         }
         throw error;
       }
@@ -353,7 +353,7 @@ export class RedisStorage implements Storage {
     return () => void this.#listeners.delete(listener);
   }
 
-  #hear(text: string): void {
+  #receive(text: string): void {
     if (text.startsWith(this.#origin)) return;
     const notices: Notice[] = JSON.parse(text.slice(this.#origin.length));
     for (const notice of notices) for (const listener of this.#listeners) listener(notice);
@@ -419,7 +419,7 @@ function makeClient(url: string) {
         connected && Math.min(RECONNECT_MS, 25 * 2 ** tries) * (0.5 + Math.random() / 2),
     },
   });
-  // Requests that fail tell about it; without a listener the process would end.
+  // Requests that fail reject by themselves; without a listener the process would end.
   client.on("error", () => {});
   client.once("ready", () => connected = true);
   return client;
@@ -602,14 +602,14 @@ local function show(out, id)
 end`;
 
 // Engines listen on one channel; nothing is sent while there is only one.
-const TELL = `
+const PUBLISH = `
 local function others() return redis.call('PUBSUB', 'NUMSUB', P .. 'notices')[2] > 1 end
-local function tell(origin, notices)
+local function publish(origin, notices)
   redis.call('PUBLISH', P .. 'notices', origin .. cjson.encode(notices))
 end`;
 
 const LANES = `
-local function file(id, type, lane, rank, since, member)
+local function enqueue(id, type, lane, rank, since, member)
   if redis.call('SADD', P .. 'lanes', lane) == 1 then
     redis.call('INCR', P .. 'lanes:version')
     -- Requirements may be anything: now and then forget queues that have run empty.
@@ -624,7 +624,7 @@ local function file(id, type, lane, rank, since, member)
   redis.call('ZADD', P .. 'queue:' .. lane, rank, member)
   redis.call('ZADD', P .. 'ages:' .. type, since, id)
 end
-local function unfile(id, type, lane, member)
+local function dequeue(id, type, lane, member)
   redis.call('ZREM', P .. 'queue:' .. lane, member)
   redis.call('ZREM', P .. 'ages:' .. type, id)
 end
@@ -637,23 +637,23 @@ const RELEASE_TASK = `
 local function release(origin, id)
   local task = P .. 'task:' .. id
   local t = redis.call('HMGET', task, 'worker', 'type', 'lane', 'rank', 'since', 'member', 'queueBy')
-  file(id, t[2], t[3], t[4], t[5], t[6])
-  redis.call('HDEL', task, 'worker', 'taken', 'handout')
+  enqueue(id, t[2], t[3], t[4], t[5], t[6])
+  redis.call('HDEL', task, 'worker', 'taken', 'assignment')
   redis.call('SREM', P .. 'held:' .. t[1], id)
   count_held(t[2], -1)
   if t[7] ~= '' then redis.call('ZADD', P .. 'due', t[7], id) else redis.call('ZREM', P .. 'due', id) end
-  if others() then tell(origin, { { kind = 'queued', type = t[2] } }) end
+  if others() then publish(origin, { { kind = 'queued', type = t[2] } }) end
 end`;
 
-// A hand-out that has reached its worker is the worker's own matter: it no longer bears the engine's name.
+// An assignment that has reached its worker no longer bears the engine's name: only the worker's death undoes it.
 const CONFIRM = `
 local function confirm(from)
-  for n = from, #ARGV do redis.call('HDEL', P .. 'task:' .. ARGV[n], 'handout') end
+  for n = from, #ARGV do redis.call('HDEL', P .. 'task:' .. ARGV[n], 'assignment') end
 end`;
 
 const TIME = script(
   "",
-  TELL,
+  PUBLISH,
   LANES,
   RELEASE_TASK,
   CONFIRM,
@@ -671,8 +671,8 @@ for _, dead in ipairs(redis.call('ZRANGE', P .. 'engines', '-inf', beat - ARGV[2
   redis.call('ZREM', P .. 'engines', dead)
   for _, worker in ipairs(redis.call('HKEYS', P .. 'workers')) do
     for _, id in ipairs(redis.call('SMEMBERS', P .. 'held:' .. worker)) do
-      local handout = redis.call('HGET', P .. 'task:' .. id, 'handout')
-      if handout and string.sub(handout, 1, #dead) == dead then release(origin, id) end
+      local assignment = redis.call('HGET', P .. 'task:' .. id, 'assignment')
+      if assignment and string.sub(assignment, 1, #dead) == dead then release(origin, id) end
     end
   end
 end
@@ -690,7 +690,7 @@ return 1`,
 
 const COMMIT = script(
   "",
-  TELL,
+  PUBLISH,
   LANES,
   `
 local at = 3
@@ -739,18 +739,18 @@ for _, w in ipairs(writes) do
   end
 end
 
-local heard = others() and {}
-local function remove(id, told)
+local notices = others() and {}
+local function remove(id, withdrawn)
   local t = redis.call('HMGET', P .. 'task:' .. id, 'job', 'type', 'lane', 'member', 'worker')
   if not t[1] then return end
   if t[5] then
     redis.call('SREM', P .. 'held:' .. t[5], id)
     count_held(t[2], -1)
-    if told and heard then
-      heard[#heard + 1] = { kind = 'withdrawn', taskId = id, jobId = t[1], workerId = t[5] }
+    if withdrawn and notices then
+      notices[#notices + 1] = { kind = 'withdrawn', taskId = id, jobId = t[1], workerId = t[5] }
     end
   else
-    unfile(id, t[2], t[3], t[4])
+    dequeue(id, t[2], t[3], t[4])
   end
   redis.call('ZREM', P .. 'due', id)
   redis.call('SREM', P .. 'tasks:' .. t[1], id)
@@ -792,7 +792,7 @@ for _, w in ipairs(writes) do
   elseif old[6] and old[6] ~= '' then redis.call('ZREM', P .. 'listed:' .. w.client, w.id) end
   if w.wake ~= '' then redis.call('ZADD', P .. 'wake', w.wake, w.id)
   elseif old[1] then redis.call('ZREM', P .. 'wake', w.id) end
-  if heard then heard[#heard + 1] = { kind = 'job', id = w.id, client = w.client } end
+  if notices then notices[#notices + 1] = { kind = 'job', id = w.id, client = w.client } end
   for _, settled in ipairs(w.settle) do remove(settled.id, false) end
   for _, withdrawn in ipairs(w.withdraw) do remove(withdrawn.id, true) end
   for _, t in ipairs(w.enqueue) do
@@ -802,11 +802,11 @@ for _, w in ipairs(writes) do
       'since', t.since, 'member', member, 'timeout', t.timeout, 'queueBy', t.queueBy, 'record', t.record, 'payload', t.payload)
     redis.call('SADD', P .. 'tasks:' .. w.id, t.id)
     if t.queueBy ~= '' then redis.call('ZADD', P .. 'due', t.queueBy, t.id) end
-    file(t.id, t.type, t.lane, t.rank, t.since, member)
-    if heard then heard[#heard + 1] = { kind = 'queued', type = t.type } end
+    enqueue(t.id, t.type, t.lane, t.rank, t.since, member)
+    if notices then notices[#notices + 1] = { kind = 'queued', type = t.type } end
   end
 end
-if heard then tell(ARGV[1], heard) end
+if notices then publish(ARGV[1], notices) end
 return { 'done' }`,
 );
 
@@ -867,27 +867,27 @@ if not lane then return {} end
 local id = string.sub(member, 31)
 local task = P .. 'task:' .. id
 local t = redis.call('HMGET', task, 'type', 'timeout')
-redis.call('HSET', task, 'worker', ARGV[2], 'taken', ARGV[3], 'handout', ARGV[4])
+redis.call('HSET', task, 'worker', ARGV[2], 'taken', ARGV[3], 'assignment', ARGV[4])
 redis.call('SADD', P .. 'held:' .. ARGV[2], id)
 redis.call('ZADD', P .. 'due', string.format('%.17g', tonumber(ARGV[3]) + tonumber(t[2])), id)
-unfile(id, t[1], lane, member)
+dequeue(id, t[1], lane, member)
 count_held(t[1], 1)
 local out = {}
 show(out, id)
 return out`,
 );
 
-// Takes one task from a worker, named by its id or by the hand-out that gave it.
+// Takes one task from a worker, named by its id or by the assignment that gave it.
 const RELEASE = script(
   "",
-  TELL,
+  PUBLISH,
   LANES,
   RELEASE_TASK,
   `
 local ids = { ARGV[3] }
 if ARGV[3] == '' then ids = redis.call('SMEMBERS', P .. 'held:' .. ARGV[2]) end
 for _, id in ipairs(ids) do
-  local t = redis.call('HMGET', P .. 'task:' .. id, 'worker', 'handout')
+  local t = redis.call('HMGET', P .. 'task:' .. id, 'worker', 'assignment')
   if t[1] == ARGV[2] and (ARGV[4] == '' or t[2] == ARGV[4]) then release(ARGV[1], id) end
 end
 return 1`,

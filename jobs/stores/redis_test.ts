@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { redisMissing, RedisServer } from "../testing/redis_server.ts";
 import { ConfigError } from "../model/errors.ts";
 import type { Job } from "../model/job.ts";
-import type { Notice, TaskAsk, TaskRecord } from "../model/store.ts";
+import type { Notice, TaskRecord, WorkerProfile } from "../model/store.ts";
 import { someJob, storeContract } from "../testing/store_contract.ts";
 import { RedisStorage } from "./redis.ts";
 
@@ -51,7 +51,7 @@ function redisTest(sentence: string, options: string[], body: (bench: Bench) => 
   });
 }
 
-const ASK: TaskAsk = { workerId: "w", types: ["echo"], models: [] };
+const ASK: WorkerProfile = { workerId: "w", types: ["echo"], models: [] };
 
 function someTask(job: Job, id: string, change: Partial<TaskRecord> = {}): TaskRecord {
   const facts = { jobId: job.id, type: "echo", priority: 0, since: 1, strategy: "default" as const };

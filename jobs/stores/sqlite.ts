@@ -1,17 +1,17 @@
 /**
  * A storage in one SQLite file, for one engine: nothing to install, and everything survives the engine's death.
  *
- * Many requests share one transaction: changes wait until the event loop has handed out what arrived, then all are
+ * Many requests share one transaction: changes wait until the event loop has delivered what arrived, then all are
  * applied together. The database runs in WAL mode with `synchronous=NORMAL`, in which a commit is only written, so it
  * survives kill -9 of the process; on top of that `commit` resolves only when the WAL was flushed to the disk
  * (`fdatasync`, on another thread, one for all commits that wait), so an accepted job survives power loss too. Only
- * hand-outs of tasks do not wait for the disk: after power loss such a task is simply handed out again.
+ * assignments of tasks do not wait for the disk: after power loss such a task is simply assigned again.
  *
  * @module
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setImmediate } from "node:timers";
-import { DueSet, TaskBoard } from "./queue_index.ts";
+import { DueSet, QueueIndex } from "./queue_index.ts";
 import { ConfigError } from "../model/errors.ts";
 import { hasEnded, type HistoryEvent, type Job, type Status } from "../model/job.ts";
 import type {
@@ -23,8 +23,8 @@ import type {
   Storage,
   Tally,
   Task,
-  TaskAsk,
   TaskRecord,
+  WorkerProfile,
   WorkerRecord,
 } from "../model/store.ts";
 
@@ -58,10 +58,10 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `;
 const SCHEMA_VERSION = 1;
-/** A hand-out this much older than the last told time has reached its worker. */
+/** An assignment this much older than the last stored time has reached its worker. */
 const SURELY_SENT_MS = 1_000;
 
-interface Change {
+interface PendingWrite {
   apply(): void;
   /** Called when the transaction has been committed and, if it asked for that, is on the disk. */
   done(): void;
@@ -77,13 +77,13 @@ export class SqliteStorage implements Storage {
   #sql: ReturnType<typeof prepare>;
   #wal: Deno.FsFile | undefined;
   #wakes = new DueSet();
-  #board = new TaskBoard();
+  #index = new QueueIndex();
   /** Row numbers of the tasks: one index less to write. */
   #rows = new Map<string, number | bigint>();
   #time = 0;
-  #queue: Change[] = [];
+  #queue: PendingWrite[] = [];
   #isScheduled = false;
-  #unsynced: Change[] = [];
+  #unsynced: PendingWrite[] = [];
   #syncing: Promise<void> | undefined;
   #closed = false;
 
@@ -97,24 +97,24 @@ export class SqliteStorage implements Storage {
     this.label = `sqlite:${path}`;
     this.#db = openDatabase(path);
     this.#sql = prepare(this.#db);
-    this.#undoLastHandOuts();
+    this.#undoLastAssignments();
     this.#load();
     if (path !== ":memory:") this.#wal = Deno.openSync(`${path}-wal`, { read: true, write: true });
   }
 
-  // An engine that was killed may have handed out tasks whose answers never left it; nobody knows, so they go out again.
-  #undoLastHandOuts(): void {
+  // An engine that was killed may have assigned tasks whose answers never left it; nobody knows, so they are queued again.
+  #undoLastAssignments(): void {
     if (this.#sql.getSetting.get("closed") !== undefined) {
       this.#sql.deleteSetting.run("closed");
       return;
     }
-    const lastTold = Number(this.#sql.getSetting.get("time")?.value ?? 0);
-    this.#sql.releaseSince.run(lastTold - SURELY_SENT_MS);
+    const lastStoredAt = Number(this.#sql.getSetting.get("time")?.value ?? 0);
+    this.#sql.releaseSince.run(lastStoredAt - SURELY_SENT_MS);
   }
 
   #load(): void {
     this.#wakes = new DueSet();
-    this.#board = new TaskBoard();
+    this.#index = new QueueIndex();
     this.#rows = new Map();
     for (const row of this.#db.prepare("SELECT id, wake_at FROM jobs WHERE wake_at IS NOT NULL").all()) {
       this.#wakes.set(String(row.id), Number(row.wake_at));
@@ -124,7 +124,7 @@ export class SqliteStorage implements Storage {
     ) {
       const record: TaskRecord = JSON.parse(String(row.record));
       this.#rows.set(record.id, Number(row.seq));
-      this.#board.add(
+      this.#index.add(
         row.worker_id === null
           ? record
           : { ...record, workerId: String(row.worker_id), takenAt: Number(row.taken_at) },
@@ -165,7 +165,7 @@ export class SqliteStorage implements Storage {
       for (const change of changes) change.apply();
       this.#sql.commit.run();
     } catch (error) {
-      // All or nothing: nobody was told yet. The queues in memory follow what the tables say.
+      // All or nothing: no caller was answered yet. The queues in memory follow what the tables say.
       if (this.#db.isTransaction) this.#sql.rollback.run();
       this.#load();
       for (const change of changes) change.failed(error);
@@ -227,7 +227,7 @@ export class SqliteStorage implements Storage {
     }
     if ((this.#sql.getRevision.get(job.id)?.revision ?? 0) !== job.revision - 1) return CONFLICT;
     for (const { taskId, workerId } of settle ?? []) {
-      if (this.#board.get(taskId)?.workerId !== workerId) return CONFLICT;
+      if (this.#index.get(taskId)?.workerId !== workerId) return CONFLICT;
     }
   }
 
@@ -274,7 +274,7 @@ export class SqliteStorage implements Storage {
     for (const taskId of withdraw ?? []) this.#removeTask(taskId);
     for (const task of enqueue ?? []) {
       this.#rows.set(task.id, this.#sql.insertTask.run(JSON.stringify(task)).lastInsertRowid);
-      this.#board.add(task);
+      this.#index.add(task);
     }
   }
 
@@ -283,7 +283,7 @@ export class SqliteStorage implements Storage {
     if (seq === undefined) return;
     this.#sql.deleteTask.run(seq);
     this.#rows.delete(id);
-    this.#board.remove(id);
+    this.#index.remove(id);
   }
 
   #holdTask(id: string, workerId: string | null, takenAt: number | null): void {
@@ -293,7 +293,7 @@ export class SqliteStorage implements Storage {
   read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined> {
     const row = this.#sql.getJob.get(jobId);
     if (row === undefined) return Promise.resolve(undefined);
-    return Promise.resolve({ job: readBody(row), tasks: this.#board.ofJob(jobId) });
+    return Promise.resolve({ job: readBody(row), tasks: this.#index.ofJob(jobId) });
   }
 
   claim(now: number, leaseUntil: number, limit: number): Promise<Job[]> {
@@ -319,28 +319,30 @@ export class SqliteStorage implements Storage {
     this.#wakes.set(jobId, at);
   }
 
-  take(ask: TaskAsk, now: number): Promise<HeldTask | undefined> {
-    if (this.#queue.length === 0 && this.#board.first(ask) === undefined) return Promise.resolve(undefined);
+  take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined> {
+    if (this.#queue.length === 0 && this.#index.first(profile) === undefined) {
+      return Promise.resolve(undefined);
+    }
     return this.#change(() => {
-      const task = this.#board.first(ask);
+      const task = this.#index.first(profile);
       if (task === undefined) return undefined;
-      this.#holdTask(task.id, ask.workerId, now);
-      return this.#board.hold(task.id, ask.workerId, now);
+      this.#holdTask(task.id, profile.workerId, now);
+      return this.#index.hold(task.id, profile.workerId, now);
     }, false);
   }
 
   giveBack(taskId: string, workerId: string): Promise<void> {
     return this.#change(() => {
-      if (this.#board.release(taskId, workerId)) this.#holdTask(taskId, null, null);
+      if (this.#index.release(taskId, workerId)) this.#holdTask(taskId, null, null);
     }, false);
   }
 
   dueTasks(now: number, limit: number): Promise<Task[]> {
-    return Promise.resolve(this.#board.due(now, limit));
+    return Promise.resolve(this.#index.due(now, limit));
   }
 
   heldBy(workerId: string): Promise<HeldTask[]> {
-    return Promise.resolve(this.#board.heldBy(workerId));
+    return Promise.resolve(this.#index.heldBy(workerId));
   }
 
   putWorker({ id, expiresAt, seenAt, registeredAt, info }: WorkerRecord): Promise<void> {
@@ -397,7 +399,7 @@ export class SqliteStorage implements Storage {
   }
 
   queues(): Promise<QueueDepth[]> {
-    return Promise.resolve(this.#board.depths());
+    return Promise.resolve(this.#index.depths());
   }
 
   history(jobId: string): Promise<HistoryEvent[]> {

@@ -39,7 +39,7 @@ Deno.test("a second engine on the same SQLite file is told so", async () => {
 
 Deno.test("the last hand-outs of an engine that was killed are undone, earlier ones stay", async () => {
   const folder = await Deno.makeTempDir();
-  const ask = { workerId: "w", types: ["echo"], models: [] };
+  const profile = { workerId: "w", types: ["echo"], models: [] };
   const job = someJob();
   const task = {
     jobId: job.id,
@@ -57,9 +57,9 @@ Deno.test("the last hand-outs of an engine that was killed are undone, earlier o
       wakeAt: null,
       enqueue: [{ ...task, id: "early" }, { ...task, id: "late" }],
     }]);
-    await storage.take(ask, 1_000);
+    await storage.take(profile, 1_000);
     await storage.time(5_000);
-    await storage.take(ask, 5_500);
+    await storage.take(profile, 5_500);
     // What a kill leaves behind: the files as they are now.
     for (const end of ["", "-wal"]) {
       await Deno.copyFile(`${folder}/jobs.sqlite${end}`, `${folder}/killed.sqlite${end}`);

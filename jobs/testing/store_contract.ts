@@ -2,7 +2,7 @@
 // @ts-types="../../std.d.ts"
 import { assert, assertEquals } from "@std/assert";
 import type { Job } from "../model/job.ts";
-import type { JobWrite, Notice, Storage, TaskAsk, TaskRecord } from "../model/store.ts";
+import type { JobWrite, Notice, Storage, TaskRecord, WorkerProfile } from "../model/store.ts";
 
 /** How a storage is opened for a test. */
 export interface Opened {
@@ -53,7 +53,7 @@ function someTask(job: Job, change: Partial<TaskRecord> = {}): TaskRecord {
   };
 }
 
-function ask(workerId: string, change: Partial<TaskAsk> = {}): TaskAsk {
+function profile(workerId: string, change: Partial<WorkerProfile> = {}): WorkerProfile {
   return { workerId, types: ["echo"], models: [], ...change };
 }
 
@@ -118,7 +118,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const writes = [insert(two, { enqueue: [someTask(two)] }), insert({ ...one, revision: 5 })];
     assertEquals(await storage.commit(writes), { kind: "conflict" });
     assertEquals(await storage.read(two.id), undefined);
-    assertEquals(await storage.take(ask("w"), 0), undefined);
+    assertEquals(await storage.take(profile("w"), 0), undefined);
     assertEquals(await storage.commit([insert(two), insert({ ...one, revision: 2 })]), { kind: "done" });
   });
 
@@ -199,7 +199,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     await storage.commit([insert(job, { enqueue })]);
     let order = "";
     for (;;) {
-      const task = await storage.take(ask("w", { types: ["echo", "other"] }), 500);
+      const task = await storage.take(profile("w", { types: ["echo", "other"] }), 500);
       if (task === undefined) break;
       order += task.id.slice(-1);
     }
@@ -211,7 +211,10 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const task = someTask(job, { needs: { installed_models: ["m"] }, maxCost: 2, queueBy: 9_999 });
     await storage.commit([insert(job, { enqueue: [task] })]);
     const taken = await Promise.all(
-      Array.from({ length: 20 }, (_, n) => storage.take(ask(`w${n}`, { models: ["m", "n"], cost: 1 }), 700)),
+      Array.from(
+        { length: 20 },
+        (_, n) => storage.take(profile(`w${n}`, { models: ["m", "n"], cost: 1 }), 700),
+      ),
     );
     const [held, ...rest] = taken.filter((one) => one !== undefined);
     assertEquals(rest, []);
@@ -231,7 +234,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
       anyCost: someTask(job, { maxCost: 0.5, unknownCostPasses: true }),
     };
     await storage.commit([insert(job, { enqueue: Object.values(tasks) })]);
-    const takes = async (change: Partial<TaskAsk>) => (await storage.take(ask("w", change), 1))?.id;
+    const takes = async (change: Partial<WorkerProfile>) => (await storage.take(profile("w", change), 1))?.id;
     assertEquals(await takes({ types: ["none"] }), undefined);
     assertEquals(
       await takes({ models: ["llama"], gpu: { model: "NVIDIA A100", vram_gb: 24 }, cost: 0.6 }),
@@ -248,13 +251,13 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const job = someJob();
     const [one, two] = [someTask(job), someTask(job)];
     await storage.commit([insert(job, { enqueue: [one, two] })]);
-    await storage.take(ask("w"), 5);
+    await storage.take(profile("w"), 5);
     await storage.giveBack(one.id, "another");
     assertEquals((await storage.heldBy("w")).map((task) => task.id), [one.id]);
     await storage.giveBack(one.id, "w");
     assertEquals(await storage.heldBy("w"), []);
-    assertEquals((await storage.take(ask("v"), 6))?.id, one.id);
-    assertEquals((await storage.take(ask("v"), 6))?.id, two.id);
+    assertEquals((await storage.take(profile("v"), 6))?.id, one.id);
+    assertEquals((await storage.take(profile("v"), 6))?.id, two.id);
   });
 
   check("a result is settled once, and only by the worker that holds the task", async (storage) => {
@@ -264,7 +267,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const settle = (workerId: string) =>
       storage.commit([insert({ ...job, revision: 2 }, { settle: [{ taskId: task.id, workerId }] })]);
     assertEquals((await settle("w")).kind, "conflict");
-    await storage.take(ask("w"), 1);
+    await storage.take(profile("w"), 1);
     assertEquals((await settle("v")).kind, "conflict");
     assertEquals((await storage.read(job.id))?.job.revision, 1);
     assertEquals((await settle("w")).kind, "done");
@@ -279,11 +282,11 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const job = someJob();
     const [one, two] = [someTask(job), someTask(job)];
     await storage.commit([insert(job, { enqueue: [one, two] })]);
-    await storage.take(ask("w"), 1);
+    await storage.take(profile("w"), 1);
     const withdraw = [one.id, two.id, "unknown"];
     assertEquals((await storage.commit([insert({ ...job, revision: 2 }, { withdraw })])).kind, "done");
     assertEquals(await storage.heldBy("w"), []);
-    assertEquals(await storage.take(ask("w"), 1), undefined);
+    assertEquals(await storage.take(profile("w"), 1), undefined);
     assertEquals(await storage.dueTasks(1e12, 10), []);
   });
 
@@ -294,10 +297,10 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const due = async (now: number) => (await storage.dueTasks(now, 10)).map((task) => task.id);
     assertEquals(await due(399), []);
     assertEquals(await due(400), [limited.id]);
-    await storage.take(ask("w"), 390);
+    await storage.take(profile("w"), 390);
     assertEquals(await due(439), []);
     assertEquals(await due(440), [limited.id]);
-    await storage.take(ask("w"), 420);
+    await storage.take(profile("w"), 420);
     assertEquals((await due(1420)).toSorted(), [limited.id, patient.id].toSorted());
     await storage.giveBack(limited.id, "w");
     assertEquals(await due(399), []);
@@ -311,8 +314,8 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
       someTask(job, { type: "b" }),
     ];
     await storage.commit([insert(job, { enqueue })]);
-    await storage.take(ask("w"), 80);
-    await storage.take(ask("w", { types: ["b"] }), 80);
+    await storage.take(profile("w"), 80);
+    await storage.take(profile("w", { types: ["b"] }), 80);
     const depths = (await storage.queues()).toSorted((a, b) => a.type < b.type ? -1 : 1);
     assertEquals(depths.map(({ type, queued, held }) => [type, queued, held]), [["b", 0, 1], ["echo", 1, 1]]);
     assertEquals(depths[1].oldestSince, 70);
@@ -425,7 +428,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const admission = { idempotency: { key: "k", fingerprint: "f" }, quota: { month: "2026-01", limit: 5 } };
     const history = [{ event_type: "job_created" as const, timestamp: 1, state: "start" }];
     await storage.commit([insert(job, { wakeAt: 77, enqueue: [queued, held], admission, history })]);
-    const taken = await storage.take(ask("w"), 10);
+    const taken = await storage.take(profile("w"), 10);
     await storage.putWorker({ id: "w", expiresAt: 10, seenAt: 1, registeredAt: 1, info: "{}" });
     await storage.set("a", "1");
     await storage.time(1234);
@@ -438,7 +441,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     assertEquals(await again.heldBy("w"), [taken]);
     assertEquals((await again.dueTasks(70, 10)).map((task) => task.id), [held.id]);
     assertEquals((await again.claim(77, 99, 10)).map((one) => one.id), [job.id]);
-    assertEquals((await again.take(ask("v"), 11))?.id, queued.id);
+    assertEquals((await again.take(profile("v"), 11))?.id, queued.id);
     assertEquals((await again.workers()).map((worker) => worker.id), ["w"]);
     assertEquals((await again.commit([insert(someJob(), { admission })])).kind, "duplicate");
     assertEquals(await again.usage("ann", "2026-01"), 1);
@@ -459,7 +462,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const job = someJob();
     const task = someTask(job);
     await storage.commit([insert(job, { enqueue: [task] })]);
-    assertEquals((await other.take(ask("w"), 1))?.id, task.id);
+    assertEquals((await other.take(profile("w"), 1))?.id, task.id);
     await storage.commit([insert({ ...job, revision: 2 }, { withdraw: [task.id] })]);
     await all.promise;
     stop();

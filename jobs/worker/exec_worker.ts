@@ -25,7 +25,7 @@ export interface ExecOptions {
   onStderr?: (line: string, context: TaskContext) => void;
 }
 
-/** What a command needs no knowledge of: with them it could act as this worker, or as a client. */
+/** Variables that are kept from commands: with them it could act as this worker, or as a client. */
 const SECRETS = [
   "WORKER_TOKEN",
   "WORKER_INDIVIDUAL_TOKEN",
@@ -105,12 +105,15 @@ export function execTask(name: string, command: string, options: ExecOptions = {
     const how = status.signal === null
       ? `exited with status ${status.code}`
       : `was ended by ${status.signal}`;
-    const said = lines.tail();
-    return failure("TRANSIENT_ERROR", `The command of task ${name} ${how}${said === "" ? "." : `: ${said}`}`);
+    const stderr = lines.tail();
+    return failure(
+      "TRANSIENT_ERROR",
+      `The command of task ${name} ${how}${stderr === "" ? "." : `: ${stderr}`}`,
+    );
   };
 }
 
-const Outcome = z.strictObject({
+const OutcomeSchema = z.strictObject({
   status: z.string().min(1),
   data: AnyObject.optional(),
   error: z.union([z.string(), z.object({ code: z.string(), message: z.string() })]).optional(),
@@ -130,7 +133,7 @@ export function outcomeOf(text: string): TaskOutcome | undefined {
   } catch {
     return undefined;
   }
-  const outcome = Outcome.safeParse(value);
+  const outcome = OutcomeSchema.safeParse(value);
   if (outcome.success) return outcome.data;
   const data = AnyObject.safeParse(value);
   return { status: "success", data: data.success ? data.data : AnyObject.parse({ result: value }) };
@@ -216,7 +219,7 @@ class LineReader implements Sink {
     if (this.#line !== "") this.#emit(this.#line);
     this.#line = "";
   }
-  /** The last that was said. */
+  /** The end of what was written. */
   tail(): string {
     return this.#tail.trim();
   }

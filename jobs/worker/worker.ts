@@ -29,9 +29,9 @@ export interface TaskContext {
   priority: number;
   /** Aborted when the task is cancelled, runs out of time, or the worker stops. */
   signal: AbortSignal;
-  /** Tells the engine how far the task is (0 to 1). Told too fast, only the latest is sent; a lost one is no error. */
+  /** Reports to the engine how far the task is (0 to 1). Called too fast, only the latest is sent; a lost one is no error. */
   sendProgress(progress: number, message?: string): Promise<void>;
-  /** Tells engines that this worker has something loaded (a model, a task type); it then goes first for it. */
+  /** Reports to engines that this worker has something loaded (a model, a task type); it is then preferred for it. */
   addToHotCache(name: string): void;
   removeFromHotCache(name: string): void;
 }
@@ -50,7 +50,7 @@ export type TaskHandler = (
   context: TaskContext,
 ) => TaskOutcome | void | Promise<TaskOutcome | void>;
 
-/** What a worker can be told in code; it wins over the environment. */
+/** Settings given in code; they win over the environment. */
 export interface WorkerOptions {
   workerType?: string;
   maxConcurrentTasks?: number;
@@ -62,13 +62,13 @@ export interface WorkerOptions {
   token?: string;
   /** Where settings are read from; default: the process's environment. */
   environment?: Record<string, string | undefined>;
-  /** Milliseconds that running tasks get to finish after `run` is told to stop; default 5 000. */
+  /** Milliseconds that running tasks get to finish after `run` was stopped; default 5 000. */
   graceMs?: number;
-  /** Hears what it does; default: nobody. */
+  /** Where it logs; default: nowhere. */
   log?: Log;
 }
 
-/** A worker that cannot work as it is set up; the message says what to mend. */
+/** A worker that cannot work as it is set up; the message says what to change. */
 export class WorkerError extends Error {
   override name = "WorkerError";
 }
@@ -95,7 +95,7 @@ const json = <T extends z.ZodType>(schema: T, like: string) =>
   z.string().transform((text, context) => {
     try {
       return schema.parse(JSON.parse(text));
-    } catch { // the value may hold a token: only its shape is told
+    } catch { // the value may hold a token: only its shape is named
       context.addIssue({ code: "custom", message: `must be JSON like ${like}.` });
       return z.NEVER;
     }
@@ -231,12 +231,12 @@ export class Worker {
 
   /**
    * Works until `signal` is aborted: then takes no more tasks, lets the running ones finish for `graceMs`, stops the
-   * rest and gives them back to the engine. An abort of `hurry` ends the grace.
+   * rest and gives them back to the engine. An abort of `force` ends the grace.
    *
    * @throws WorkerError when it has no task, or when an engine refuses it at its first registration.
    */
   async run(
-    { signal = never, hurry = never }: { signal?: AbortSignal; hurry?: AbortSignal } = {},
+    { signal = never, force: force = never }: { signal?: AbortSignal; force?: AbortSignal } = {},
   ): Promise<void> {
     if (this.#types.size === 0) {
       throw new WorkerError("The worker has no task; add a function with worker.task(NAME, FUNCTION).");
@@ -244,7 +244,7 @@ export class Worker {
     if (this.#session !== undefined) throw new WorkerError("This worker runs already.");
     this.#session = new Session(this.#settings, this.#types, this.options.log ?? (() => {}), signal);
     try {
-      await this.#session.run(this.options.graceMs ?? 5_000, hurry);
+      await this.#session.run(this.options.graceMs ?? 5_000, force);
     } finally {
       this.#session = undefined;
     }
@@ -286,13 +286,13 @@ class Slots {
   }
 }
 
-/** Something that several may wait for, again and again. */
-class Bell {
+/** An event that several may wait for, again and again. */
+class Notifier {
   #waiting = new Set<() => void>();
-  ring(): void {
+  notify(): void {
     for (const wake of this.#waiting) wake();
   }
-  /** Resolves at the next ring, after `ms`, or when `signal` is aborted. */
+  /** Resolves at the next `notify`, after `ms`, or when `signal` is aborted. */
   wait(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const wake = () => {
@@ -314,14 +314,14 @@ const LONG_MS = 86_400_000;
 
 /** One run of a worker: what its connections share. */
 class Session {
-  readonly links: Link[];
+  readonly connections: EngineConnection[];
   readonly slots: Slots;
   readonly hotCache = new Set<string>();
-  /** Rung when a task begins or ends, an engine comes or goes, the hot cache changes. */
-  readonly changed = new Bell();
+  /** Notified when a task begins or ends, an engine comes or goes, the hot cache changes. */
+  readonly changed = new Notifier();
   readonly client = Deno.createHttpClient({ http2: false, poolMaxIdlePerHost: 16 });
   /** Aborted when nothing is to be sent any more. */
-  readonly over = new AbortController();
+  readonly ended = new AbortController();
   running = 0;
   /** Results on their way. */
   undelivered = 0;
@@ -333,26 +333,28 @@ class Session {
     readonly stop: AbortSignal,
   ) {
     this.slots = new Slots(settings.MAX_CONCURRENT_TASKS);
-    this.links = settings.engines.map((engine) => new Link(this, engine.url, engine.token));
+    this.connections = settings.engines.map((engine) => new EngineConnection(this, engine.url, engine.token));
   }
 
   get connected(): boolean {
-    return this.links.some((link) => link.up);
+    return this.connections.some((connection) => connection.up);
   }
 
-  async run(graceMs: number, hurry: AbortSignal): Promise<void> {
+  async run(graceMs: number, force: AbortSignal): Promise<void> {
     const refused = new AbortController();
     const stop = AbortSignal.any([this.stop, refused.signal]);
-    const aside = this.links.flatMap((link) => [link.beat(), link.listen()]);
+    const aside = this.connections.flatMap((
+      connection,
+    ) => [connection.sendHeartbeats(), connection.listen()]);
     let refusal: unknown;
-    await Promise.all(this.links.map((link) =>
-      link.work(stop).catch((error) => {
+    await Promise.all(this.connections.map((connection) =>
+      connection.work(stop).catch((error) => {
         refusal ??= error;
         refused.abort();
       })
     ));
-    if (refusal === undefined) await this.#windUp(graceMs, hurry);
-    this.over.abort();
+    if (refusal === undefined) await this.#drain(graceMs, force);
+    this.ended.abort();
     await Promise.all(aside);
     this.client.close();
     if (refusal !== undefined) throw refusal;
@@ -360,21 +362,21 @@ class Session {
 
   // Polls are over. A task that an engine was just handing out as its poll was broken off goes back by the first
   // registration (it is not among those named as running); what the grace did not suffice for by the second.
-  async #windUp(graceMs: number, hurry: AbortSignal): Promise<void> {
-    await Promise.all(this.links.map((link) => link.giveBackOthers()));
+  async #drain(graceMs: number, force: AbortSignal): Promise<void> {
+    await Promise.all(this.connections.map((connection) => connection.releaseOthers()));
     const busy = () => this.running + this.undelivered > 0;
     if (busy()) this.log("INFO", "worker_stopping", { running: this.running, grace_ms: graceMs });
-    await this.#until(() => !busy(), graceMs, hurry);
+    await this.#until(() => !busy(), graceMs, force);
     if (!busy()) return;
-    for (const link of this.links) link.stopTasks();
+    for (const connection of this.connections) connection.stopTasks();
     await this.#until(() => this.running === 0, 3_000, never);
-    await Promise.all(this.links.map((link) => link.giveBackOthers()));
+    await Promise.all(this.connections.map((connection) => connection.releaseOthers()));
   }
 
-  async #until(done: () => boolean, ms: number, hurry: AbortSignal): Promise<void> {
+  async #until(done: () => boolean, ms: number, force: AbortSignal): Promise<void> {
     const by = systemClock.steady() + ms;
-    while (!done() && !hurry.aborted && systemClock.steady() < by) {
-      await this.changed.wait(by - systemClock.steady(), hurry);
+    while (!done() && !force.aborted && systemClock.steady() < by) {
+      await this.changed.wait(by - systemClock.steady(), force);
     }
   }
 
@@ -390,15 +392,15 @@ class Session {
   }
 
   /** Whether this engine is the one to poll: in fail-over mode the first that is up. */
-  isTurnOf(link: Link): boolean {
+  isTurnOf(connection: EngineConnection): boolean {
     return this.settings.MULTI_ORCHESTRATOR_MODE === "ROUND_ROBIN" ||
-      this.links.find((other) => other.up) === link;
+      this.connections.find((other) => other.up) === connection;
   }
 }
 
 /** An engine that cannot be worked with now. `forGood`: it has understood and refuses. */
-class LinkError extends Error {
-  constructor(message: string, readonly forGood = false, readonly retryMs?: number) {
+class ConnectionError extends Error {
+  constructor(message: string, readonly permanent = false, readonly retryMs?: number) {
     super(message);
   }
 }
@@ -416,7 +418,7 @@ interface HeldTask {
 }
 
 /** A worker that is full, or whose type is, for less than this does not bother the engine with it. */
-const PATIENCE_MS = 250;
+const SHORT_WAIT_MS = 250;
 /** Above this many results on their way no more tasks are taken. */
 const MOST_UNDELIVERED = 200;
 /** Polls at once while tasks come at once, which is within this. */
@@ -425,17 +427,17 @@ const AT_ONCE_MS = 20;
 const LONGEST_RESULT_DELAY_MS = 16_000;
 
 /** The connection to one engine: registration, heartbeats, polls, commands, results. */
-class Link {
+class EngineConnection {
   /** Registered, and answered when last asked. */
   up = false;
   /** Tasks of this engine that have no delivered result. */
   readonly #held = new Map<string, HeldTask>();
   /** Task names of the last registration or heartbeat. */
-  #told: string[] = [];
+  #announced: string[] = [];
   #wasUp = false;
   #beating: Promise<void> = Promise.resolve();
   /** Until then one poll at a time will do. */
-  #calmUntil = 0;
+  #singlePollUntil = 0;
   /** Times that it failed since a poll was last answered as it should be. */
   #failures = 0;
   #socket: WebSocket | undefined;
@@ -447,7 +449,7 @@ class Link {
   async #send(
     method: "GET" | "POST" | "PATCH",
     path: string,
-    { body, timeoutMs = 30_000, signal = this.session.over.signal }: {
+    { body, timeoutMs = 30_000, signal = this.session.ended.signal }: {
       body?: string;
       timeoutMs?: number;
       signal?: AbortSignal;
@@ -482,7 +484,7 @@ class Link {
         : signal.aborted
         ? "stopped"
         : "no answer in time";
-      throw new LinkError(`cannot reach ${this.url}: ${why}`);
+      throw new ConnectionError(`cannot reach ${this.url}: ${why}`);
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
@@ -522,17 +524,17 @@ class Link {
       ...how,
     });
     if (answer.status === 200) {
-      this.#told = [...types.keys()];
+      this.#announced = [...types.keys()];
       return;
     }
     const refusal = `${this.url} refuses the registration: ${errorText(answer)}`;
     const hint = answer.status === 401 ? "; WORKER_TOKEN must be a token that this engine knows" : "";
     const forGood = answer.status >= 400 && answer.status < 500 && answer.status !== 429;
-    throw new LinkError(refusal + hint, forGood, answer.retryMs);
+    throw new ConnectionError(refusal + hint, forGood, answer.retryMs);
   }
 
-  // Tells what it can take now, and hears which of its tasks were cancelled. One after the other: what is told last must
-  // be what is true.
+  // Reports what it can take now, and receives which of its tasks were cancelled. One after the other: the last report
+  // must be the true one.
   #heartbeat(): Promise<void> {
     const next = () => this.#sendHeartbeat();
     return this.#beating = this.#beating.then(next, next);
@@ -554,27 +556,31 @@ class Link {
       return await this.#register();
     }
     if (answer.status !== 200) {
-      throw new LinkError(`${this.url} refuses the heartbeat: ${errorText(answer)}`, false, answer.retryMs);
+      throw new ConnectionError(
+        `${this.url} refuses the heartbeat: ${errorText(answer)}`,
+        false,
+        answer.retryMs,
+      );
     }
-    this.#told = open;
+    this.#announced = open;
     const cancelled = CancelledTasks.safeParse(parseJson(answer.text));
     for (const taskId of cancelled.data?.cancelled_tasks ?? []) this.#cancel(taskId);
   }
 
-  // What a heartbeat should tell soon.
-  #news(): string {
+  // A heartbeat is due soon when this has changed.
+  #loadKey(): string {
     return [this.session.running, ...this.session.hotCache].join();
   }
 
   // Whether something can be done that the last heartbeat did not name.
-  #hidesOpen(): boolean {
-    return this.session.open().some((name) => !this.#told.includes(name));
+  #hasUnannounced(): boolean {
+    return this.session.open().some((name) => !this.#announced.includes(name));
   }
 
   /** Sends heartbeats: on their interval, and soon after the load has changed. */
-  async beat(): Promise<void> {
-    const { settings, changed, over, log } = this.session;
-    let told = "";
+  async sendHeartbeats(): Promise<void> {
+    const { settings, changed, ended: over, log } = this.session;
+    let sent = "";
     let last = -Infinity;
     let announced = false;
     while (!over.signal.aborted) {
@@ -583,19 +589,19 @@ class Link {
         continue;
       }
       const wait = last + settings.HEARTBEAT_INTERVAL - systemClock.steady();
-      if (wait > 0 && this.#news() === told && !this.#hidesOpen()) {
+      if (wait > 0 && this.#loadKey() === sent && !this.#hasUnannounced()) {
         await changed.wait(wait, over.signal);
         continue;
       }
       if (wait > 0) {
-        // A change of load is told at most once a second: under load it would be a flood, and nobody needs it. But a
+        // A change of load is reported at most once a second: under load it would be a flood, and nobody needs it. But a
         // task may wait for what can be done again.
-        const rest = this.#hidesOpen() ? 0 : Math.min(wait, last + 1000 - systemClock.steady());
+        const rest = this.#hasUnannounced() ? 0 : Math.min(wait, last + 1000 - systemClock.steady());
         await systemClock.sleep(Math.max(settings.WORKER_HEARTBEAT_DEBOUNCE_DELAY, rest), over.signal);
         if (over.signal.aborted) return;
       }
       last = systemClock.steady();
-      told = this.#news();
+      sent = this.#loadKey();
       try {
         await this.#heartbeat();
         if (!announced) {
@@ -603,7 +609,7 @@ class Link {
         }
         announced = true;
       } catch (error) {
-        if (!(error instanceof LinkError)) throw error;
+        if (!(error instanceof ConnectionError)) throw error;
         if (over.signal.aborted) return;
         log("WARNING", "heartbeat_failed", { error: error.message });
         await systemClock.sleep(error.retryMs ?? 1_000, over.signal);
@@ -612,13 +618,13 @@ class Link {
   }
 
   /** All tasks that the engine believes here, but that are not, go back to its queue. */
-  async giveBackOthers(): Promise<void> {
+  async releaseOthers(): Promise<void> {
     if (!this.#wasUp) return;
     try {
       await this.#register({ status: "draining" }, { timeoutMs: 3_000 });
     } catch (error) {
-      if (!(error instanceof LinkError)) throw error; // unreachable: it will notice the missing heartbeats
-      this.session.log("WARNING", "give_back_failed", { error: error.message });
+      if (!(error instanceof ConnectionError)) throw error; // unreachable: it will notice the missing heartbeats
+      this.session.log("WARNING", "release_failed", { error: error.message });
     }
   }
 
@@ -634,14 +640,14 @@ class Link {
         await this.#register({}, { signal: stop });
         log("INFO", "registered", { engine: this.url, worker: settings.id });
         this.up = this.#wasUp = true;
-        changed.ring();
+        changed.notify();
         await this.#poll(stop);
       } catch (error) {
-        if (!(error instanceof LinkError)) throw error;
+        if (!(error instanceof ConnectionError)) throw error;
         this.up = false;
-        changed.ring();
+        changed.notify();
         if (stop.aborted) return;
-        if (error.forGood && !this.#wasUp) throw new WorkerError(`The engine at ${error.message}.`);
+        if (error.permanent && !this.#wasUp) throw new WorkerError(`The engine at ${error.message}.`);
         const delay = Math.min(settings.TASK_POLL_ERROR_DELAY, 100 * 2 ** this.#failures++);
         log("WARNING", "engine_unavailable", { error: error.message, retry_in_ms: Math.round(delay) });
         await systemClock.sleep(error.retryMs ?? jittered(delay), stop);
@@ -654,7 +660,7 @@ class Link {
     const { settings, slots } = session;
     // With fewer places than engines they take turns, so nobody may sit on one for long.
     const shares = settings.MULTI_ORCHESTRATOR_MODE === "ROUND_ROBIN" &&
-      session.links.length > settings.MAX_CONCURRENT_TASKS;
+      session.connections.length > settings.MAX_CONCURRENT_TASKS;
     const waitMs = shares ? Math.min(1_000, settings.TASK_POLL_TIMEOUT) : settings.TASK_POLL_TIMEOUT;
     session.log("INFO", "polling_started", { engine: this.url });
     const others = new Set<Promise<void>>();
@@ -665,7 +671,7 @@ class Link {
           continue;
         }
         const slot = slots.acquire(stop);
-        if (slot !== true && !await this.#hearCommandsUntil(slot)) break;
+        if (slot !== true && !await this.#pollCommandsUntil(slot)) break;
         const since = systemClock.steady();
         const taken = await this.#pollOnce(waitMs, stop);
         if (taken && others.size < MOST_POLLS - 1 && systemClock.steady() - since < AT_ONCE_MS) {
@@ -684,16 +690,16 @@ class Link {
     const { session } = this;
     const { slots, types } = session;
     const hasLimits = [...types.values()].some(({ maxConcurrent }) => maxConcurrent !== Infinity);
-    if (hasLimits || systemClock.steady() < this.#calmUntil) return;
+    if (hasLimits || systemClock.steady() < this.#singlePollUntil) return;
     try {
       while (session.undelivered < MOST_UNDELIVERED && slots.free > 0 && slots.acquire(stop) === true) {
-        if (await this.#pollOnce(PATIENCE_MS, stop)) continue;
-        this.#calmUntil = systemClock.steady() + 1_000;
+        if (await this.#pollOnce(SHORT_WAIT_MS, stop)) continue;
+        this.#singlePollUntil = systemClock.steady() + 1_000;
         return;
       }
     } catch (error) {
-      if (!(error instanceof LinkError)) throw error; // the main poll fails likewise, and sees to it
-      this.#calmUntil = systemClock.steady() + 1_000;
+      if (!(error instanceof ConnectionError)) throw error; // the main poll fails likewise, and sees to it
+      this.#singlePollUntil = systemClock.steady() + 1_000;
     }
   }
 
@@ -702,7 +708,7 @@ class Link {
     const { session } = this;
     let taken = false;
     try {
-      await this.#tellOpen(stop);
+      await this.#announceOpen(stop);
       const since = systemClock.steady();
       const path = `/_worker/workers/${encodeURIComponent(session.settings.id)}/tasks/next?commands=1&wait=${
         waitMs / 1000
@@ -710,9 +716,13 @@ class Link {
       const answer = await this.#send("GET", path, { timeoutMs: waitMs + 5_000, signal: stop });
       if (answer.status === 200) taken = this.#receive(answer);
       else if (answer.status !== 204) {
-        throw new LinkError(`${this.url} refuses the poll: ${errorText(answer)}`, false, answer.retryMs);
-      } else if (systemClock.steady() - since < Math.min(waitMs, PATIENCE_MS)) {
-        await systemClock.sleep(PATIENCE_MS, stop); // an engine that does not hold polls must not be hammered
+        throw new ConnectionError(
+          `${this.url} refuses the poll: ${errorText(answer)}`,
+          false,
+          answer.retryMs,
+        );
+      } else if (systemClock.steady() - since < Math.min(waitMs, SHORT_WAIT_MS)) {
+        await systemClock.sleep(SHORT_WAIT_MS, stop); // an engine that does not hold polls must not be hammered
       }
       return taken;
     } finally {
@@ -723,11 +733,11 @@ class Link {
   // The engine gives out what the last heartbeat named. When a type has reached its own limit it must not be named;
   // one that is full for a moment only is waited for instead, as each heartbeat costs more than a short task. When all
   // are full there is nothing to ask for.
-  async #tellOpen(stop: AbortSignal): Promise<void> {
+  async #announceOpen(stop: AbortSignal): Promise<void> {
     const { session } = this;
-    const by = systemClock.steady() + PATIENCE_MS;
-    while (this.#told.some((name) => !isOpen(session.types.get(name))) && !stop.aborted) {
-      if (session.open().length === 0) await this.#hearCommandsUntil(session.untilOpen(stop));
+    const by = systemClock.steady() + SHORT_WAIT_MS;
+    while (this.#announced.some((name) => !isOpen(session.types.get(name))) && !stop.aborted) {
+      if (session.open().length === 0) await this.#pollCommandsUntil(session.untilOpen(stop));
       else if (systemClock.steady() >= by) return await this.#heartbeat();
       else await session.changed.wait(Math.max(1, by - systemClock.steady()), stop);
     }
@@ -742,11 +752,11 @@ class Link {
       return false;
     }
     const task = WireTask.safeParse(value);
-    if (!task.success) throw new LinkError(`${this.url} sent a task that cannot be read`);
+    if (!task.success) throw new ConnectionError(`${this.url} sent a task that cannot be read`);
     // Only with several engines: each had room for this type when its poll began. Not named as running, it goes back.
     const type = this.session.types.get(task.data.type);
     if (type !== undefined && !isOpen(type)) {
-      throw new LinkError(`${this.url} sent more than can be done now`);
+      throw new ConnectionError(`${this.url} sent more than can be done now`);
     }
     this.#run(task.data, type);
     return true;
@@ -764,19 +774,19 @@ class Link {
     this.#held.clear();
   }
 
-  // A full worker does not poll for tasks, and would hear of a cancel only by the next heartbeat.
-  async #hearCommandsUntil(slot: Promise<boolean> | boolean): Promise<boolean> {
+  // A full worker does not poll for tasks, and would receive a cancel only by the next heartbeat.
+  async #pollCommandsUntil(slot: Promise<boolean> | boolean): Promise<boolean> {
     const free = new AbortController();
-    const heard = this.#hearCommands(free.signal);
+    const polling = this.#pollCommands(free.signal);
     const got = await slot;
     free.abort();
-    await heard;
+    await polling;
     return got;
   }
 
-  async #hearCommands(until: AbortSignal): Promise<void> {
+  async #pollCommands(until: AbortSignal): Promise<void> {
     const { settings, log } = this.session;
-    await systemClock.sleep(PATIENCE_MS, until);
+    await systemClock.sleep(SHORT_WAIT_MS, until);
     const path = `/_worker/workers/${encodeURIComponent(settings.id)}/tasks/next?commands=1&tasks=0&wait=${
       settings.TASK_POLL_TIMEOUT / 1000
     }`;
@@ -789,9 +799,9 @@ class Link {
         });
         const command = Command.safeParse(parseJson(text));
         if (status === 200 && command.success) this.#cancel(command.data.task_id);
-        else if (systemClock.steady() - since < PATIENCE_MS) await systemClock.sleep(1_000, until);
+        else if (systemClock.steady() - since < SHORT_WAIT_MS) await systemClock.sleep(1_000, until);
       } catch (error) {
-        if (!(error instanceof LinkError)) throw error;
+        if (!(error instanceof ConnectionError)) throw error;
         if (until.aborted) return;
         log("DEBUG", "command_poll_failed", { error: error.message });
         await systemClock.sleep(jittered(settings.TASK_POLL_ERROR_DELAY), until);
@@ -801,7 +811,7 @@ class Link {
 
   /** Keeps a WebSocket open for commands and progress, when that is switched on. */
   async listen(): Promise<void> {
-    const { settings, over, log, changed } = this.session;
+    const { settings, ended: over, log, changed } = this.session;
     if (!settings.WORKER_ENABLE_WEBSOCKETS) return;
     while (!over.signal.aborted) {
       if (!this.up) {
@@ -815,7 +825,7 @@ class Link {
   }
 
   #holdSocket(): Promise<void> {
-    const { settings, over } = this.session;
+    const { settings, ended: over } = this.session;
     const address = `${this.url.replace(/^http/i, "ws")}/_worker/ws/${encodeURIComponent(settings.id)}`;
     const socket = new WebSocket(address, { headers: { "X-Worker-Token": this.token } });
     const close = () => socket.close();
@@ -845,7 +855,7 @@ class Link {
     this.#held.set(task.task_id, { task, control });
     session.running++;
     if (type !== undefined) type.running++;
-    session.changed.ring();
+    session.changed.notify();
     const started = systemClock.steady();
     session.log("INFO", "task_received", { task_id: task.task_id, job_id: task.job_id, type: task.type });
 
@@ -857,7 +867,7 @@ class Link {
     session.running--;
     session.undelivered++;
     session.slots.release();
-    session.changed.ring();
+    session.changed.notify();
     const reason = control.signal.reason;
     const why = reason instanceof TaskStopped ? reason.why : undefined;
     const status = why ?? outcome.status;
@@ -869,13 +879,13 @@ class Link {
       status,
       ms,
     });
-    // Out of time: the engine has settled it. Handed back: it is somebody else's.
+    // Out of time: the engine has settled it. Given back: another worker has it.
     if (why === undefined || why === "cancelled") {
       await this.#deliver(task, why === "cancelled" ? { status: "cancelled" } : outcome);
     }
     this.#held.delete(task.task_id);
     session.undelivered--;
-    session.changed.ring();
+    session.changed.notify();
   }
 
   async #perform(handler: TaskHandler, task: WireTask, control: AbortController): Promise<TaskOutcome> {
@@ -894,11 +904,11 @@ class Link {
         sendProgress: (value, message) => progress.send({ progress: value, message }),
         addToHotCache: (name) => {
           hotCache.add(name);
-          changed.ring();
+          changed.notify();
         },
         removeFromHotCache: (name) => {
           hotCache.delete(name);
-          changed.ring();
+          changed.notify();
         },
       });
       if (outcome === undefined || outcome === null) return { status: "success" };
@@ -932,14 +942,14 @@ class Link {
     try {
       await this.#send("POST", "/_worker/events", { body: JSON.stringify(event) });
     } catch (error) {
-      if (!(error instanceof LinkError)) throw error; // news, not a result: the next one will do
+      if (!(error instanceof ConnectionError)) throw error; // news, not a result: the next one will do
     }
   }
 
   // --- Results
 
   async #deliver(task: WireTask, outcome: TaskOutcome): Promise<void> {
-    const { settings, log, over } = this.session;
+    const { settings, log, ended: over } = this.session;
     const fields = { task_id: task.task_id, job_id: task.job_id };
     const bodyOf = (result: TaskOutcome) => JSON.stringify({ ...fields, worker_id: settings.id, result });
     let body: string;
@@ -972,7 +982,7 @@ class Link {
           return;
         }
       } catch (error) {
-        if (!(error instanceof LinkError)) throw error;
+        if (!(error instanceof ConnectionError)) throw error;
         problem = error.message;
       }
       if (tries >= (settings.RESULT_MAX_RETRIES ?? Infinity)) {
@@ -1030,8 +1040,8 @@ function jittered(ms: number): number {
 }
 
 function errorText({ status, text }: Answer): string {
-  const said = errorIn(text);
-  return said === undefined ? `status ${status}` : `${said} (${status})`;
+  const error = errorIn(text);
+  return error === undefined ? `status ${status}` : `${error} (${status})`;
 }
 
 function ownAddress(): string {

@@ -35,7 +35,7 @@ function flow(taskType: string, task: { timeoutSeconds?: number } = {}): StateMa
 /** A worker that runs until the end of the scope. */
 class Running implements AsyncDisposable {
   readonly stop = new AbortController();
-  readonly hurry = new AbortController();
+  readonly force = new AbortController();
   readonly ended: Promise<void>;
   readonly lines: string[] = [];
   readonly worker: Worker;
@@ -62,13 +62,13 @@ class Running implements AsyncDisposable {
     for (const [name, handler] of Object.entries(tasks)) {
       this.worker.task(name, handler, { maxConcurrent: limits[name] });
     }
-    this.ended = this.worker.run({ signal: this.stop.signal, hurry: this.hurry.signal });
+    this.ended = this.worker.run({ signal: this.stop.signal, force: this.force.signal });
     this.ended.catch(() => {}); // looked at by the test, or at the end
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop.abort();
-    this.hurry.abort();
+    this.force.abort();
     await this.ended;
   }
 }

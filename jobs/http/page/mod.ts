@@ -44,7 +44,7 @@ ${icon}
 <body>
 <noscript>This page needs JavaScript. The same is offered by the HTTP interface and by the command line.</noscript>
 <div id="app"></div>
-<p id="told" role="status"></p>
+<p id="notice" role="status"></p>
 <script>${script}</script>
 </body>
 </html>

@@ -113,7 +113,7 @@ browserTest("a job that is submitted elsewhere runs to its end on the page", asy
   await page.until(`${lit} === "start,pack|completed|2"`);
   await page.shows(`"weight": 812`, ".job");
   await page.shows("job finished", ".timeline");
-  await page.until("document.querySelector('#told').textContent === 'parcel: Finished'");
+  await page.until("document.querySelector('#notice').textContent === 'parcel: Finished'");
   await page.shows("Finished", "#jobs");
   assertEquals(await page.evaluate("document.querySelector('[data-do=cancel], [data-do=retry]')"), null);
 });

@@ -399,9 +399,9 @@ export function page() {
   // ---- Talking to the engine ----
 
   /** Says something to eyes and screen readers, for a while. */
-  function tell(text) {
-    byId("told").textContent = text;
-    setTimeout(() => byId("told").textContent === text && (byId("told").textContent = ""), 6000);
+  function notify(text) {
+    byId("notice").textContent = text;
+    setTimeout(() => byId("notice").textContent === text && (byId("notice").textContent = ""), 6000);
   }
 
   function leave(reason) {
@@ -479,7 +479,7 @@ export function page() {
       const before = state.job;
       Object.assign(state, { job, history, graph, missing: "" });
       if (before?.id === id && before.status !== job.status) {
-        tell(`${job.blueprint_name}: ${words[job.status] ?? job.status}`);
+        notify(`${job.blueprint_name}: ${words[job.status] ?? job.status}`);
       }
     } catch (error) {
       if (id === routeOf().id) Object.assign(state, { job: undefined, missing: error.message });
@@ -499,12 +499,12 @@ export function page() {
       const silence = state.silence = new AbortController();
       let timer;
       // The engine says something every 15 seconds; a connection that is silent for longer is dead.
-      const heard = () => {
+      const onMessage = () => {
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), 40_000);
       };
       try {
-        heard();
+        onMessage();
         const response = await ask("api/jobs/events", { signal: silence.signal });
         state.connected = true;
         waitMs = 500;
@@ -514,7 +514,7 @@ export function page() {
         for (;;) {
           const { done, value } = await reader.read();
           if (done) break;
-          heard();
+          onMessage();
           const blocks = (rest + value).split(/\r?\n\r?\n/);
           rest = blocks.pop();
           for (const block of blocks) {
@@ -555,9 +555,9 @@ export function page() {
         method: "POST",
         ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
       });
-      tell(text);
+      notify(text);
     } catch (error) {
-      tell(`Not done: ${error.message}`);
+      notify(`Not done: ${error.message}`);
     }
     wantJob();
     wantJobs();
@@ -806,7 +806,7 @@ export function page() {
         "section.card.question",
         { "data-key": "question", "aria-label": "Approval" },
         make("h2", job.approval.integration ? `Approval (${job.approval.integration})` : "Approval"),
-        make("p.said", job.approval.message),
+        make("p.message", job.approval.message),
         make(
           "div.row",
           job.approval.decisions.map((decision, index) =>

@@ -55,7 +55,7 @@ input{width:100%;border-color:var(--dim)}
 .waiting_for_human,.awaiting_retry{--tone:var(--wait)}.finished{--tone:var(--good)}.failed,.quarantined{--tone:var(--bad)}.cancelled{--tone:var(--calm)}
 .pill{color:var(--tone,var(--calm))}
 .error,.bad b,#wrong{color:var(--bad)}
-p.error,.question{border-left:4px solid var(--bad)}.question{border-color:var(--wait)}.said{white-space:pre-wrap;margin-bottom:.8rem}
+p.error,.question{border-left:4px solid var(--bad)}.question{border-color:var(--wait)}.message{white-space:pre-wrap;margin-bottom:.8rem}
 .back{display:none}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:.8rem}.wide{grid-column:1/-1}
 dt{color:var(--dim);font-size:.82rem}
@@ -88,7 +88,7 @@ th:first-child{text-align:left}thead th{color:var(--dim);font-weight:400;border:
 .tags{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.4rem}.tags code{background:var(--bg);border:1px solid var(--line);border-radius:6px;padding:0 .4rem}
 dialog{border:1px solid var(--line);border-radius:12px;background:var(--card);color:inherit;padding:1.4rem;margin:auto;max-width:min(26rem,92vw)}
 dialog .row{margin-top:1.2rem;justify-content:end}dialog::backdrop{background:rgb(0 0 0/.5)}
-#told:not(:empty){position:fixed;bottom:1rem;left:50%;translate:-50%;background:var(--ink);color:var(--bg);padding:.5rem 1.1rem;border-radius:99px;max-width:92vw;width:max-content}
+#notice:not(:empty){position:fixed;bottom:1rem;left:50%;translate:-50%;background:var(--ink);color:var(--bg);padding:.5rem 1.1rem;border-radius:99px;max-width:92vw;width:max-content}
 @media(max-width:52rem){#app:has(.split){height:auto}.split{display:block}.list{border:0}.split.has-job .list,.split:not(.has-job) .job{display:none}.back{display:inline-block;margin-bottom:.6rem}
 header{padding:.5rem .7rem;gap:.4rem .6rem}header .quiet{padding:.45rem .3rem}.split>section,.load{padding:.9rem .8rem}}
 @media(prefers-reduced-motion:no-preference){.live.on::before{animation:pulse 2s infinite}@keyframes pulse{50%{opacity:.35}}}
