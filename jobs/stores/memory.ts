@@ -180,9 +180,8 @@ export class MemoryStorage implements Storage {
   list({ client, status, blueprint, listed, search, limit, offset }: JobQuery): Promise<Job[]> {
     const found: Job[] = [];
     let skipped = 0;
-    const rows = [...this.#jobs.values()];
-    for (let index = rows.length - 1; index >= 0 && found.length < limit; index--) {
-      const row = rows[index];
+    for (const row of [...this.#jobs.values()].reverse()) {
+      if (found.length === limit) break;
       if (client !== undefined && row.client !== client) continue;
       if (status !== undefined && row.status !== status) continue;
       if (search !== undefined && !row.words.toLowerCase().includes(search.toLowerCase())) continue;

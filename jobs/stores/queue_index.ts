@@ -77,16 +77,16 @@ class TypeQueue {
   }
 
   add(entry: Entry): void {
-    const place = this.#indexOf(entry);
-    if (place === this.#entries.length) this.#entries.push(entry);
-    else this.#entries.splice(place, 0, entry);
+    const index = this.#indexOf(entry);
+    if (index === this.#entries.length) this.#entries.push(entry);
+    else this.#entries.splice(index, 0, entry);
   }
 
   remove(entry: Entry): void {
-    const place = this.#indexOf(entry);
-    if (this.#entries[place] !== entry) return;
-    if (place !== this.#head) {
-      this.#entries.splice(place, 1);
+    const index = this.#indexOf(entry);
+    if (this.#entries[index] !== entry) return;
+    if (index !== this.#head) {
+      this.#entries.splice(index, 1);
       return;
     }
     this.#head++;
@@ -98,26 +98,27 @@ class TypeQueue {
 
   first(profile: WorkerProfile): Entry | undefined {
     for (let index = this.#head; index < this.#entries.length; index++) {
-      if (fits(this.#entries[index].task, profile)) return this.#entries[index];
+      const entry = this.#entries[index];
+      if (entry !== undefined && fits(entry.task, profile)) return entry;
     }
   }
 
   oldest(): number | undefined {
-    let oldest: number | undefined;
-    for (let index = this.#head; index < this.#entries.length; index++) {
-      oldest = Math.min(oldest ?? Infinity, this.#entries[index].task.since);
-    }
-    return oldest;
+    let oldest = Infinity;
+    for (const { task } of this.#entries.slice(this.#head)) oldest = Math.min(oldest, task.since);
+    return oldest === Infinity ? undefined : oldest;
   }
 
   // First position whose entry does not come before this one.
   #indexOf(entry: Entry): number {
     let low = this.#head;
     let high = this.#entries.length;
-    if (high > low && before(this.#entries[high - 1], entry)) return high;
+    const last = this.#entries.at(-1);
+    if (high > low && last !== undefined && before(last, entry)) return high;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (before(this.#entries[middle], entry)) low = middle + 1;
+      const other = this.#entries[middle];
+      if (other !== undefined && before(other, entry)) low = middle + 1;
       else high = middle;
     }
     return low;

@@ -133,21 +133,20 @@ async function write(to: Deno.Conn, chunk: Uint8Array): Promise<void> {
 }
 
 redisTest("of two engines each job and each task goes to one", [], async ({ open }) => {
-  const engines = [await open(), await open()];
+  const [one, other] = [await open(), await open()];
+  const engine = (n: number) => n % 2 === 0 ? one : other;
   const jobs = Array.from({ length: 200 }, () => someJob());
   await Promise.all(
-    jobs.map((job, n) =>
-      engines[n % 2].commit([{ job, wakeAt: n, enqueue: [someTask(job, `task-${job.id}`)] }])
-    ),
+    jobs.map((job, n) => engine(n).commit([{ job, wakeAt: n, enqueue: [someTask(job, `task-${job.id}`)] }])),
   );
   const claims = await Promise.all(
-    Array.from({ length: 30 }, (_, n) => engines[n % 2].claim(1000, 2000, 20)),
+    Array.from({ length: 30 }, (_, n) => engine(n).claim(1000, 2000, 20)),
   );
   const claimed = claims.flat().map((job) => job.id);
   assertEquals(claimed.length, 200);
   assertEquals(new Set(claimed).size, 200);
   const takes = await Promise.all(
-    Array.from({ length: 220 }, (_, n) => engines[n % 2].take({ ...ASK, workerId: `w${n % 3}` }, 5)),
+    Array.from({ length: 220 }, (_, n) => engine(n).take({ ...ASK, workerId: `w${n % 3}` }, 5)),
   );
   const taken = takes.flatMap((task) => task?.id ?? []);
   assertEquals(taken.length, 200);
@@ -159,7 +158,7 @@ redisTest("of two engines each job and each task goes to one", [], async ({ open
   assert(job !== undefined);
   const settle = [{ taskId: task.id, workerId: task.workerId }];
   const both = await Promise.all(
-    engines.map((engine) => engine.commit([{ job: { ...job, revision: 2 }, wakeAt: null, settle }])),
+    [one, other].map((engine) => engine.commit([{ job: { ...job, revision: 2 }, wakeAt: null, settle }])),
   );
   assertEquals(both.map((outcome) => outcome.kind).toSorted(), ["conflict", "done"]);
 });
@@ -216,7 +215,7 @@ for (const [how, signal] of [["stopped", "SIGTERM"], ["killed", "SIGKILL"]] as c
   );
 }
 
-redisTest("a hand-out whose answer was lost is undone", [], async ({ server, open }) => {
+redisTest("an assignment whose answer was lost is undone", [], async ({ server, open }) => {
   const direct = await open();
   await using eavesdropper = new Eavesdropper(server.port);
   await using storage = await RedisStorage.open(eavesdropper.url);
@@ -234,21 +233,25 @@ redisTest("a hand-out whose answer was lost is undone", [], async ({ server, ope
   assertEquals((await direct.heldBy("lucky")).map((task) => task.id), ["first"]);
 });
 
-redisTest("the last hand-outs of an engine that died are undone, earlier ones stay", [], async ({ open }) => {
-  const [dying, other] = [await open(), await open()];
-  const job = someJob();
-  await dying.putWorker({ id: "w", expiresAt: 1e9, seenAt: 1, registeredAt: 1, info: "{}" });
-  await dying.commit([{ job, wakeAt: null, enqueue: [someTask(job, "early"), someTask(job, "late")] }]);
-  assertEquals((await dying.take(ASK, 1))?.id, "early");
-  for (let now = 1_000; now <= 3_000; now += 1_000) await dying.time(now);
-  assertEquals((await dying.take(ASK, 3_000))?.id, "late");
-  const held = async () => (await other.heldBy("w")).map((task) => task.id).toSorted();
-  await other.time(900_000); // whatever happened here happened to all engines
-  assertEquals(await held(), ["early", "late"]);
-  for (let now = 901_000; now <= 906_000; now += 1_000) await other.time(now);
-  assertEquals(await held(), ["early"]);
-  assertEquals((await other.take({ ...ASK, workerId: "v" }, 906_000))?.id, "late");
-});
+redisTest(
+  "the last assignments of an engine that died are undone, earlier ones stay",
+  [],
+  async ({ open }) => {
+    const [dying, other] = [await open(), await open()];
+    const job = someJob();
+    await dying.putWorker({ id: "w", expiresAt: 1e9, seenAt: 1, registeredAt: 1, info: "{}" });
+    await dying.commit([{ job, wakeAt: null, enqueue: [someTask(job, "early"), someTask(job, "late")] }]);
+    assertEquals((await dying.take(ASK, 1))?.id, "early");
+    for (let now = 1_000; now <= 3_000; now += 1_000) await dying.time(now);
+    assertEquals((await dying.take(ASK, 3_000))?.id, "late");
+    const held = async () => (await other.heldBy("w")).map((task) => task.id).toSorted();
+    await other.time(900_000); // whatever happened here happened to all engines
+    assertEquals(await held(), ["early", "late"]);
+    for (let now = 901_000; now <= 906_000; now += 1_000) await other.time(now);
+    assertEquals(await held(), ["early"]);
+    assertEquals((await other.take({ ...ASK, workerId: "v" }, 906_000))?.id, "late");
+  },
+);
 
 redisTest("a commit whose answer was lost is found done by its repetition", [], async ({ server, open }) => {
   const direct = await open();
@@ -354,7 +357,7 @@ redisTest("no message holds the password", [], async ({ server }) => {
       [`redis://:s3cret-w0rd@${place}/0?prefix=a%20b`, "Cannot read the Redis address"],
       [`redis://:s3cret-w0rd@${place}/zero`, "Cannot read the Redis address"],
       [`redis://:s3cret-w0rd@`, "Cannot read the Redis address"],
-    ]
+    ] as const
   ) {
     const error = await assertRejects(() => RedisStorage.open(address), ConfigError, said);
     assert(!/w0rd/.test(`${error.message}${error.stack}`), error.message);

@@ -442,11 +442,11 @@ export class SqliteStorage implements Storage {
   prune(endedBefore: number, limit: number): Promise<number> {
     return this.#change(() => {
       const rows = this.#sql.oldJobs.all(endedBefore, limit);
-      for (const { id } of rows) {
+      for (const id of rows.map((row) => String(row.id))) {
         this.#sql.deleteHistory.run(id);
         this.#sql.deleteKeys.run(id);
         this.#sql.deleteJob.run(id);
-        this.#wakes.delete(String(id));
+        this.#wakes.delete(id);
       }
       return rows.length;
     }, false);

@@ -37,7 +37,7 @@ Deno.test("a second engine on the same SQLite file is told so", async () => {
   await Deno.remove(folder, { recursive: true });
 });
 
-Deno.test("the last hand-outs of an engine that was killed are undone, earlier ones stay", async () => {
+Deno.test("the last assignments of an engine that was killed are undone, earlier ones stay", async () => {
   const folder = await Deno.makeTempDir();
   const profile = { workerId: "w", types: ["echo"], models: [] };
   const job = someJob();
