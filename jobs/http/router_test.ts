@@ -540,7 +540,7 @@ Deno.test("a working worker is never limited, empty heartbeats and polls are, wi
       method === "PATCH" ? 200 : 204,
     );
   }
-  // A task is handed out all the same; after the window everything is as before, although requests went on.
+  // A task is assigned all the same; after the window everything is as before, although requests went on.
   await test.submit(PATH);
   assert(await test.take("w", 0.001) !== undefined);
   await clock.advance(60_000);

@@ -237,9 +237,9 @@ export class StateMachineBlueprint {
   /** The start state's name. @throws BlueprintError when there is not exactly one. */
   get start(): string {
     if (this.#start !== undefined) return this.#start;
-    const starts = [...this.states.values()].filter((state) => state.isStart);
-    if (starts.length !== 1) throw new BlueprintError(checkBlueprint(this).join(" "));
-    return this.#start = starts[0].name;
+    const [start, ...others] = [...this.states.values()].filter((state) => state.isStart);
+    if (start === undefined || others.length > 0) throw new BlueprintError(checkBlueprint(this).join(" "));
+    return this.#start = start.name;
   }
 
   /** Whether a job may be in this state. */
@@ -386,15 +386,15 @@ const AREAS: Record<
  * @throws BlueprintError when the text is none.
  */
 export function parseCondition(text: string): (context: HandlerContext) => boolean {
-  const match = /^\s*(?:context\.)?(\w+)\.([\w-]+)\s*(==|!=|>=|<=|>|<)\s*(.+?)\s*$/.exec(text);
-  const area = match === null ? undefined : AREAS[match[1]];
-  if (match === null || area === undefined) {
+  const [, areaName = "", field = "", operator = "", word = ""] =
+    /^\s*(?:context\.)?(\w+)\.([\w-]+)\s*(==|!=|>=|<=|>|<)\s*(.+?)\s*$/.exec(text) ?? [];
+  const area = AREAS[areaName];
+  if (area === undefined) {
     throw new BlueprintError(
       `Cannot read the condition "${text}"; write one like "initial_data.amount > 100" ` +
         `with initial_data, state_history or client and one of == != > < >= <=.`,
     );
   }
-  const [, , field, operator, word] = match;
   const bare = /^(["'])(.*)\1$/.exec(word)?.[2] ?? word;
   const number = bare.trim() === "" ? NaN : Number(bare);
   const wanted = Number.isNaN(number) ? bare : number;

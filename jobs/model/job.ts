@@ -14,8 +14,8 @@ export interface JsonObject {
 
 /** W3C trace headers, the only request headers that a job keeps. */
 export interface Trace {
-  traceparent?: string;
-  tracestate?: string;
+  traceparent?: string | undefined;
+  tracestate?: string | undefined;
 }
 
 /** How a task chooses among the workers that poll. Unknown names mean `default`. */
@@ -23,8 +23,8 @@ export type Strategy = "default" | "round_robin" | "least_connections" | "cheape
 
 /** What a worker must have to be given a task. */
 export interface Requirements {
-  gpu_info?: { model?: string; vram_gb?: number };
-  installed_models?: string[];
+  gpu_info?: { model?: string; vram_gb?: number } | undefined;
+  installed_models?: string[] | undefined;
 }
 
 /** A piece of work as a handler asked for it. Times are milliseconds. */
@@ -32,15 +32,15 @@ export interface TaskSpec {
   type: string;
   params: JsonObject;
   strategy: Strategy;
-  needs?: Requirements;
+  needs?: Requirements | undefined;
   /** From pick-up to result. */
   timeoutMs: number;
   /** From queueing to pick-up; absent: as long as it takes. */
-  queueTimeoutMs?: number;
+  queueTimeoutMs?: number | undefined;
   /** Highest price a second of the worker. */
-  maxCost?: number;
+  maxCost?: number | undefined;
   /** Whether a worker that names no price passes `maxCost`. */
-  unknownCostPasses?: boolean;
+  unknownCostPasses?: boolean | undefined;
   /** Higher goes first. */
   priority: number;
 }
@@ -55,7 +55,7 @@ export interface OpenTask {
   since: number;
   /** Wall time of the last queueing. */
   dispatchedAt: number;
-  retryAt?: number;
+  retryAt?: number | undefined;
 }
 
 /** One branch of a parallel step: open, or closed with the worker's result. */
@@ -75,7 +75,7 @@ export type EndStatus = "finished" | "failed" | "quarantined" | "cancelled";
 /** An end that is already decided while the handlers that belong to it still run. */
 export interface Verdict {
   status: Exclude<EndStatus, "finished">;
-  error?: string;
+  error?: string | undefined;
 }
 
 /** What all jobs have. Moments are wall-clock milliseconds unless said otherwise. */
@@ -97,39 +97,41 @@ export interface JobFacts {
   /** Handlers run so far, bounded by the setting `maxTransitions`. */
   steps: number;
   lastEvent: HistoryType;
-  error?: string;
+  error?: string | undefined;
   /** State whose handler or task failed for good: where a retry of the job begins. */
-  failedState?: string;
-  parentId?: string;
+  failedState?: string | undefined;
+  parentId?: string | undefined;
   /** Sub-jobs above it. */
-  depth?: number;
-  trace?: Trace;
+  depth?: number | undefined;
+  trace?: Trace | undefined;
   /** Where the end is reported to. `tries` counts failed deliveries; `done` says that it was delivered or given up. */
-  webhook?: { url: string; tries: number; done?: string };
+  webhook?: { url: string; tries: number; done?: string | undefined } | undefined;
   /** Defaults of this job's tasks, from the submission's headers. */
-  queueTimeoutMs?: number;
-  resultTimeoutMs?: number;
+  queueTimeoutMs?: number | undefined;
+  resultTimeoutMs?: number | undefined;
   /** The last single task that was dispatched, kept after its end for those who look. */
   lastTask?: {
     id: string;
     spec: TaskSpec;
     transitions: Transitions;
     dispatchedAt: number;
-    workerId?: string;
-  };
+    workerId?: string | undefined;
+  } | undefined;
   /** Results of the last parallel step by task id, for the aggregator and for those who look. */
-  aggregationResults?: Record<string, JsonObject>;
+  aggregationResults?: Record<string, JsonObject> | undefined;
   /** On the quarantine list (and not taken off it). */
-  listed?: true;
-  progress?: { taskId: string; value?: number; message?: string; at: number };
+  listed?: true | undefined;
+  progress?:
+    | { taskId: string; value?: number | undefined; message?: string | undefined; at: number }
+    | undefined;
 }
 
 /** What is true only in some states. */
 export type Phase =
   | { status: "pending" }
-  | { status: "running"; verdict?: Verdict }
+  | { status: "running"; verdict?: Verdict | undefined }
   /** `retryAt` is engine time. */
-  | { status: "awaiting_retry"; retries: number; retryAt: number; verdict?: Verdict }
+  | { status: "awaiting_retry"; retries: number; retryAt: number; verdict?: Verdict | undefined }
   | { status: "waiting_for_worker"; task: OpenTask; transitions: Transitions }
   | { status: "waiting_for_parallel_tasks"; branches: Branch[]; into: string }
   | {
@@ -137,7 +139,7 @@ export type Phase =
     question: { integration: string; message: string; askedAt: number };
     transitions: Transitions;
     /** SHA-256 of the one-time link's secret; gone once used. */
-    linkHash?: string;
+    linkHash?: string | undefined;
   }
   | { status: "waiting_for_sub_job"; childId: string; transitions: Transitions }
   | { status: EndStatus; endedAt: number };
@@ -203,13 +205,13 @@ export interface HistoryEvent {
   event_type: HistoryType;
   timestamp: number;
   state: string;
-  previous_state?: string;
-  next_state?: string;
-  task_id?: string;
-  worker_id?: string;
-  attempt_number?: number;
-  duration_ms?: number;
-  error?: string;
+  previous_state?: string | undefined;
+  next_state?: string | undefined;
+  task_id?: string | undefined;
+  worker_id?: string | undefined;
+  attempt_number?: number | undefined;
+  duration_ms?: number | undefined;
+  error?: string | undefined;
   /** The worker's whole result, when it is small. */
-  result?: JsonObject;
+  result?: JsonObject | undefined;
 }

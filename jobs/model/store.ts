@@ -25,14 +25,14 @@ export interface TaskRecord {
   /** Engine time of its first queueing; among equal priorities the oldest goes first, then the first enqueued. */
   since: number;
   strategy: Strategy;
-  needs?: Requirements;
-  maxCost?: number;
+  needs?: Requirements | undefined;
+  maxCost?: number | undefined;
   /** A worker that names no price passes `maxCost`. */
-  unknownCostPasses?: boolean;
+  unknownCostPasses?: boolean | undefined;
   /** Milliseconds from pick-up to result. */
   timeoutMs: number;
   /** Engine time by which it must be picked up. */
-  queueBy?: number;
+  queueBy?: number | undefined;
   payload: string;
 }
 
@@ -52,9 +52,9 @@ export function taskDueAt(task: Task): number {
 /** What makes an insertion refusable. */
 export interface Admission {
   /** A repeated key of the same client returns the job of the first. `fingerprint` shows that another body used the same key. */
-  idempotency?: { key: string; fingerprint: string };
+  idempotency?: { key: string; fingerprint: string } | undefined;
   /** At most `limit` insertions by this client in `month` ("2026-11"). */
-  quota?: { month: string; limit: number };
+  quota?: { month: string; limit: number } | undefined;
 }
 
 /** One job's part of a commit. */
@@ -64,15 +64,15 @@ export interface JobWrite {
   /** Engine time of the next look at it; null: none. Replaces what was booked or leased. */
   wakeAt: number | null;
   /** Tasks put into the queue. */
-  enqueue?: TaskRecord[];
+  enqueue?: TaskRecord[] | undefined;
   /** Tasks that must be assigned to this worker, else the commit is a conflict; they are removed. */
   settle?: { taskId: string; workerId: string }[];
   /** Tasks removed whether queued, held or unknown. */
-  withdraw?: string[];
+  withdraw?: string[] | undefined;
   /** Entries appended to its history. */
-  history?: HistoryEvent[];
+  history?: HistoryEvent[] | undefined;
   /** For a new job. */
-  admission?: Admission;
+  admission?: Admission | undefined;
 }
 
 /** What became of a commit. Everything but `done` means that nothing was changed. */
@@ -86,10 +86,10 @@ export type CommitOutcome =
 export interface WorkerProfile {
   workerId: string;
   types: readonly string[];
-  gpu?: { model: string; vram_gb: number };
+  gpu?: { model: string; vram_gb: number } | undefined;
   models: readonly string[];
   /** Price a second; absent: unknown. */
-  cost?: number;
+  cost?: number | undefined;
 }
 
 /** Whether a worker may have a task by type, requirements and cost. */
@@ -120,13 +120,13 @@ export interface WorkerRecord {
 
 /** Which jobs a list shows. Absent fields do not narrow. */
 export interface JobQuery {
-  client?: string;
-  status?: Status;
-  blueprint?: string;
+  client?: string | undefined;
+  status?: Status | undefined;
+  blueprint?: string | undefined;
   /** Only those on the quarantine list. */
-  listed?: true;
+  listed?: true | undefined;
   /** Text that the id, blueprint, state or error contains. */
-  search?: string;
+  search?: string | undefined;
   limit: number;
   offset: number;
 }
@@ -136,7 +136,7 @@ export interface QueueDepth {
   type: string;
   queued: number;
   held: number;
-  oldestSince?: number;
+  oldestSince?: number | undefined;
 }
 
 /** A day's finished tasks of one worker, for its reputation. `day` counts days since 1970 (UTC). */

@@ -421,6 +421,11 @@ export function endJob(change: JobChange, status: EndStatus, error: string | und
   });
 }
 
+// The state that an outcome leads to, if any.
+function targetOf(transitions: Transitions, outcome: string): string | undefined {
+  return Object.hasOwn(transitions, outcome) ? transitions[outcome] : undefined;
+}
+
 // A task, question or sub-job came to an end that leads somewhere.
 function follow(
   change: JobChange,
@@ -437,8 +442,21 @@ function follow(
 // It failed for good: the handler of its "failure" transition runs, but the end is decided.
 function endAfterFailure(change: JobChange, verdict: Verdict, transitions: Transitions, rules: Rules): void {
   change.job = { ...change.job, failedState: change.job.state, error: verdict.error };
-  if (Object.hasOwn(transitions, "failure")) follow(change, transitions.failure, rules, {}, verdict);
+  const target = targetOf(transitions, "failure");
+  if (target !== undefined) follow(change, target, rules, {}, verdict);
   else endJob(change, verdict.status, verdict.error, rules);
+}
+
+// Cancelled: the handler of its "cancelled" transition runs, but the end is decided.
+function endCancelled(
+  change: JobChange,
+  transitions: Transitions,
+  error: string | undefined,
+  rules: Rules,
+): void {
+  const target = targetOf(transitions, "cancelled");
+  if (target !== undefined) follow(change, target, rules, {}, { status: "cancelled" });
+  else endJob(change, "cancelled", error, rules);
 }
 
 // The task that a job leaves, for those who look at it later.
@@ -487,14 +505,13 @@ export function taskAnswered(
     return "result_accepted_failure";
   }
   if (outcome.status === "cancelled") {
-    if (Object.hasOwn(transitions, "cancelled")) {
-      follow(change, transitions.cancelled, rules, {}, { status: "cancelled" });
-    } else endJob(change, "cancelled", undefined, rules);
+    endCancelled(change, transitions, undefined, rules);
     return "result_accepted_cancelled";
   }
   const stateHistory = { ...job.stateHistory, ...outcome.data };
-  if (Object.hasOwn(transitions, outcome.status)) {
-    follow(change, transitions[outcome.status], rules, { stateHistory, error: undefined });
+  const target = targetOf(transitions, outcome.status);
+  if (target !== undefined) {
+    follow(change, target, rules, { stateHistory, error: undefined });
   } else {
     change.job = { ...change.job, failedState: job.state };
     endJob(change, "failed", `Worker returned unhandled status: ${outcome.status}`, rules);
@@ -641,15 +658,18 @@ export function workerLost(change: JobChange, task: HeldTask, rules: Rules): voi
   }
 }
 
-/** A person decided. @throws Error when the job waits for no decision. */
+/** A person decided. @throws Error when the job waits for no such decision. */
 export function decided(change: JobChange, decision: string, rules: Rules): void {
   const { job } = change;
-  if (job.status !== "waiting_for_human") throw new Error(`Job ${job.id} waits for no decision.`);
+  const target = job.status === "waiting_for_human" ? targetOf(job.transitions, decision) : undefined;
+  if (job.status !== "waiting_for_human" || target === undefined) {
+    throw new Error(`Job ${job.id} waits for no such decision.`);
+  }
   change.note("approval_received", rules, {
-    next_state: job.transitions[decision],
+    next_state: target,
     duration_ms: Math.max(0, rules.wall - job.question.askedAt),
   });
-  follow(change, job.transitions[decision], rules);
+  follow(change, target, rules);
 }
 
 /** A sub-job ended: its parent goes on. */
@@ -667,7 +687,7 @@ export function childEnded(change: JobChange, child: Job, rules: Rules): void {
     },
   };
   change.note("sub_blueprint_finished", rules, child.error === undefined ? {} : { error: child.error });
-  const target = Object.hasOwn(job.transitions, outcome) ? job.transitions[outcome] : "failed";
+  const target = targetOf(job.transitions, outcome) ?? "failed";
   const error = outcome === "success" ? undefined : child.error ?? `The sub-job ended ${child.status}.`;
   follow(change, target, rules, {
     stateHistory,
@@ -686,9 +706,7 @@ export function cancelled(change: JobChange, tasks: readonly Task[], rules: Rule
   };
   for (const task of tasks) change.withdraw.push(task.id);
   const transitions = "transitions" in job ? job.transitions : {};
-  if (Object.hasOwn(transitions, "cancelled")) {
-    follow(change, transitions.cancelled, rules, {}, { status: "cancelled" });
-  } else endJob(change, "cancelled", job.error, rules);
+  endCancelled(change, transitions, job.error, rules);
 }
 
 /** An ended job runs again from where it failed. */

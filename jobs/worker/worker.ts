@@ -360,7 +360,7 @@ class Session {
     if (refusal !== undefined) throw refusal;
   }
 
-  // Polls are over. A task that an engine was just handing out as its poll was broken off goes back by the first
+  // Polls are over. A task that an engine was just assigning as its poll was broken off goes back by the first
   // registration (it is not among those named as running); what the grace did not suffice for by the second.
   async #drain(graceMs: number, force: AbortSignal): Promise<void> {
     await Promise.all(this.connections.map((connection) => connection.releaseOthers()));

@@ -635,7 +635,7 @@ Deno.test("an unknown task type is answered, as a failure that a repeat does not
   });
 });
 
-Deno.test("what an engine was handing out as the worker stopped is given back", async () => {
+Deno.test("what an engine was assigning as the worker stopped is given back", async () => {
   const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }) =>
     path === POLL ? engine.wait() : ok()
   );
