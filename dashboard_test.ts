@@ -4,36 +4,36 @@ import widthOf from "string-width";
 import {
   crashCard,
   dashboard,
-  describe,
   describeChange,
+  describeState,
   fit,
   formatUptime,
+  type History,
   type Key,
   KeyReader,
-  type Life,
-  type Look,
-  type Past,
-  type Row,
+  type PanelState,
+  type ServiceSnapshot,
+  type ServiceState,
   type Snapshot,
   STATUS,
-  tame,
+  stripControl,
 } from "./orchestrator.ts";
 
 /** Colours can't be made where NO_COLOR is set; the tests on a terminal see them there, too. */
 const CAN_COLOUR = !Deno.noColor;
 
-const PAST: Past = { failures: [], restarts: 0, lastExit: null };
-const PLAIN: Look = { selected: null, narrowed: null, help: false, colors: false };
+const PAST: History = { failures: [], restarts: 0, lastExit: null };
+const PLAIN: PanelState = { selected: null, narrowed: null, help: false, colors: false };
 
 /** A row whose service has run since the moment 0. */
-function row(name: string, fields: Partial<Row> = {}): Row {
+function row(name: string, fields: Partial<ServiceSnapshot> = {}): ServiceSnapshot {
   return {
     name,
     title: name,
     kind: "service",
     port: null,
     maxRetries: 3,
-    life: { ...PAST, kind: "running", pid: 12345, since: 0 },
+    state: { ...PAST, kind: "running", pid: 12345, since: 0 },
     recent: [],
     ...fields,
   };
@@ -41,21 +41,21 @@ function row(name: string, fields: Partial<Row> = {}): Row {
 
 /** The document's three services, five minutes after their start. */
 function nordCity(recent: (name: string) => string[] = () => []): Snapshot {
-  const life = (pid: number, since: number): Life => ({ ...PAST, kind: "running", pid, since });
+  const state = (pid: number, since: number): ServiceState => ({ ...PAST, kind: "running", pid, since });
   return {
     at: 323_000,
-    closing: false,
-    rows: [
-      row("db", { title: "Database Service", port: 8001, life: life(12345, 0), recent: recent("db") }),
-      row("web", { title: "Web Service", port: 8003, life: life(12346, 2_000), recent: recent("web") }),
-      row("bot", { title: "Bot Service", life: life(12347, 4_000), recent: recent("bot") }),
+    stopping: false,
+    services: [
+      row("db", { title: "Database Service", port: 8001, state: state(12345, 0), recent: recent("db") }),
+      row("web", { title: "Web Service", port: 8003, state: state(12346, 2_000), recent: recent("web") }),
+      row("bot", { title: "Bot Service", state: state(12347, 4_000), recent: recent("bot") }),
     ],
   };
 }
 
 const threeEach = (name: string) => [1, 2, 3].map((line) => `${name} line ${line}`);
 
-function panel(snapshot: Snapshot, columns: number, rows: number, look: Partial<Look> = {}): string[] {
+function panel(snapshot: Snapshot, columns: number, rows: number, look: Partial<PanelState> = {}): string[] {
   return dashboard(snapshot, { columns, rows, widthOf }, { ...PLAIN, ...look });
 }
 
@@ -84,8 +84,8 @@ Deno.test("the panel is the document's", () => {
   ]);
 });
 
-const LIVES: Record<Life["kind"], Life> = {
-  pending: { ...PAST, kind: "pending", awaits: ["db", "web"] },
+const STATES: Record<ServiceState["kind"], ServiceState> = {
+  pending: { ...PAST, kind: "pending", waitingFor: ["db", "web"] },
   starting: { ...PAST, kind: "starting", pid: 7, since: 1_000, readyBy: 30_000 },
   running: { ...PAST, kind: "running", pid: 7, since: 1_000, restarts: 2 },
   stopping: { ...PAST, kind: "stopping", pid: 7, since: 1_000, killAt: 9_400, then: { kind: "stopped" } },
@@ -114,7 +114,7 @@ for (
   ] as const
 ) {
   Deno.test(`a service that is ${kind} is shown as ${shown}`, () => {
-    const snapshot = { at: 3_000, closing: false, rows: [row("a", { life: LIVES[kind] })] };
+    const snapshot = { at: 3_000, stopping: false, services: [row("a", { state: STATES[kind] })] };
     assertStringIncludes(panel(snapshot, 80, 24).join("\n"), ` ${shown} `);
     if (CAN_COLOUR) {
       assertStringIncludes(panel(snapshot, 80, 24, { colors: true }).join("\n"), `\x1b[${colour}m${shown}`);
@@ -136,15 +136,15 @@ for (
   ] as const
 ) {
   Deno.test(`of a service that is ${kind} the panel says ${said || "nothing more"}`, () => {
-    const one = row("a", { life: LIVES[kind] });
-    assertEquals(describe(one, 3_000), said);
-    const whole = panel({ at: 3_000, closing: false, rows: [one] }, 120, 24).join("\n");
+    const one = row("a", { state: STATES[kind] });
+    assertEquals(describeState(one, 3_000), said);
+    const whole = panel({ at: 3_000, stopping: false, services: [one] }, 120, 24).join("\n");
     if (said !== "") assertStringIncludes(whole, said);
   });
 }
 
 Deno.test("after a SIGKILL the panel no longer counts down to it", () => {
-  const life: Life = {
+  const state: ServiceState = {
     ...PAST,
     kind: "stopping",
     pid: 7,
@@ -152,13 +152,13 @@ Deno.test("after a SIGKILL the panel no longer counts down to it", () => {
     killAt: Infinity,
     then: { kind: "stopped" },
   };
-  assertEquals(describe(row("a", { life }), 3_000), "SIGKILL sent");
+  assertEquals(describeState(row("a", { state }), 3_000), "SIGKILL sent");
 });
 
 Deno.test("a task that has ended well is done", () => {
-  const life: Life = { ...PAST, kind: "stopped", lastExit: { kind: "exited", code: 0 } };
-  assertEquals(describe(row("a", { kind: "task", life }), 0), "done");
-  assertEquals(describe(row("a", { life }), 0), "");
+  const state: ServiceState = { ...PAST, kind: "stopped", lastExit: { kind: "exited", code: 0 } };
+  assertEquals(describeState(row("a", { kind: "task", state }), 0), "done");
+  assertEquals(describeState(row("a", { state }), 0), "");
 });
 
 for (
@@ -181,33 +181,33 @@ const STRANGE = [
     port: 5432,
     recent: ["подключено 🎉", "\t\x1b[2J\x1b[31mred\x1b[0m\x07"],
   }),
-  row("веб", { title: "Веб 🚀", life: LIVES.starting, recent: ["日本語の行".repeat(40), "👩‍👩‍👧‍👦 семья"] }),
-  row("🤖", { title: "e\u0301 combining", life: LIVES.pending, recent: [] }),
+  row("веб", { title: "Веб 🚀", state: STATES.starting, recent: ["日本語の行".repeat(40), "👩‍👩‍👧‍👦 семья"] }),
+  row("🤖", { title: "e\u0301 combining", state: STATES.pending, recent: [] }),
   row("a-rather-long-alias-for-a-service", {
     title: "x".repeat(300),
-    life: LIVES.failed,
+    state: STATES.failed,
     recent: ["x".repeat(5_000)],
   }),
 ];
 
 const FAULTY = row("two", {
-  life: { ...PAST, kind: "failed", exit: null, ranMs: 0, reason: "first line\nsecond \x1b[2J line" },
+  state: { ...PAST, kind: "failed", exit: null, ranMs: 0, reason: "first line\nsecond \x1b[2J line" },
 });
 
 for (const [columns, rows] of [[40, 10], [60, 20], [80, 24], [81, 25], [120, 40], [250, 80]] as const) {
   for (
     const [what, snapshot] of [
-      ["1 service", { at: 5_000, closing: false, rows: [row("a", { recent: ["hello"] })] }],
+      ["1 service", { at: 5_000, stopping: false, services: [row("a", { recent: ["hello"] })] }],
       ["3 services", nordCity(threeEach)],
-      ["20 services", { at: 5_000, closing: false, rows: MANY.slice(0, 20) }],
-      ["200 services", { at: 5_000, closing: false, rows: MANY }],
-      ["wide names and control characters", { at: 5_000, closing: false, rows: STRANGE }],
-      ["a fault of two lines", { at: 5_000, closing: false, rows: [FAULTY] }],
-      ["services that stop", { at: 5_000, closing: true, rows: [row("a"), ...STRANGE] }],
+      ["20 services", { at: 5_000, stopping: false, services: MANY.slice(0, 20) }],
+      ["200 services", { at: 5_000, stopping: false, services: MANY }],
+      ["wide names and control characters", { at: 5_000, stopping: false, services: STRANGE }],
+      ["a fault of two lines", { at: 5_000, stopping: false, services: [FAULTY] }],
+      ["services that stop", { at: 5_000, stopping: true, services: [row("a"), ...STRANGE] }],
     ] as const
   ) {
     Deno.test(`${what} make an upright panel on ${columns}x${rows}`, () => {
-      for (const look of [{}, { help: true }, { selected: snapshot.rows.at(-1)!.name, narrowed: "a" }]) {
+      for (const look of [{}, { help: true }, { selected: snapshot.services.at(-1)!.name, narrowed: "a" }]) {
         const lines = panel(snapshot, columns, rows, look);
         assert(lines.length <= rows - 1, `${lines.length} lines leave nothing for the stream`);
         assertMatch(lines[0], /^╭─+ Nord City Orchestrator ─+╮$/);
@@ -218,14 +218,14 @@ for (const [columns, rows] of [[40, 10], [60, 20], [80, 24], [81, 25], [120, 40]
         }
         for (const line of lines.slice(1, -1)) assertMatch(line, /^│[ ›].* │$/);
         const coloured = panel(snapshot, columns, rows, { ...look, colors: true });
-        assertEquals(coloured.map((line) => tame(line, false)), lines, "colours change nothing else");
+        assertEquals(coloured.map((line) => stripControl(line, false)), lines, "colours change nothing else");
       }
     });
   }
 }
 
 Deno.test("columns line up below their headings, whatever is in them", () => {
-  const lines = panel({ at: 5_000, closing: false, rows: STRANGE.slice(0, 3) }, 100, 30);
+  const lines = panel({ at: 5_000, stopping: false, services: STRANGE.slice(0, 3) }, 100, 30);
   const place = (line: string, text: string) => widthOf(line.slice(0, line.indexOf(text)));
   const [heading, ...rest] = lines.slice(1, 5);
   for (const [line, mark] of [[rest[0], "●"], [rest[1], "🔄"], [rest[2], "⏳"]]) {
@@ -236,8 +236,14 @@ Deno.test("columns line up below their headings, whatever is in them", () => {
 });
 
 Deno.test("a note too long for the panel is cut, its heading is not", () => {
-  const life: Life = { ...PAST, kind: "failed", exit: null, ranMs: 0, reason: "a reason ".repeat(20) };
-  const lines = panel({ at: 0, closing: false, rows: [row("a", { life })] }, 80, 24);
+  const state: ServiceState = {
+    ...PAST,
+    kind: "failed",
+    exit: null,
+    ranMs: 0,
+    reason: "a reason ".repeat(20),
+  };
+  const lines = panel({ at: 0, stopping: false, services: [row("a", { state })] }, 80, 24);
   assert(!lines[1].includes("…"), lines[1]);
   assertMatch(lines[2], /a reason .*… │$/);
 });
@@ -274,8 +280,8 @@ for (
 ) {
   Deno.test(`a panel of ${columns} columns has the headings ${headings.join(", ")}`, () => {
     const wide = nordCity();
-    const rows = wide.rows.map((one) => ({ ...one, title: `${one.title} of the Nord City` }));
-    const lines = panel({ ...wide, rows }, columns, 24);
+    const rows = wide.services.map((one) => ({ ...one, title: `${one.title} of the Nord City` }));
+    const lines = panel({ ...wide, services: rows }, columns, 24);
     assertEquals(lines[1].slice(1, -1).trim().split(/ +/), [...headings]);
   });
 }
@@ -296,8 +302,8 @@ for (const [columns, rows] of [[80, 2], [80, 1], [0, 0]] as const) {
 }
 
 Deno.test("services that do not fit are counted, by what they do; the chosen one is always shown", () => {
-  const rows = MANY.map((one, index) => index === 150 ? row("broken", { life: LIVES.crashed }) : one);
-  const snapshot = { at: 5_000, closing: false, rows };
+  const rows = MANY.map((one, index) => index === 150 ? row("broken", { state: STATES.crashed }) : one);
+  const snapshot = { at: 5_000, stopping: false, services: rows };
   const lines = panel(snapshot, 80, 24);
   assertStringIncludes(lines.join("\n"), "… and 191 more: 190 RUNNING, 1 CRASHED");
   assertStringIncludes(panel(snapshot, 80, 24, { selected: "service-123" }).join("\n"), "service-123 ");
@@ -305,14 +311,14 @@ Deno.test("services that do not fit are counted, by what they do; the chosen one
 
 Deno.test("the panel says how to stop, whom it waits for, what is shown, and the keys", () => {
   const snapshot = nordCity();
-  const hint = (text: string, at: Snapshot, look: Partial<Look> = {}) =>
+  const hint = (text: string, at: Snapshot, look: Partial<PanelState> = {}) =>
     assertStringIncludes(panel(at, 80, 24, look).at(-2)!, ` ${text} `);
   hint("Ctrl+C to stop all services", snapshot);
   hint("Ctrl+C to detach", snapshot, { hint: "Ctrl+C to detach" });
   hint("Only lines of web; Esc shows all", snapshot, { narrowed: "web" });
-  hint("Stopping, waiting for db, web, bot; Ctrl+C kills", { ...snapshot, closing: true });
-  const stopped = snapshot.rows.map((one) => ({ ...one, life: LIVES.stopped }));
-  hint("Stopped", { ...snapshot, closing: true, rows: stopped });
+  hint("Stopping, waiting for db, web, bot; Ctrl+C kills", { ...snapshot, stopping: true });
+  const stopped = snapshot.services.map((one) => ({ ...one, state: STATES.stopped }));
+  hint("Stopped", { ...snapshot, stopping: true, services: stopped });
   for (const columns of [40, 80, 250]) {
     const keys = panel(snapshot, columns, 24, { help: true }).join("\n");
     for (
@@ -342,9 +348,9 @@ Deno.test("the chosen service stands out, without colours too", () => {
 
 Deno.test("a panel of 200 services is made in a few milliseconds", () => {
   const rows = MANY.map((one) => ({ ...one, recent: ["x".repeat(100_000), "日本語".repeat(1_000)] }));
-  panel({ at: 0, closing: false, rows }, 250, 80);
+  panel({ at: 0, stopping: false, services: rows }, 250, 80);
   const before = performance.now();
-  for (let times = 0; times < 10; times++) panel({ at: 0, closing: false, rows }, 250, 80);
+  for (let times = 0; times < 10; times++) panel({ at: 0, stopping: false, services: rows }, 250, 80);
   assert((performance.now() - before) / 10 < 100);
 });
 
@@ -396,15 +402,15 @@ for (
   ] as const
 ) {
   Deno.test(`${JSON.stringify(text)} is shown as ${JSON.stringify(plain)}`, () => {
-    assertEquals(tame(text, false), plain);
-    assertEquals(tame(text, true), coloured);
+    assertEquals(stripControl(text, false), plain);
+    assertEquals(stripControl(text, true), coloured);
   });
 }
 
 Deno.test("a line of megabytes of escape sequences is tamed in time", () => {
   for (const piece of ["\x1b[", "\x1b]", "\x1b[31m", "\x1bP", "x\x1b", "\x1b]0;t"]) {
     const before = performance.now();
-    tame(piece.repeat(500_000), true);
+    stripControl(piece.repeat(500_000), true);
     assert(performance.now() - before < 3_000, JSON.stringify(piece));
   }
 });
@@ -451,7 +457,7 @@ Deno.test("a paste is passed over wherever the reads divide it", () => {
 
 const CRASHED = row("web", {
   title: "Web Service",
-  life: {
+  state: {
     ...PAST,
     kind: "crashed",
     exit: { kind: "killed", signal: "SIGKILL" },
@@ -499,15 +505,15 @@ Deno.test("a crash card holds twenty lines, or more where a traceback began befo
 });
 
 Deno.test("a change of state is told with what someone wants to know", () => {
-  const told = (from: Life, to: Life) =>
-    describeChange({ kind: "state", time: 0, at: 3_500, row: row("a", { life: to, port: 80 }), from })?.text;
-  assertEquals(told(LIVES.starting, LIVES.running), "a is running (PID 7, port 80)");
-  assertEquals(told(LIVES.running, LIVES.stopping), "stopping a");
-  assertEquals(told(LIVES.stopping, LIVES.stopped), "a has stopped after 2.5 s");
-  assertEquals(told(LIVES.running, LIVES.crashed), "a exited with status 3");
-  assertEquals(told(LIVES.pending, LIVES.stopped), "a is not started");
+  const told = (from: ServiceState, to: ServiceState) =>
+    describeChange({ kind: "state", time: 0, at: 3_500, row: row("a", { state: to, port: 80 }), from })?.message;
+  assertEquals(told(STATES.starting, STATES.running), "a is running (PID 7, port 80)");
+  assertEquals(told(STATES.running, STATES.stopping), "stopping a");
+  assertEquals(told(STATES.stopping, STATES.stopped), "a has stopped after 2.5 s");
+  assertEquals(told(STATES.running, STATES.crashed), "a exited with status 3");
+  assertEquals(told(STATES.pending, STATES.stopped), "a is not started");
   assertEquals(
-    told(LIVES.running, LIVES.restarting),
+    told(STATES.running, STATES.restarting),
     "a exited with status 1; starting it again in 1 s, try 2 of 3",
   );
 });

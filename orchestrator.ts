@@ -14,7 +14,7 @@
  *  1. Vocabulary    the states of a service, what happens to it, what is told about it
  *  2. Settings      folders, environment, ports and commands of one start
  *  3. Plan          which services, in which order
- *  4. Life          `step`: what follows when something happens to one service; `decide`: whose turn it is
+ *  4. State          `step`: what follows when something happens to one service; `decide`: whose turn it is
  *  5. Children      processes, their groups, pipes, guard and probes
  *  6. Supervisor    the one mutable map: performs what sections 3 and 4 say
  *  7. Views         values in, text out
@@ -60,14 +60,14 @@ export const VERSION = "1.0.0";
 export type Exit = { kind: "exited"; code: number } | { kind: "killed"; signal: string };
 
 /** What becomes of a service once nothing of it runs any more. */
-export type Outcome =
+export type AfterStop =
   | { kind: "stopped" }
-  | { kind: "again" }
+  | { kind: "restarting" }
   | { kind: "ended"; exit: Exit }
-  | { kind: "unfit"; reason: string };
+  | { kind: "failed"; reason: string };
 
 /** What is known of a service in every state. */
-export interface Past {
+export interface History {
   /** Moments of the failures that count against `maxRetries`. */
   failures: readonly number[];
   /** How often it was started after its first start. */
@@ -75,15 +75,15 @@ export interface Past {
   lastExit: Exit | null;
 }
 
-/** The life of one service. A field exists only in the states in which it is true. */
-export type Life =
-  & Past
+/** The state of one service. A field exists only in the states in which it is true. */
+export type ServiceState =
+  & History
   & (
-    | { kind: "pending"; awaits: readonly string[] }
+    | { kind: "pending"; waitingFor: readonly string[] }
     // No PID while it is being prepared, nor for an external service.
     | { kind: "starting"; pid: number | null; since: number; readyBy: number }
     | { kind: "running"; pid: number | null; since: number }
-    | { kind: "stopping"; pid: number; since: number; killAt: number; then: Outcome }
+    | { kind: "stopping"; pid: number; since: number; killAt: number; then: AfterStop }
     | { kind: "restarting"; attempt: number; retryAt: number; reason: string }
     | { kind: "stopped" }
     | { kind: "crashed"; exit: Exit; ranMs: number; reason: string }
@@ -91,16 +91,16 @@ export type Life =
   );
 
 /** Something that happens to one service. */
-export type Happening =
-  | { kind: "awaited"; names: readonly string[] }
+export type Trigger =
+  | { kind: "waiting"; names: readonly string[] }
   | { kind: "start" }
   | { kind: "spawned"; pid: number }
-  | { kind: "refused"; reason: string }
+  | { kind: "spawnFailed"; reason: string }
   | { kind: "ready" }
-  | { kind: "unwell"; reason: string }
-  // The first process ended and its pipes are read; `lingering`: others of its group still run.
-  | { kind: "exited"; exit: Exit; lingering: boolean }
-  | { kind: "emptied" }
+  | { kind: "unhealthy"; reason: string }
+  // The first process ended and its pipes are read; `groupAlive`: others of its group still run.
+  | { kind: "exited"; exit: Exit; groupAlive: boolean }
+  | { kind: "groupEmpty" }
   | { kind: "stop" }
   | { kind: "restart" }
   | { kind: "kill" }
@@ -110,24 +110,24 @@ export type Happening =
 export type Effect = { kind: "spawn" } | { kind: "signal"; signal: Deno.Signal };
 
 /** What one service looks like at one moment. */
-export interface Row {
+export interface ServiceSnapshot {
   name: string;
   title: string;
   kind: Service["kind"];
   port: number | null;
   maxRetries: number;
-  life: Life;
+  state: ServiceState;
   /** The last lines it printed, oldest first; as many as the snapshot was asked for. */
   recent: readonly string[];
 }
 
 /** All services at one moment. */
 export interface Snapshot {
-  /** Of the steady clock, as the moments in `life`. */
+  /** Of the steady clock, as the moments in `state`. */
   at: number;
   /** Whether everything is being stopped. */
-  closing: boolean;
-  rows: readonly Row[];
+  stopping: boolean;
+  services: readonly ServiceSnapshot[];
 }
 
 /** A service came into another state: `row` is how it is now, `at` a moment of the steady clock. */
@@ -135,8 +135,8 @@ export interface StateEvent {
   kind: "state";
   time: number;
   at: number;
-  row: Row;
-  from: Life;
+  row: ServiceSnapshot;
+  from: ServiceState;
 }
 
 /** What a run tells, in the order in which it happens. `time` is wall-clock milliseconds. */
@@ -144,14 +144,14 @@ export type Event =
   | StateEvent
   /** Whole lines of one pipe, each with its newline. */
   | { kind: "output"; time: number; service: string; stream: Stream; lines: Uint8Array }
-  | { kind: "notice"; time: number; level: Level; text: string };
+  | { kind: "log"; time: number; level: Level; message: string };
 
 export type Stream = "out" | "err";
 export type Level = "debug" | "info" | "warn" | "error";
 
 /** Whether a state has no process of ours. */
-export function atRest(life: Life): boolean {
-  return life.kind !== "starting" && life.kind !== "running" && life.kind !== "stopping";
+export function isAtRest(state: ServiceState): boolean {
+  return state.kind !== "starting" && state.kind !== "running" && state.kind !== "stopping";
 }
 
 // ------------------------------------------------------------------------------------------------------------------
@@ -503,7 +503,7 @@ export function withDependents(services: readonly Service[], names: readonly str
 }
 
 // ------------------------------------------------------------------------------------------------------------------
-// 4. Life
+// 4. State
 // Pure: `step` says what follows when something happens to one service, `decide` whose turn it is. No clock, no I/O.
 
 /** How long a service without port and health check must live to count as ready. */
@@ -511,17 +511,23 @@ const SETTLED_MS = 1_000;
 /** How long after its start the dependents of such a service are started: nothing tells when it can be used. */
 const PAUSE_MS = 3_000;
 
-/** What follows from a happening. */
+/** What follows from a trigger. */
 export interface Step {
-  life: Life;
+  state: ServiceState;
   effects: readonly Effect[];
 }
 
-/** The life of a service that nothing has happened to yet. */
-export const UNBORN: Life = { kind: "pending", awaits: [], failures: [], restarts: 0, lastExit: null };
+/** The state of a service that nothing has happened to yet. */
+export const INITIAL: ServiceState = {
+  kind: "pending",
+  waitingFor: [],
+  failures: [],
+  restarts: 0,
+  lastExit: null,
+};
 
 /** Whether nothing but the passing of time can tell that it is ready. */
-function isPlain(service: Service): boolean {
+function readyByTime(service: Service): boolean {
   return service.kind === "service" && service.port === null && service.portEnv === null &&
     service.health === null;
 }
@@ -554,16 +560,16 @@ function isSuccess(exit: Exit): boolean {
 }
 
 /** The next moment at which time alone may change something, or `null`. */
-export function nextWake(life: Life, service: Service): number | null {
-  switch (life.kind) {
+export function nextWake(state: ServiceState, service: Service): number | null {
+  switch (state.kind) {
     case "starting":
-      return isPlain(service) && life.pid !== null ? life.since + SETTLED_MS : life.readyBy;
+      return readyByTime(service) && state.pid !== null ? state.since + SETTLED_MS : state.readyBy;
     case "running":
-      return isPlain(service) ? life.since + PAUSE_MS : null;
+      return readyByTime(service) ? state.since + PAUSE_MS : null;
     case "stopping":
-      return life.killAt;
+      return state.killAt;
     case "restarting":
-      return life.retryAt;
+      return state.retryAt;
     case "pending":
     case "stopped":
     case "crashed":
@@ -573,11 +579,11 @@ export function nextWake(life: Life, service: Service): number | null {
 }
 
 /** Whether what depends on this service may start. */
-export function satisfies(life: Life, service: Service, now: number): boolean {
+export function satisfies(state: ServiceState, service: Service, now: number): boolean {
   if (service.kind === "task") {
-    return life.kind === "stopped" && life.lastExit !== null && isSuccess(life.lastExit);
+    return state.kind === "stopped" && state.lastExit !== null && isSuccess(state.lastExit);
   }
-  return life.kind === "running" && (!isPlain(service) || now >= life.since + PAUSE_MS);
+  return state.kind === "running" && (!readyByTime(service) || now >= state.since + PAUSE_MS);
 }
 
 /**
@@ -586,26 +592,32 @@ export function satisfies(life: Life, service: Service, now: number): boolean {
  *
  * @param chance a number from 0 to 1 for the jitter of a retry
  */
-export function step(life: Life, happening: Happening, now: number, service: Service, chance: number): Step {
-  const stay: Step = { life, effects: [] };
-  const { failures, restarts, lastExit } = life;
-  const past: Past = { failures, restarts, lastExit };
-  const become = (next: Life, ...effects: Effect[]): Step => ({ life: next, effects });
-  const running = life.kind === "starting" || life.kind === "running" ? life : null;
+export function step(
+  state: ServiceState,
+  trigger: Trigger,
+  now: number,
+  service: Service,
+  chance: number,
+): Step {
+  const stay: Step = { state, effects: [] };
+  const { failures, restarts, lastExit } = state;
+  const past: History = { failures, restarts, lastExit };
+  const become = (next: ServiceState, ...effects: Effect[]): Step => ({ state: next, effects });
+  const running = state.kind === "starting" || state.kind === "running" ? state : null;
 
-  function stopping(then: Outcome, signal: Deno.Signal): Step {
+  function stopping(then: AfterStop, signal: Deno.Signal): Step {
     if (running === null || running.pid === null) return become(conclude(then, running?.since ?? now));
     const { pid, since } = running;
     const killAt = now + service.timeoutStopMs;
     return become({ ...past, kind: "stopping", pid, since, killAt, then }, { kind: "signal", signal });
   }
 
-  function conclude(then: Outcome, since: number): Life {
+  function conclude(then: AfterStop, since: number): ServiceState {
     switch (then.kind) {
       case "stopped":
         return { ...past, kind: "stopped" };
-      case "again":
-        return { ...past, kind: "pending", awaits: [], failures: [], restarts: past.restarts + 1 };
+      case "restarting":
+        return { ...past, kind: "pending", waitingFor: [], failures: [], restarts: past.restarts + 1 };
       case "ended": {
         const after = { ...past, lastExit: then.exit };
         if (!isSuccess(then.exit)) {
@@ -617,12 +629,12 @@ export function step(life: Life, happening: Happening, now: number, service: Ser
         const retryAt = now + backoffMs(service, 1, chance);
         return { ...after, kind: "restarting", attempt: 0, retryAt, reason: describeExit(then.exit) };
       }
-      case "unfit":
+      case "failed":
         return afterFailure(past, then.reason, null, now - since);
     }
   }
 
-  function afterFailure(before: Past, reason: string, exit: Exit | null, ranMs: number): Life {
+  function afterFailure(before: History, reason: string, exit: Exit | null, ranMs: number): ServiceState {
     if (service.restartPolicy === "never") {
       if (exit !== null && service.critical) return { ...before, kind: "crashed", exit, ranMs, reason };
       return { ...before, kind: "failed", exit, ranMs, reason };
@@ -639,47 +651,47 @@ export function step(life: Life, happening: Happening, now: number, service: Ser
     return { ...before, failures: counted, kind: "restarting", attempt: counted.length, retryAt, reason };
   }
 
-  switch (happening.kind) {
-    case "awaited":
-      return life.kind === "pending" ? become({ ...life, awaits: happening.names }) : stay;
+  switch (trigger.kind) {
+    case "waiting":
+      return state.kind === "pending" ? become({ ...state, waitingFor: trigger.names }) : stay;
     case "start": {
-      if (life.kind !== "pending") return stay;
+      if (state.kind !== "pending") return stay;
       const readyBy = now + service.timeoutStartMs;
       const spawn: Effect[] = service.kind === "external" ? [] : [{ kind: "spawn" }];
       return become({ ...past, kind: "starting", pid: null, since: now, readyBy }, ...spawn);
     }
     case "spawned":
-      if (life.kind !== "starting" || life.pid !== null) return stay;
+      if (state.kind !== "starting" || state.pid !== null) return stay;
       // A task has no start to wait for: its end is what counts.
       return service.kind === "task"
-        ? become({ ...past, kind: "running", pid: happening.pid, since: now })
-        : become({ ...life, pid: happening.pid, since: now });
-    case "refused":
+        ? become({ ...past, kind: "running", pid: trigger.pid, since: now })
+        : become({ ...state, pid: trigger.pid, since: now });
+    case "spawnFailed":
       // With a PID it is the late answer to an earlier start.
-      return life.kind === "starting" && life.pid === null
-        ? become(conclude({ kind: "unfit", reason: happening.reason }, now))
+      return state.kind === "starting" && state.pid === null
+        ? become(conclude({ kind: "failed", reason: trigger.reason }, now))
         : stay;
     case "ready":
-      return life.kind === "starting"
-        ? become({ ...past, kind: "running", pid: life.pid, since: life.since })
+      return state.kind === "starting"
+        ? become({ ...past, kind: "running", pid: state.pid, since: state.since })
         : stay;
-    case "unwell":
-      return life.kind === "running"
-        ? stopping({ kind: "unfit", reason: happening.reason }, service.stopSignal)
+    case "unhealthy":
+      return state.kind === "running"
+        ? stopping({ kind: "failed", reason: trigger.reason }, service.stopSignal)
         : stay;
     case "exited": {
-      const ended: Outcome = { kind: "ended", exit: happening.exit };
-      if (life.kind === "stopping") {
-        const known: Life = { ...life, lastExit: happening.exit };
-        return happening.lingering ? become(known) : step(known, { kind: "emptied" }, now, service, chance);
+      const ended: AfterStop = { kind: "ended", exit: trigger.exit };
+      if (state.kind === "stopping") {
+        const known: ServiceState = { ...state, lastExit: trigger.exit };
+        return trigger.groupAlive ? become(known) : step(known, { kind: "groupEmpty" }, now, service, chance);
       }
       if (running === null) return stay;
-      return happening.lingering ? stopping(ended, "SIGTERM") : become(conclude(ended, running.since));
+      return trigger.groupAlive ? stopping(ended, "SIGTERM") : become(conclude(ended, running.since));
     }
-    case "emptied":
-      return life.kind === "stopping" ? become(conclude(life.then, life.since)) : stay;
+    case "groupEmpty":
+      return state.kind === "stopping" ? become(conclude(state.then, state.since)) : stay;
     case "stop":
-      switch (life.kind) {
+      switch (state.kind) {
         case "pending":
         case "restarting":
           return become({ ...past, kind: "stopped" });
@@ -687,7 +699,7 @@ export function step(life: Life, happening: Happening, now: number, service: Ser
         case "running":
           return stopping({ kind: "stopped" }, service.stopSignal);
         case "stopping":
-          return become({ ...life, then: { kind: "stopped" } });
+          return become({ ...state, then: { kind: "stopped" } });
         case "stopped":
         case "crashed":
         case "failed":
@@ -695,31 +707,31 @@ export function step(life: Life, happening: Happening, now: number, service: Ser
       }
       break;
     case "restart":
-      if (running !== null) return stopping({ kind: "again" }, service.stopSignal);
-      if (life.kind === "stopping") return become({ ...life, then: { kind: "again" } });
-      return become({ ...past, kind: "pending", awaits: [], failures: [] });
+      if (running !== null) return stopping({ kind: "restarting" }, service.stopSignal);
+      if (state.kind === "stopping") return become({ ...state, then: { kind: "restarting" } });
+      return become({ ...past, kind: "pending", waitingFor: [], failures: [] });
     case "kill":
       if (running?.pid != null) return stopping({ kind: "stopped" }, "SIGKILL");
-      if (life.kind === "stopping") {
-        return become({ ...life, then: { kind: "stopped" } }, { kind: "signal", signal: "SIGKILL" });
+      if (state.kind === "stopping") {
+        return become({ ...state, then: { kind: "stopped" } }, { kind: "signal", signal: "SIGKILL" });
       }
       return running === null ? stay : become({ ...past, kind: "stopped" });
     case "wake":
-      switch (life.kind) {
+      switch (state.kind) {
         case "starting": {
-          if (life.pid !== null && isPlain(service) && now >= life.since + SETTLED_MS) {
-            return become({ ...past, kind: "running", pid: life.pid, since: life.since });
+          if (state.pid !== null && readyByTime(service) && now >= state.since + SETTLED_MS) {
+            return become({ ...past, kind: "running", pid: state.pid, since: state.since });
           }
-          if (now < life.readyBy) return stay;
+          if (now < state.readyBy) return stay;
           const reason = `was not ready within ${formatSpan(service.timeoutStartMs)}`;
-          return stopping({ kind: "unfit", reason }, service.stopSignal);
+          return stopping({ kind: "failed", reason }, service.stopSignal);
         }
         case "stopping":
-          if (now < life.killAt) return stay;
-          return become({ ...life, killAt: Infinity }, { kind: "signal", signal: "SIGKILL" });
+          if (now < state.killAt) return stay;
+          return become({ ...state, killAt: Infinity }, { kind: "signal", signal: "SIGKILL" });
         case "restarting":
-          if (now < life.retryAt) return stay;
-          return become({ ...past, kind: "pending", awaits: [], restarts: past.restarts + 1 });
+          if (now < state.retryAt) return stay;
+          return become({ ...past, kind: "pending", waitingFor: [], restarts: past.restarts + 1 });
         case "pending":
         case "running":
         case "stopped":
@@ -731,13 +743,13 @@ export function step(life: Life, happening: Happening, now: number, service: Ser
 }
 
 /** What someone wants of a service: to be kept running, to be at rest, or to be at rest once and then kept running. */
-export type Wish = "up" | "down" | "again";
+export type Desired = "running" | "stopped" | "restarted";
 
 /** One service as `decide` sees it. */
-export interface Charge {
+export interface Managed {
   service: Service;
-  life: Life;
-  wish: Wish;
+  state: ServiceState;
+  desired: Desired;
 }
 
 /**
@@ -746,50 +758,50 @@ export interface Charge {
  *
  * @returns what should happen next, to be asked for again after each change; empty when nothing is due
  */
-export function decide(
-  charges: ReadonlyMap<string, Charge>,
+export function reconcile(
+  managed: ReadonlyMap<string, Managed>,
   dependents: ReadonlyMap<string, readonly string[]>,
   now: number,
-): { name: string; happening: Happening }[] {
-  const starts: { name: string; happening: Happening }[] = [];
+): { name: string; trigger: Trigger }[] {
+  const starts: { name: string; trigger: Trigger }[] = [];
   const stops: typeof starts = [];
-  for (const [name, { service, life, wish }] of charges) {
-    if (wish === "up") {
-      if (life.kind !== "pending") continue;
+  for (const [name, { service, state, desired }] of managed) {
+    if (desired === "running") {
+      if (state.kind !== "pending") continue;
       const unmet = service.dependencies.filter((needed) => {
-        const charge = charges.get(needed);
-        return charge === undefined || charge.wish === "again" ||
-          !satisfies(charge.life, charge.service, now);
+        const one = managed.get(needed);
+        return one === undefined || one.desired === "restarted" ||
+          !satisfies(one.state, one.service, now);
       });
-      if (unmet.length === 0) starts.push({ name, happening: { kind: "start" } });
-      else if (unmet.join() !== life.awaits.join()) {
-        starts.push({ name, happening: { kind: "awaited", names: unmet } });
+      if (unmet.length === 0) starts.push({ name, trigger: { kind: "start" } });
+      else if (unmet.join() !== state.waitingFor.join()) {
+        starts.push({ name, trigger: { kind: "waiting", names: unmet } });
       }
-    } else if (life.kind === "stopping") {
-      const fits = life.then.kind === (wish === "again" ? "again" : "stopped");
-      if (!fits) stops.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
-    } else if (atRest(life)) {
-      if (wish === "again") stops.push({ name, happening: { kind: "restart" } });
-      else if (life.kind === "pending" || life.kind === "restarting") {
-        stops.push({ name, happening: { kind: "stop" } });
+    } else if (state.kind === "stopping") {
+      const fits = state.then.kind === (desired === "restarted" ? "restarting" : "stopped");
+      if (!fits) stops.push({ name, trigger: { kind: desired === "restarted" ? "restart" : "stop" } });
+    } else if (isAtRest(state)) {
+      if (desired === "restarted") stops.push({ name, trigger: { kind: "restart" } });
+      else if (state.kind === "pending" || state.kind === "restarting") {
+        stops.push({ name, trigger: { kind: "stop" } });
       }
     } else {
       const held = (dependents.get(name) ?? []).some((other) => {
-        const charge = charges.get(other);
-        return charge !== undefined && charge.wish !== "up" && !atRest(charge.life);
+        const one = managed.get(other);
+        return one !== undefined && one.desired !== "running" && !isAtRest(one.state);
       });
-      if (!held) stops.push({ name, happening: { kind: wish === "again" ? "restart" : "stop" } });
+      if (!held) stops.push({ name, trigger: { kind: desired === "restarted" ? "restart" : "stop" } });
     }
   }
   return [...stops.reverse(), ...starts]; // the last one started is the first one stopped
 }
 
 /** Whether nothing runs and nothing ever will unless someone asks for it. */
-export function isFinished(charges: ReadonlyMap<string, Charge>): boolean {
-  for (const { service, life, wish } of charges.values()) {
-    if (life.kind === "restarting" || wish === "again") return false;
+export function isFinished(managed: ReadonlyMap<string, Managed>): boolean {
+  for (const { service, state, desired } of managed.values()) {
+    if (state.kind === "restarting" || desired === "restarted") return false;
     // External services have no process; alone they keep nothing alive.
-    if (!atRest(life) && !(service.kind === "external" && life.kind === "running")) return false;
+    if (!isAtRest(state) && !(service.kind === "external" && state.kind === "running")) return false;
   }
   // What is pending now waits for something at rest, or its turn would have come already.
   return true;
@@ -1002,11 +1014,11 @@ export interface ChildListener {
   /** Whole lines; the array is the listener's to keep. */
   lines(stream: Stream, lines: Uint8Array): void;
   /** Asked before each read: a promise makes the pipe wait. */
-  room(): Promise<void> | null;
-  /** The process ended and all it wrote has been told. `lingering`: others of its group still run. */
-  exited(exit: Exit, lingering: boolean): void;
-  /** After a lingering exit: nothing of the group runs any more. */
-  emptied(): void;
+  backpressure(): Promise<void> | null;
+  /** The process ended and all it wrote has been told. `groupAlive`: others of its group still run. */
+  exited(exit: Exit, groupAlive: boolean): void;
+  /** After a groupAlive exit: nothing of the group runs any more. */
+  groupEmpty(): void;
 }
 
 /** How long a pipe that someone else holds open may stay silent after the process ended. */
@@ -1018,7 +1030,7 @@ const PIPE_BYTES = 1024 * 1024;
 export interface Child {
   pid: number;
   /** Reads as much as its pipes can hold without asking for room: a reader that is stuck must not keep it from ending. */
-  hurry(): void;
+  drain(): void;
 }
 
 /**
@@ -1042,7 +1054,7 @@ export function startChild(launch: Launch, listener: ChildListener): Child {
     // Small at first: most services are quiet, and there may be hundreds.
     let buffer = new Uint8Array(512);
     for (;;) {
-      const room = spare[stream] > 0 ? null : listener.room();
+      const room = spare[stream] > 0 ? null : listener.backpressure();
       if (room !== null) {
         const { promise, resolve } = Promise.withResolvers<void>();
         waiting.add(resolve);
@@ -1088,18 +1100,18 @@ export function startChild(launch: Launch, listener: ChildListener): Child {
       pause.abort();
     }
     if (open) { for (const stream of ["out", "err"] as const) flush(stream); }
-    const lingering = groupRuns(child.pid);
-    listener.exited(exit, lingering);
-    if (lingering) {
+    const groupAlive = groupRuns(child.pid);
+    listener.exited(exit, groupAlive);
+    if (groupAlive) {
       for (let pauseMs = 10; groupRuns(child.pid); pauseMs = Math.min(pauseMs * 2, 200)) await sleep(pauseMs);
-      listener.emptied();
+      listener.groupEmpty();
     }
     // Whoever holds the pipe now has left the group on purpose: we stop listening.
     if (open) await Promise.all([readers.out.cancel(), readers.err.cancel()]);
     await ends;
   }
   watch();
-  return { pid: child.pid, hurry };
+  return { pid: child.pid, drain: hurry };
 }
 
 function spawn(launch: Launch): Deno.ChildProcess {
@@ -1283,7 +1295,7 @@ async function connect(port: number, signal: AbortSignal): Promise<void> {
 }
 
 /** Why a look failed, in the system's words. The URL or command is left out: it may hold a secret. */
-function lookFault(error: unknown, kind: Probe["kind"]): string {
+function probeFailure(error: unknown, kind: Probe["kind"]): string {
   if (!(error instanceof Error)) throw error;
   if (kind === "command") return "its check could not be started";
   const { message } = error.cause instanceof Error ? error.cause : error;
@@ -1296,7 +1308,7 @@ function lookFault(error: unknown, kind: Probe["kind"]): string {
  *
  * @returns `null` when it is, or the reason why not; never throws for what the service does
  */
-export async function look(
+export async function runProbe(
   probe: Exclude<Probe, { kind: "log" }>,
   target: ProbeTarget,
   timeoutMs: number,
@@ -1341,7 +1353,7 @@ export async function look(
     }
   } catch (error) {
     if (limit.signal.aborted) return `no answer within ${formatSpan(timeoutMs)}`;
-    return lookFault(error, probe.kind);
+    return probeFailure(error, probe.kind);
   } finally {
     clearTimeout(late);
     stop.removeEventListener("abort", end);
@@ -1356,28 +1368,28 @@ export async function look(
 export interface Listener {
   event(event: Event): void;
   /** A promise makes every pipe wait until it resolves: how a slow reader keeps memory bounded. */
-  room?(): Promise<void> | null;
+  backpressure?(): Promise<void> | null;
 }
 
 /** How a run ended. */
-export interface Verdict {
+export interface RunResult {
   /** 0 after a stop that was asked for or when all ended well, 1 otherwise. */
   status: 0 | 1;
   /** The service whose failure ended the run. */
-  culprit: Row | null;
+  failedService: ServiceSnapshot | null;
   /** What is left although all should be gone, in sentences. */
-  leftovers: readonly string[];
+  remaining: readonly string[];
 }
 
-interface Entry extends Charge {
+interface Entry extends Managed {
   tail: Tail;
   /** What its present or last process was started with. */
   launch: Launch | null;
   /** See `Child`. */
-  hurry: () => void;
+  drain: () => void;
   timer: ReturnType<typeof setTimeout> | undefined;
   /** Runs after SIGKILL. */
-  givingUp: ReturnType<typeof setTimeout> | undefined;
+  killTimer: ReturnType<typeof setTimeout> | undefined;
   /** Ends the probes of the present state. */
   watch: AbortController | null;
   /** Set while readiness is told by a line of output. */
@@ -1390,7 +1402,7 @@ const GIVE_UP_MS = 5_000;
 /** How long starting may hold back the answer to a signal or a line of output. */
 const TURN_MS = 15;
 
-/** Keeps services as their definitions and the wishes of its user say. */
+/** Keeps services as their definitions and the desires of its user say. */
 export class Supervisor {
   readonly home: Home;
   readonly #entries = new Map<string, Entry>();
@@ -1401,10 +1413,10 @@ export class Supervisor {
   readonly #unarmed = new Set<Entry>();
   /** As read for the starts of one turn. */
   #environment: Environment | null = null;
-  readonly #finished = Promise.withResolvers<Verdict>();
-  readonly #leftovers: string[] = [];
-  #culprit: Row | null = null;
-  #phase: "running" | "closing" | "over" = "running";
+  readonly #finished = Promise.withResolvers<RunResult>();
+  readonly #remaining: string[] = [];
+  #failedService: ServiceSnapshot | null = null;
+  #phase: "running" | "stopping" | "ended" = "running";
   #settling: ReturnType<typeof setTimeout> | "now" | null = null;
 
   /**
@@ -1413,18 +1425,18 @@ export class Supervisor {
    */
   constructor(services: readonly Service[], home: Home, { terminal = false }: { terminal?: boolean } = {}) {
     this.home = home;
-    for (const service of services) this.#add(service, "up");
+    for (const service of services) this.#add(service, "running");
     const longest = Math.max(0, ...services.map(({ timeoutStopMs }) => timeoutStopMs));
     this.#guard = new Guard(this.#run, { graceMs: Math.min(longest, 10_000), terminal });
   }
 
   /** How the run ended, once it has. */
-  get finished(): Promise<Verdict> {
+  get finished(): Promise<RunResult> {
     return this.#finished.promise;
   }
 
   /** Whether everything is being stopped, or is. */
-  get closing(): boolean {
+  get stopping(): boolean {
     return this.#phase !== "running";
   }
 
@@ -1454,15 +1466,15 @@ export class Supervisor {
   snapshot(recent = 0): Snapshot {
     return {
       at: now(),
-      closing: this.closing,
-      rows: [...this.#entries.values()].map((entry) => this.#row(entry, recent)),
+      stopping: this.stopping,
+      services: [...this.#entries.values()].map((entry) => this.#row(entry, recent)),
     };
   }
 
   /** What the running process of a service was started with, or `null` when it has none. */
   launchOf(name: string): Launch | null {
     const entry = this.#entries.get(name);
-    return entry === undefined || atRest(entry.life) ? null : entry.launch;
+    return entry === undefined || isAtRest(entry.state) ? null : entry.launch;
   }
 
   /** The last lines of a service, oldest first. */
@@ -1476,23 +1488,25 @@ export class Supervisor {
    *
    * @throws {UserError} for a name that is not part of this run
    */
-  wish(names: readonly string[], wish: Wish): void {
+  setDesired(names: readonly string[], desired: Desired): void {
     for (const name of names) {
       if (!this.#entries.has(name)) throw unknownName(name, [...this.#entries.keys()]);
     }
     this.#refuseWhenClosing();
-    const chosen = wish === "down"
+    const chosen = desired === "stopped"
       ? withDependents(this.services, names)
-      : wish === "up"
+      : desired === "running"
       ? new Set(planStart(this.services, names).services.map(({ name }) => name))
       : new Set(names);
     for (const name of chosen) {
       const entry = this.#entries.get(name)!;
-      const ended = entry.life.kind === "stopped" || entry.life.kind === "crashed" ||
-        entry.life.kind === "failed" ||
-        (entry.life.kind === "stopping" && entry.life.then.kind === "stopped");
-      const done = entry.service.kind === "task" && satisfies(entry.life, entry.service, now());
-      entry.wish = wish === "up" && ended && (!done || names.includes(name)) ? "again" : wish;
+      const ended = entry.state.kind === "stopped" || entry.state.kind === "crashed" ||
+        entry.state.kind === "failed" ||
+        (entry.state.kind === "stopping" && entry.state.then.kind === "stopped");
+      const done = entry.service.kind === "task" && satisfies(entry.state, entry.service, now());
+      entry.desired = desired === "running" && ended && (!done || names.includes(name))
+        ? "restarted"
+        : desired;
     }
     this.#settle();
   }
@@ -1514,17 +1528,17 @@ export class Supervisor {
     for (const service of services) {
       const entry = old.get(service.name);
       if (entry === undefined) {
-        this.#add(service, "up");
+        this.#add(service, "running");
         continue;
       }
       entry.service = service;
       const back = this.#leaving.has(service.name); // it was on its way out
-      if (back || (changed.has(service.name) && entry.wish === "up")) entry.wish = "again";
+      if (back || (changed.has(service.name) && entry.desired === "running")) entry.desired = "restarted";
       this.#keep(entry);
     }
     for (const name of gone) {
       const entry = old.get(name)!;
-      entry.wish = "down";
+      entry.desired = "stopped";
       this.#keep(entry); // it leaves when it is at rest, see #settle
     }
     this.#leaving = new Set(gone);
@@ -1533,25 +1547,25 @@ export class Supervisor {
   #leaving: ReadonlySet<string> = new Set();
 
   /** Stops everything in order and ends the run. Asking again changes nothing. */
-  close(): Promise<Verdict> {
+  close(): Promise<RunResult> {
     if (this.#phase === "running") {
-      this.#phase = "closing";
-      for (const entry of this.#entries.values()) entry.wish = "down";
+      this.#phase = "stopping";
+      for (const entry of this.#entries.values()) entry.desired = "stopped";
       this.#settle();
     }
     return this.finished;
   }
 
   /** Kills everything that runs, now. */
-  kill(): Promise<Verdict> {
+  kill(): Promise<RunResult> {
     const finished = this.close();
     for (const name of this.#entries.keys()) this.#send(name, { kind: "kill" });
     return finished;
   }
 
   /** Tells every listener something in words. */
-  notice(level: Level, text: string): void {
-    this.#tell({ kind: "notice", time: Date.now(), level, text });
+  log(level: Level, text: string): void {
+    this.#emit({ kind: "log", time: Date.now(), level, message: text });
   }
 
   #refuseWhenClosing(): void {
@@ -1559,18 +1573,18 @@ export class Supervisor {
     throw new UserError("Everything is being stopped; wait for that, then start the orchestrator again.");
   }
 
-  #add(service: Service, wish: Wish): void {
-    const life = UNBORN;
+  #add(service: Service, desired: Desired): void {
+    const state = INITIAL;
     const tail = new Tail();
     this.#keep({
       service,
-      life,
-      wish,
+      state,
+      desired,
       tail,
       launch: null,
-      hurry() {},
+      drain() {},
       timer: undefined,
-      givingUp: undefined,
+      killTimer: undefined,
       watch: null,
       awaitsLine: null,
     });
@@ -1583,37 +1597,37 @@ export class Supervisor {
     }
   }
 
-  #row({ service, life, launch, tail }: Entry, recent: number): Row {
+  #row({ service, state, launch, tail }: Entry, recent: number): ServiceSnapshot {
     const { name, title, kind, maxRetries } = service;
     const port = launch?.port ?? service.port;
-    return { name, title, kind, port, maxRetries, life, recent: recent === 0 ? [] : tail.last(recent) };
+    return { name, title, kind, port, maxRetries, state, recent: recent === 0 ? [] : tail.last(recent) };
   }
 
-  #tell(event: Event): void {
+  #emit(event: Event): void {
     for (const listener of this.#listeners) listener.event(event);
   }
 
   /** Something happened to a service from outside of `#settle`. */
-  #send(name: string, happening: Happening): void {
-    this.#apply(name, happening);
+  #send(name: string, trigger: Trigger): void {
+    this.#apply(name, trigger);
     this.#settle();
   }
 
-  #apply(name: string, happening: Happening): void {
+  #apply(name: string, trigger: Trigger): void {
     const entry = this.#entries.get(name);
     if (entry === undefined) return;
-    const from = entry.life;
-    const { life, effects } = step(from, happening, now(), entry.service, Math.random());
-    if (happening.kind === "restart" && atRest(from)) entry.wish = "up";
-    if (life === from && effects.length === 0) return;
-    entry.life = life;
+    const from = entry.state;
+    const { state, effects } = step(from, trigger, now(), entry.service, Math.random());
+    if (trigger.kind === "restart" && isAtRest(from)) entry.desired = "running";
+    if (state === from && effects.length === 0) return;
+    entry.state = state;
     this.#unarmed.add(entry);
-    if (life.kind !== from.kind) this.#turned(entry, from);
+    if (state.kind !== from.kind) this.#turned(entry, from);
     for (const effect of effects) {
       if (effect.kind === "spawn") this.#spawn(entry);
-      else if (life.kind === "stopping") {
-        signalGroup(life.pid, effect.signal);
-        if (effect.signal === "SIGKILL") this.#giveUpOn(entry, life.pid);
+      else if (state.kind === "stopping") {
+        signalGroup(state.pid, effect.signal);
+        if (effect.signal === "SIGKILL") this.#giveUpOn(entry, state.pid);
       }
     }
   }
@@ -1623,7 +1637,7 @@ export class Supervisor {
     this.#environment = null;
     for (const entry of this.#unarmed) {
       clearTimeout(entry.timer);
-      const wakeAt = nextWake(entry.life, entry.service);
+      const wakeAt = nextWake(entry.state, entry.service);
       if (wakeAt === null || wakeAt === Infinity) continue;
       const inMs = Math.min(Math.max(0, Math.ceil(wakeAt - now())), 2 ** 31 - 1);
       entry.timer = setTimeout(() => this.#send(entry.service.name, { kind: "wake" }), inMs);
@@ -1633,39 +1647,41 @@ export class Supervisor {
 
   /** The system itself may hold a process, or it became another user: the stop of all must end nevertheless. */
   #giveUpOn(entry: Entry, pid: number): void {
-    clearTimeout(entry.givingUp);
-    entry.givingUp = setTimeout(() => {
-      if (entry.life.kind !== "stopping" || entry.life.pid !== pid) return;
-      if (!this.closing) return this.#giveUpOn(entry, pid);
-      this.#leftovers.push(`PID ${pid} of "${entry.service.name}" still runs: SIGKILL does not end it.`);
-      this.#send(entry.service.name, { kind: "emptied" });
+    clearTimeout(entry.killTimer);
+    entry.killTimer = setTimeout(() => {
+      if (entry.state.kind !== "stopping" || entry.state.pid !== pid) return;
+      if (!this.stopping) return this.#giveUpOn(entry, pid);
+      this.#remaining.push(`PID ${pid} of "${entry.service.name}" still runs: SIGKILL does not end it.`);
+      this.#send(entry.service.name, { kind: "groupEmpty" });
     }, GIVE_UP_MS);
   }
 
   /** A service came into another state: what watches it changes, and the others may have to be told. */
-  #turned(entry: Entry, from: Life): void {
-    const { service, life } = entry;
+  #turned(entry: Entry, from: ServiceState): void {
+    const { service, state } = entry;
     entry.watch?.abort();
     entry.watch = null;
     entry.awaitsLine = null;
-    this.#tell({ kind: "state", time: Date.now(), at: now(), row: this.#row(entry, 0), from });
-    if (life.kind === "starting" && service.kind === "external") this.#watch(entry);
-    if (life.kind === "stopping") entry.hurry();
-    if (life.kind === "running") {
+    this.#emit({ kind: "state", time: Date.now(), at: now(), row: this.#row(entry, 0), from });
+    if (state.kind === "starting" && service.kind === "external") this.#watch(entry);
+    if (state.kind === "stopping") entry.drain();
+    if (state.kind === "running") {
       if (service.health !== null && service.kind === "service") this.#watch(entry);
-      if (life.restarts > 0) {
+      if (state.restarts > 0) {
         for (const name of this.#dependents.get(service.name) ?? []) {
           const other = this.#entries.get(name)!;
-          if (other.service.restartWithDependencies && !atRest(other.life) && other.wish === "up") {
-            other.wish = "again";
+          if (
+            other.service.restartWithDependencies && !isAtRest(other.state) && other.desired === "running"
+          ) {
+            other.desired = "restarted";
           }
         }
       }
     }
     if (
-      (life.kind === "crashed" || life.kind === "failed") && service.critical && this.#phase === "running"
+      (state.kind === "crashed" || state.kind === "failed") && service.critical && this.#phase === "running"
     ) {
-      this.#culprit = this.#row(entry, 0);
+      this.#failedService = this.#row(entry, 0);
       this.close();
     }
   }
@@ -1673,7 +1689,7 @@ export class Supervisor {
   #spawn(entry: Entry): void {
     const { service } = entry;
     const { name } = service;
-    const refused = (why: string): Happening => ({ kind: "refused", reason: `could not start: ${why}` });
+    const refused = (why: string): Trigger => ({ kind: "spawnFailed", reason: `could not start: ${why}` });
     try {
       this.#environment ??= this.readEnvironment();
       const launch = prepareLaunch(service, this.#environment, this.home);
@@ -1688,22 +1704,22 @@ export class Supervisor {
         );
         return;
       }
-      const { pid, hurry } = startChild(launch, {
+      const { pid, drain: hurry } = startChild(launch, {
         lines: (stream, lines) => this.#output(entry, stream, lines),
-        room: () => this.#room(),
-        exited: (exit, lingering) => {
-          if (!lingering) this.#guard.drop(pid);
-          this.#send(name, { kind: "exited", exit, lingering });
+        backpressure: () => this.#room(),
+        exited: (exit, groupAlive) => {
+          if (!groupAlive) this.#guard.drop(pid);
+          this.#send(name, { kind: "exited", exit, groupAlive });
         },
-        emptied: () => {
+        groupEmpty: () => {
           this.#guard.drop(pid);
-          this.#send(name, { kind: "emptied" });
+          this.#send(name, { kind: "groupEmpty" });
         },
       });
-      entry.hurry = hurry;
+      entry.drain = hurry;
       this.#guard.add(pid);
       this.#apply(name, { kind: "spawned", pid });
-      if (entry.life.kind === "starting") this.#watch(entry);
+      if (entry.state.kind === "starting") this.#watch(entry);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       this.#apply(name, refused(error.message.replace(/^Cannot start .*?: /, "").replace(/\.$/, "")));
@@ -1712,7 +1728,7 @@ export class Supervisor {
 
   #output(entry: Entry, stream: Stream, lines: Uint8Array): void {
     entry.tail.push(lines);
-    this.#tell({ kind: "output", time: Date.now(), service: entry.service.name, stream, lines });
+    this.#emit({ kind: "output", time: Date.now(), service: entry.service.name, stream, lines });
     if (
       entry.awaitsLine !== null &&
       decoder.decode(lines).split("\n").some((line) => entry.awaitsLine!.test(line))
@@ -1724,7 +1740,7 @@ export class Supervisor {
   #room(): Promise<void> | null {
     let all: Promise<unknown> | null = null;
     for (const listener of this.#listeners) {
-      const room = listener.room?.();
+      const room = listener.backpressure?.();
       if (room) all = all === null ? room : Promise.all([all, room]);
     }
     return all === null ? null : all.then(() => {});
@@ -1732,11 +1748,11 @@ export class Supervisor {
 
   /** Looks after a service in its present state: for readiness while it starts, for liveness once it runs. */
   #watch(entry: Entry): void {
-    const { service: { health }, life, launch } = entry;
+    const { service: { health }, state, launch } = entry;
     const port = launch?.port ?? null;
     entry.watch = new AbortController();
     if (health?.probe.kind === "log") {
-      if (life.kind === "starting") entry.awaitsLine = new RegExp(health.probe.pattern);
+      if (state.kind === "starting") entry.awaitsLine = new RegExp(health.probe.pattern);
       return;
     }
     const probe = health?.probe ?? (port === null ? null : { kind: "tcp" as const, port: String(port) });
@@ -1744,13 +1760,13 @@ export class Supervisor {
       // Its port variable is not set and has no default: nothing but time can tell, as with a service without a port.
       const { signal } = entry.watch;
       const ready = () => signal.aborted || this.#send(entry.service.name, { kind: "ready" });
-      if (life.kind === "starting" && !isPlain(entry.service)) sleep(SETTLED_MS, signal).then(ready);
+      if (state.kind === "starting" && !readyByTime(entry.service)) sleep(SETTLED_MS, signal).then(ready);
       return;
     }
     const target = this.#target(entry);
     const { signal } = entry.watch;
-    const once = () => look(probe, target, health?.timeoutMs ?? 1_000, signal);
-    if (life.kind === "starting") this.#awaitReady(entry, once, signal);
+    const once = () => runProbe(probe, target, health?.timeoutMs ?? 1_000, signal);
+    if (state.kind === "starting") this.#awaitReady(entry, once, signal);
     else if (health !== null) this.#watchLiveness(entry, health, once, signal);
   }
 
@@ -1781,10 +1797,10 @@ export class Supervisor {
       if (signal.aborted) return;
       faults = fault === null ? 0 : faults + 1;
       if (fault === null) continue;
-      this.notice("warn", `${name} is unwell (${faults} of ${health.retries}): ${fault}`);
+      this.log("warn", `${name} is unhealthy (${faults} of ${health.retries}): ${fault}`);
       if (faults < health.retries) continue;
       return this.#send(name, {
-        kind: "unwell",
+        kind: "unhealthy",
         reason: `failed its health check ${faults} times: ${fault}`,
       });
     }
@@ -1810,15 +1826,15 @@ export class Supervisor {
 
   /** Performs whatever is due, a turn at a time, so that signals and output are heard in between. */
   #settle(): void {
-    if (this.#phase === "over" || this.#settling === "now") return;
+    if (this.#phase === "ended" || this.#settling === "now") return;
     if (this.#settling !== null) clearTimeout(this.#settling);
     this.#settling = "now";
     const turnEndsAt = now() + TURN_MS;
     for (let due = this.#due(); due.length > 0; due = this.#due()) {
-      for (const { name, happening } of due) {
+      for (const { name, trigger } of due) {
         // What came before in this round may have changed what is wanted.
-        if (happening.kind === "start" && this.#entries.get(name)?.wish !== "up") break;
-        this.#apply(name, happening);
+        if (trigger.kind === "start" && this.#entries.get(name)?.desired !== "running") break;
+        this.#apply(name, trigger);
         if (now() > turnEndsAt) {
           this.#arm();
           this.#settling = setTimeout(() => {
@@ -1832,31 +1848,31 @@ export class Supervisor {
     this.#settling = null;
     this.#arm();
     for (const name of this.#leaving) {
-      const life = this.#entries.get(name)?.life;
-      if (life !== undefined && atRest(life)) this.#entries.delete(name);
+      const state = this.#entries.get(name)?.state;
+      if (state !== undefined && isAtRest(state)) this.#entries.delete(name);
     }
     const idle = isFinished(this.#entries);
-    const heldByUser = [...this.#entries.values()].some(({ wish }) => wish === "down");
-    if (idle && (this.#phase === "closing" || !heldByUser)) {
-      this.#phase = "over";
+    const heldByUser = [...this.#entries.values()].some(({ desired }) => desired === "stopped");
+    if (idle && (this.#phase === "stopping" || !heldByUser)) {
+      this.#phase = "ended";
       this.#conclude();
     }
   }
 
-  #due(): { name: string; happening: Happening }[] {
-    return decide(this.#entries, this.#dependents, now());
+  #due(): { name: string; trigger: Trigger }[] {
+    return reconcile(this.#entries, this.#dependents, now());
   }
 
   /** Everything is at rest: makes sure of it and says how the run ended. */
   async #conclude(): Promise<void> {
     const entries = [...this.#entries.values()];
-    const leftovers = this.#leftovers;
-    for (const { service, launch, life } of entries) {
+    const remaining = this.#remaining;
+    for (const { service, launch, state } of entries) {
       const port = launch?.port ?? null;
-      if (port === null || service.kind === "external" || life.lastExit === null) continue;
+      if (port === null || service.kind === "external" || state.lastExit === null) continue;
       for (let tries = 0; !isPortFree(port); tries++) {
         if (tries === 20) {
-          leftovers.push(`Port ${port} of "${service.name}" is still taken${await describeHolder(port)}.`);
+          remaining.push(`Port ${port} of "${service.name}" is still taken${await describeHolder(port)}.`);
           break;
         }
         await sleep(50); // the last connections of a server that just ended
@@ -1865,15 +1881,16 @@ export class Supervisor {
     await this.#guard.close();
     for (const entry of entries) {
       clearTimeout(entry.timer);
-      clearTimeout(entry.givingUp);
+      clearTimeout(entry.killTimer);
       entry.watch?.abort();
     }
-    const failed = entries.some(({ life, wish }) =>
-      life.kind === "crashed" || life.kind === "failed" || (life.kind === "pending" && wish === "up")
+    const failed = entries.some(({ state, desired }) =>
+      state.kind === "crashed" || state.kind === "failed" ||
+      (state.kind === "pending" && desired === "running")
     );
-    const asked = this.#culprit === null && entries.some(({ wish }) => wish === "down");
-    const status = leftovers.length > 0 || this.#culprit !== null || (failed && !asked) ? 1 : 0;
-    this.#finished.resolve({ status, culprit: this.#culprit, leftovers });
+    const asked = this.#failedService === null && entries.some(({ desired }) => desired === "stopped");
+    const status = remaining.length > 0 || this.#failedService !== null || (failed && !asked) ? 1 : 0;
+    this.#finished.resolve({ status, failedService: this.#failedService, remaining });
   }
 }
 
@@ -1891,7 +1908,7 @@ async function describeHolder(port: number): Promise<string> {
 type Paint = (text: string) => string;
 
 /** How each state is shown; `docs/supervision.md` says what moves a service between them. */
-export const STATUS: Record<Life["kind"], { mark: string; label: string; paint: Paint }> = {
+export const STATUS: Record<ServiceState["kind"], { mark: string; label: string; paint: Paint }> = {
   pending: { mark: "⏳", label: "PENDING", paint: colors.gray },
   starting: { mark: "🔄", label: "STARTING", paint: colors.yellow },
   running: { mark: "●", label: "RUNNING", paint: colors.green },
@@ -1912,14 +1929,14 @@ const PREFIX_PAINTS: readonly Paint[] = [
 ];
 
 /** A size in columns and rows, and how wide a text is there. */
-export interface Screen {
+export interface Viewport {
   rows: number;
   columns: number;
   widthOf(text: string): number;
 }
 
 /** What the user has chosen to see. */
-export interface Look {
+export interface PanelState {
   /** The service the keys act on. */
   selected: string | null;
   /** The only service whose lines are streamed, or `null` for all. */
@@ -1939,25 +1956,25 @@ export function formatUptime(ms: number): string {
 }
 
 /** What is worth saying of a state besides its name, or nothing. */
-export function describe({ life, kind, maxRetries }: Row, at: number): string {
-  switch (life.kind) {
+export function describeState({ state, kind, maxRetries }: ServiceSnapshot, at: number): string {
+  switch (state.kind) {
     case "pending":
-      return life.awaits.length > 0 ? `waits for ${life.awaits.join(", ")}` : "";
+      return state.waitingFor.length > 0 ? `waits for ${state.waitingFor.join(", ")}` : "";
     case "restarting": {
-      const inText = `in ${Math.max(0, Math.round((life.retryAt - at) / 1_000))} s`;
-      return life.attempt > 0 ? `${inText}, try ${life.attempt} of ${maxRetries}` : inText;
+      const inText = `in ${Math.max(0, Math.round((state.retryAt - at) / 1_000))} s`;
+      return state.attempt > 0 ? `${inText}, try ${state.attempt} of ${maxRetries}` : inText;
     }
     case "stopping":
-      return life.killAt === Infinity
+      return state.killAt === Infinity
         ? "SIGKILL sent"
-        : `SIGKILL in ${Math.max(0, Math.ceil((life.killAt - at) / 1_000))} s`;
+        : `SIGKILL in ${Math.max(0, Math.ceil((state.killAt - at) / 1_000))} s`;
     case "crashed":
     case "failed":
-      return life.reason;
+      return state.reason;
     case "running":
-      return life.restarts > 0 ? `restarted ${life.restarts}x` : "";
+      return state.restarts > 0 ? `restarted ${state.restarts}x` : "";
     case "stopped":
-      return kind === "task" && life.lastExit !== null ? "done" : "";
+      return kind === "task" && state.lastExit !== null ? "done" : "";
     case "starting":
       return "";
   }
@@ -1966,7 +1983,7 @@ export function describe({ life, kind, maxRetries }: Row, at: number): string {
 let graphemes: Intl.Segmenter | undefined; // made at first use: that takes as long as half a start
 
 /** `text` cut or filled to exactly `columns`; a cut shows as `…`. */
-export function fit(text: string, columns: number, widthOf: Screen["widthOf"]): string {
+export function fit(text: string, columns: number, widthOf: Viewport["widthOf"]): string {
   const width = widthOf(text);
   if (width <= columns) return text + " ".repeat(columns - width);
   if (columns <= 0) return "";
@@ -1984,11 +2001,13 @@ export function fit(text: string, columns: number, widthOf: Screen["widthOf"]): 
 
 interface Column {
   heading: string;
-  cell(row: Row, at: number): string;
+  cell(row: ServiceSnapshot, at: number): string;
 }
 
-function pidOf(life: Life): number | null {
-  return life.kind === "starting" || life.kind === "running" || life.kind === "stopping" ? life.pid : null;
+function pidOf(state: ServiceState): number | null {
+  return state.kind === "starting" || state.kind === "running" || state.kind === "stopping"
+    ? state.pid
+    : null;
 }
 
 const COLUMNS = {
@@ -1996,15 +2015,16 @@ const COLUMNS = {
   alias: { heading: "Alias", cell: (row) => row.name },
   status: {
     heading: "Status",
-    cell: (row) => `${STATUS[row.life.kind].mark} ${STATUS[row.life.kind].label}`,
+    cell: (row) => `${STATUS[row.state.kind].mark} ${STATUS[row.state.kind].label}`,
   },
-  pid: { heading: "PID", cell: (row) => `${pidOf(row.life) ?? "-"}` },
+  pid: { heading: "PID", cell: (row) => `${pidOf(row.state) ?? "-"}` },
   port: { heading: "Port", cell: (row) => `${row.port ?? "-"}` },
   uptime: {
     heading: "Uptime",
-    cell: ({ life }, at) => pidOf(life) === null || !("since" in life) ? "-" : formatUptime(at - life.since),
+    cell: ({ state }, at) =>
+      pidOf(state) === null || !("since" in state) ? "-" : formatUptime(at - state.since),
   },
-  note: { heading: "", cell: describe },
+  note: { heading: "", cell: describeState },
 } satisfies Record<string, Column>;
 
 /** Which column goes first when the terminal is narrow. The alias and the status stay. */
@@ -2014,7 +2034,7 @@ const DROPPED_FIRST = ["note", "pid", "service", "port", "uptime"] as const;
 const SMALLEST = { rows: 10, columns: 40 };
 
 /** The panel below the log stream: lines of exactly the screen's width at most, never more than its height allows. */
-export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): string[] {
+export function dashboard(snapshot: Snapshot, screen: Viewport, look: PanelState): string[] {
   const paint = (with_: Paint, text: string) => look.colors ? with_(text) : text;
   const { widthOf } = screen;
   if (screen.rows < 3 || screen.columns < 1) return []; // all of it for the stream
@@ -2030,13 +2050,16 @@ export function dashboard(snapshot: Snapshot, screen: Screen, look: Look): strin
 
   const hints = hintLines(snapshot, look, inner, widthOf);
   const fixed = 3 + hints.length; // two borders, the headings
-  const { shown, hidden } = window(snapshot.rows, tallest - fixed, look.selected);
+  const { shown, hidden } = window(snapshot.services, tallest - fixed, look.selected);
   const table = tableLines(shown, snapshot.at, inner, widthOf, paint, look.selected);
   if (hidden.length > 0) table.push(paint(colors.gray, fit(summary(hidden), inner, widthOf)));
 
   const spare = tallest - fixed - table.length + 1 - 2; // the headings count in both; a blank line and a title
-  const logs = recentLogs(snapshot.rows, Math.max(0, spare)).map(({ name, line }) => {
-    const prefix = paint(prefixPaint(snapshot.rows, name), `[${alignAlias(name, snapshot.rows, widthOf)}]`);
+  const logs = recentLogs(snapshot.services, Math.max(0, spare)).map(({ name, line }) => {
+    const prefix = paint(
+      prefixPaint(snapshot.services, name),
+      `[${alignAlias(name, snapshot.services, widthOf)}]`,
+    );
     return `${prefix} ${fit(line, inner - widthOf(prefix) - 1, widthOf)}`;
   });
 
@@ -2069,7 +2092,12 @@ const KEYS = [
 ];
 
 /** What stands at the bottom of the panel: the keys, or what is going on. */
-function hintLines(snapshot: Snapshot, look: Look, columns: number, widthOf: Screen["widthOf"]): string[] {
+function hintLines(
+  snapshot: Snapshot,
+  look: PanelState,
+  columns: number,
+  widthOf: Viewport["widthOf"],
+): string[] {
   if (!look.help) return [hintText(snapshot, look)];
   const lines = [KEYS[0]];
   for (const key of KEYS.slice(1)) {
@@ -2080,9 +2108,9 @@ function hintLines(snapshot: Snapshot, look: Look, columns: number, widthOf: Scr
   return lines;
 }
 
-function hintText(snapshot: Snapshot, look: Look): string {
-  if (snapshot.closing) {
-    const names = snapshot.rows.filter(({ life }) => !atRest(life)).map(({ name }) => name);
+function hintText(snapshot: Snapshot, look: PanelState): string {
+  if (snapshot.stopping) {
+    const names = snapshot.services.filter(({ state }) => !isAtRest(state)).map(({ name }) => name);
     return names.length > 0 ? `Stopping, waiting for ${names.join(", ")}; Ctrl+C kills` : "Stopped";
   }
   return look.narrowed === null
@@ -2090,17 +2118,17 @@ function hintText(snapshot: Snapshot, look: Look): string {
     : `Only lines of ${look.narrowed}; Esc shows all`;
 }
 
-function centre(text: string, columns: number, widthOf: Screen["widthOf"]): string {
+function centre(text: string, columns: number, widthOf: Viewport["widthOf"]): string {
   const left = Math.max(0, Math.floor((columns - widthOf(text)) / 2));
   return fit(" ".repeat(left) + text, columns, widthOf);
 }
 
 /** One line that says how all of them are. */
-function statusLine(snapshot: Snapshot, screen: Screen, look: Look): string {
-  const parts = snapshot.rows.map(({ name, life }) => `${name} ${STATUS[life.kind].mark}`);
-  const well = snapshot.rows.filter(({ life }) => life.kind === "running").length;
+function statusLine(snapshot: Snapshot, screen: Viewport, look: PanelState): string {
+  const parts = snapshot.services.map(({ name, state }) => `${name} ${STATUS[state.kind].mark}`);
+  const well = snapshot.services.filter(({ state }) => state.kind === "running").length;
   const line = fit(
-    `${well}/${snapshot.rows.length} running  ${parts.join("  ")}`,
+    `${well}/${snapshot.services.length} running  ${parts.join("  ")}`,
     screen.columns,
     screen.widthOf,
   );
@@ -2109,10 +2137,10 @@ function statusLine(snapshot: Snapshot, screen: Screen, look: Look): string {
 
 /** The rows that fit, with the chosen one among them. */
 function window(
-  rows: readonly Row[],
+  rows: readonly ServiceSnapshot[],
   room: number,
   selected: string | null,
-): { shown: readonly Row[]; hidden: readonly Row[] } {
+): { shown: readonly ServiceSnapshot[]; hidden: readonly ServiceSnapshot[] } {
   if (rows.length <= room) return { shown: rows, hidden: [] };
   const count = Math.max(1, room - 1); // a line says how many are not shown
   const chosen = rows.findIndex(({ name }) => name === selected);
@@ -2124,10 +2152,10 @@ function window(
 }
 
 /** `… and 191 more: 190 RUNNING, 1 CRASHED` */
-function summary(hidden: readonly Row[]): string {
+function summary(hidden: readonly ServiceSnapshot[]): string {
   const counts = new Map<string, number>();
-  for (const { life } of hidden) {
-    const { label } = STATUS[life.kind];
+  for (const { state } of hidden) {
+    const { label } = STATUS[state.kind];
     counts.set(label, (counts.get(label) ?? 0) + 1);
   }
   const parts = [...counts].map(([label, count]) => `${count} ${label}`);
@@ -2135,15 +2163,15 @@ function summary(hidden: readonly Row[]): string {
 }
 
 function tableLines(
-  rows: readonly Row[],
+  rows: readonly ServiceSnapshot[],
   at: number,
   width: number,
-  widthOf: Screen["widthOf"],
+  widthOf: Viewport["widthOf"],
   paint: (with_: Paint, text: string) => string,
   selected: string | null,
 ): string[] {
   const names = Object.keys(COLUMNS) as (keyof typeof COLUMNS)[];
-  const cells = new Map(names.map((name) => [name, rows.map((row) => flat(COLUMNS[name].cell(row, at)))]));
+  const cells = new Map(names.map((name) => [name, rows.map((row) => oneLine(COLUMNS[name].cell(row, at)))]));
   const natural = (name: keyof typeof COLUMNS) =>
     Math.max(widthOf(COLUMNS[name].heading), ...cells.get(name)!.map(widthOf));
   let kept = names.filter((name) => name !== "note" || natural(name) > 0);
@@ -2170,7 +2198,7 @@ function tableLines(
     paint(colors.bold, line((name) => COLUMNS[name].heading, (text) => text)),
     ...rows.map((row, index) =>
       line((name) => cells.get(name)![index], (text, name) => {
-        if (name === "status") return paint(STATUS[row.life.kind].paint, text);
+        if (name === "status") return paint(STATUS[row.state.kind].paint, text);
         return name === kept[0] && row.name === selected ? paint(colors.inverse, text) : text;
       })
     ),
@@ -2178,7 +2206,7 @@ function tableLines(
 }
 
 /** At most `room` recent lines, three a service: every service's last line comes before another's second. */
-function recentLogs(rows: readonly Row[], room: number): { name: string; line: string }[] {
+function recentLogs(rows: readonly ServiceSnapshot[], room: number): { name: string; line: string }[] {
   const counts = rows.map(() => 0);
   let left = room;
   for (let round = 1; round <= 3; round++) {
@@ -2189,11 +2217,14 @@ function recentLogs(rows: readonly Row[], room: number): { name: string; line: s
     });
   }
   return rows.flatMap((row, index) =>
-    row.recent.slice(row.recent.length - counts[index]).map((line) => ({ name: row.name, line: flat(line) }))
+    row.recent.slice(row.recent.length - counts[index]).map((line) => ({
+      name: row.name,
+      line: oneLine(line),
+    }))
   );
 }
 
-function alignAlias(name: string, rows: readonly { name: string }[], widthOf: Screen["widthOf"]): string {
+function alignAlias(name: string, rows: readonly { name: string }[], widthOf: Viewport["widthOf"]): string {
   const widest = Math.max(...rows.map((row) => widthOf(row.name)));
   return " ".repeat(widest - widthOf(name)) + name;
 }
@@ -2208,7 +2239,7 @@ const CONTROLS =
 const COLOUR = /^\x1b\[[0-9;:]*m$/;
 
 /** A stranger's text with nothing that moves the cursor or changes the terminal; colours stay when asked for. */
-export function tame(text: string, keepColours: boolean): string {
+export function stripControl(text: string, keepColours: boolean): string {
   let coloured = false;
   const tamed = text.replace(CONTROLS, (sequence) => {
     if (!keepColours || !COLOUR.test(sequence)) return "";
@@ -2218,43 +2249,43 @@ export function tame(text: string, keepColours: boolean): string {
   return coloured ? tamed.replace(/\n/g, "\x1b[0m\n") : tamed;
 }
 
-function flat(text: string): string {
-  return tame(text, false).replaceAll("\t", "    ").replaceAll("\n", " ");
+function oneLine(text: string): string {
+  return stripControl(text, false).replaceAll("\t", "    ").replaceAll("\n", " ");
 }
 
 /** What a change of state is worth saying in a stream of lines, or `null`. */
-export function describeChange({ row, from, at }: StateEvent): { level: Level; text: string } | null {
-  const { name, life: to } = row;
+export function describeChange({ row, from, at }: StateEvent): { level: Level; message: string } | null {
+  const { name, state: to } = row;
   const after = "since" in from ? ` after ${formatSpan(at - from.since)}` : "";
   switch (to.kind) {
     case "starting":
-      return { level: "debug", text: `${name} is starting` };
+      return { level: "debug", message: `${name} is starting` };
     case "running": {
-      if (row.kind === "external") return { level: "info", text: `${name} is there${after}` };
+      if (row.kind === "external") return { level: "info", message: `${name} is there${after}` };
       const facts = [to.pid === null ? "" : `PID ${to.pid}`, row.port === null ? "" : `port ${row.port}`]
         .filter(Boolean);
-      return { level: "info", text: `${name} is running${facts.length > 0 ? ` (${facts.join(", ")})` : ""}` };
+      return { level: "info", message: `${name} is running${facts.length > 0 ? ` (${facts.join(", ")})` : ""}` };
     }
     case "stopping":
-      if (to.then.kind === "unfit") return { level: "warn", text: `${name} ${to.then.reason}; stopping it` };
+      if (to.then.kind === "failed") return { level: "warn", message: `${name} ${to.then.reason}; stopping it` };
       if (to.then.kind === "ended") {
-        return { level: "warn", text: `${name} ended, stopping what it left running` };
+        return { level: "warn", message: `${name} ended, stopping what it left running` };
       }
-      return { level: "info", text: `stopping ${name}` };
+      return { level: "info", message: `stopping ${name}` };
     case "stopped":
-      if (row.kind === "external") return { level: "debug", text: `${name} is not waited for any more` };
+      if (row.kind === "external") return { level: "debug", message: `${name} is not waited for any more` };
       if (from.kind === "pending" || from.kind === "restarting") {
-        return { level: "info", text: `${name} is not started${from.kind === "pending" ? "" : " again"}` };
+        return { level: "info", message: `${name} is not started${from.kind === "pending" ? "" : " again"}` };
       }
-      return { level: "info", text: `${name} ${row.kind === "task" ? "is done" : "has stopped"}${after}` };
+      return { level: "info", message: `${name} ${row.kind === "task" ? "is done" : "has stopped"}${after}` };
     case "restarting":
-      return { level: "warn", text: `${name} ${to.reason}; starting it again ${describe(row, at)}` };
+      return { level: "warn", message: `${name} ${to.reason}; starting it again ${describeState(row, at)}` };
     case "crashed":
     case "failed":
-      return { level: "error", text: `${name} ${to.reason}` };
+      return { level: "error", message: `${name} ${to.reason}` };
     case "pending":
       return from.kind === "stopping"
-        ? { level: "info", text: `${name} has stopped and is started again` }
+        ? { level: "info", message: `${name} has stopped and is started again` }
         : null;
   }
 }
@@ -2364,12 +2395,12 @@ function lastWithTraceback(lines: readonly string[], count: number): readonly st
 }
 
 /** What is printed last when a service brought the run to its end. */
-export function crashCard(row: Row, lines: readonly string[], hue: boolean): string[] {
-  const { life, title, name } = row;
-  if (life.kind !== "crashed" && life.kind !== "failed") return [];
-  const paint = (with_: Paint, text: string) => hue ? with_(text) : text;
-  const ran = life.ranMs > 0 ? `, after running for ${formatSpan(life.ranMs)}` : "";
-  const head = `✖ ${title} [${name}] ${life.reason.replace(/\.$/, "")}${ran}.`;
+export function crashCard(row: ServiceSnapshot, lines: readonly string[], color: boolean): string[] {
+  const { state, title, name } = row;
+  if (state.kind !== "crashed" && state.kind !== "failed") return [];
+  const paint = (with_: Paint, text: string) => color ? with_(text) : text;
+  const ran = state.ranMs > 0 ? `, after running for ${formatSpan(state.ranMs)}` : "";
+  const head = `✖ ${title} [${name}] ${state.reason.replace(/\.$/, "")}${ran}.`;
   const shown = lastWithTraceback(lines, 20);
   const before = shown.length > 0
     ? [`Its last ${shown.length === 1 ? "line" : `${shown.length} lines`}:`]
@@ -2377,7 +2408,9 @@ export function crashCard(row: Row, lines: readonly string[], hue: boolean): str
   return [
     paint(colors.red, head),
     ...before,
-    ...shown.map((line) => `  ${paint(colors.red, "│")} ${tame(line, hue)}${hue ? "\x1b[0m" : ""}`),
+    ...shown.map((line) =>
+      `  ${paint(colors.red, "│")} ${stripControl(line, color)}${color ? "\x1b[0m" : ""}`
+    ),
   ];
 }
 
@@ -2386,7 +2419,7 @@ export function crashCard(row: Row, lines: readonly string[], hue: boolean): str
 // One hand holds the pen: everything that is shown goes through one `Outlet`, which never blocks the rest.
 
 /** Bytes that may wait for a slow reader until every pipe has to wait too. */
-const WAITING_BYTES = 1024 * 1024;
+const QUEUE_BYTES = 1024 * 1024;
 /** As much is gathered before the next write. */
 const WRITE_BYTES = 512 * 1024;
 
@@ -2440,8 +2473,8 @@ export class Outlet {
   }
 
   /** A promise while too much waits. */
-  room(): Promise<void> | null {
-    if (this.#waiting < WAITING_BYTES) return null;
+  backpressure(): Promise<void> | null {
+    if (this.#waiting < QUEUE_BYTES) return null;
     this.#room ??= Promise.withResolvers();
     return this.#room.promise;
   }
@@ -2479,7 +2512,7 @@ export class Outlet {
         this.#waiting = 0;
       }
       if (typeof item !== "function" && item.buffer.length === WRITE_BYTES) this.#spare = item.buffer;
-      if (this.#waiting < WAITING_BYTES) {
+      if (this.#waiting < QUEUE_BYTES) {
         this.#room?.resolve();
         this.#room = null;
       }
@@ -2502,7 +2535,7 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
 /** What shows a run. */
 export interface View extends Listener {
   /** Shows a line of the orchestrator's own. */
-  say(text: string): void;
+  message(text: string): void;
   /** Gives the terminal back; what is said afterwards comes as plain lines. */
   close(): Promise<void>;
 }
@@ -2533,20 +2566,20 @@ export class LineView implements View {
   event(event: Event): void {
     if (event.kind === "output") {
       const lines = this.#terminal
-        ? encoder.encode(tame(decoder.decode(event.lines), this.#colors))
+        ? encoder.encode(stripControl(decoder.decode(event.lines), this.#colors))
         : event.lines;
       this.#outlet.write(prefixLines(this.#prefix(event.service), lines));
     } else {
-      const told = event.kind === "notice" ? event : describeChange(event);
-      if (told !== null && told.level !== "debug") this.say(told.text);
+      const told = event.kind === "log" ? event : describeChange(event);
+      if (told !== null && told.level !== "debug") this.message(told.message);
     }
   }
 
-  room(): Promise<void> | null {
-    return this.#outlet.room();
+  backpressure(): Promise<void> | null {
+    return this.#outlet.backpressure();
   }
 
-  say(text: string): void {
+  message(text: string): void {
     const prefix = this.#colors ? colors.bold("[orchestrator]") : "[orchestrator]";
     this.#outlet.write(encoder.encode(`${prefix} ${text}\n`));
   }
@@ -2575,10 +2608,12 @@ class FaultView implements View {
   }
 
   event(event: Event): void {
-    if (event.kind === "notice" && (event.level === "warn" || event.level === "error")) this.say(event.text);
+    if (event.kind === "log" && (event.level === "warn" || event.level === "error")) {
+      this.message(event.message);
+    }
   }
 
-  say(text: string): void {
+  message(text: string): void {
     this.#outlet.write(encoder.encode(`${text}\n`));
   }
 
@@ -2810,7 +2845,7 @@ export interface PanelSource {
   snapshot(recent: number): Snapshot;
   tail(name: string, count: number): string[];
   /** What the keys `r` `s` `S` ask for. */
-  wish(names: readonly string[], wish: Wish): void;
+  setDesired(names: readonly string[], desired: Desired): void;
   /** What `q` does. */
   quit(): void;
   /** What stands below the panel instead of how to stop everything. */
@@ -2826,7 +2861,7 @@ export class PanelView implements View {
   readonly #terminal: Terminal;
   readonly #source: PanelSource;
   readonly #colors = !Deno.noColor;
-  #look: Look;
+  #look: PanelState;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #drawnAt = -Infinity;
   #resizedAt = -Infinity;
@@ -2871,23 +2906,23 @@ export class PanelView implements View {
           this.#print(event.service, decoder.decode(event.lines));
         }
         break;
-      case "notice":
-        if (event.level !== "debug") this.say(event.text);
+      case "log":
+        if (event.level !== "debug") this.message(event.message);
         break;
       case "state": {
         const told = describeChange(event);
-        if (told !== null && told.level !== "debug") this.say(told.text);
+        if (told !== null && told.level !== "debug") this.message(told.message);
         this.#drawSoon();
         break;
       }
     }
   }
 
-  room(): Promise<void> | null {
-    return this.#outlet.room();
+  backpressure(): Promise<void> | null {
+    return this.#outlet.backpressure();
   }
 
-  say(text: string): void {
+  message(text: string): void {
     const prefix = this.#colors ? colors.bold("[orchestrator]") : "[orchestrator]";
     // Below the last panel nobody else speaks, and a traceback is to be copied as it is.
     if (this.#closed) this.#outlet.write(encoder.encode(`${text}\n`));
@@ -2923,10 +2958,10 @@ export class PanelView implements View {
   }
 
   #print(name: string, lines: string): void {
-    const rows = this.#source.snapshot(0).rows;
+    const rows = this.#source.snapshot(0).services;
     const prefix = `[${alignAlias(name, rows, displayWidth)}]`;
     const painted = this.#colors ? prefixPaint(rows, name)(prefix) : prefix;
-    const text = tame(lines, this.#colors);
+    const text = stripControl(lines, this.#colors);
     this.#terminal.print(text.replaceAll(/^(?!$(?![\s\S]))/gm, `${painted} `));
   }
 
@@ -2967,7 +3002,7 @@ export class PanelView implements View {
   }
 
   #press(key: Key): void {
-    const rows = this.#source.snapshot(0).rows;
+    const rows = this.#source.snapshot(0).services;
     const { selected, narrowed } = this.#look;
     switch (key.kind) {
       case "located":
@@ -2983,14 +3018,14 @@ export class PanelView implements View {
       case "enter":
         if (selected === null || selected === narrowed) break;
         this.#look = { ...this.#look, narrowed: selected };
-        this.say(`only lines of ${selected}, its last ones first; Esc shows all`);
+        this.message(`only lines of ${selected}, its last ones first; Esc shows all`);
         this.#print(
           selected,
           this.#source.tail(selected, Tail.KEPT_LINES).map((line) => `${line}\n`).join(""),
         );
         break;
       case "escape":
-        if (narrowed !== null) this.say("lines of all services");
+        if (narrowed !== null) this.message("lines of all services");
         this.#look = { ...this.#look, narrowed: null, help: false };
         break;
       case "character":
@@ -3001,16 +3036,16 @@ export class PanelView implements View {
   }
 
   #command(character: string, selected: string | null): void {
-    const wishes: Record<string, Wish> = { r: "again", s: "down", S: "up" };
+    const desires: Record<string, Desired> = { r: "restarted", s: "stopped", S: "running" };
     if (character === "q") this.#source.quit();
     else if (character === "?") this.#look = { ...this.#look, help: !this.#look.help };
-    else if (character in wishes) {
+    else if (character in desires) {
       try {
-        if (selected === null) this.say("choose a service with the arrow keys first");
-        else this.#source.wish([selected], wishes[character]);
+        if (selected === null) this.message("choose a service with the arrow keys first");
+        else this.#source.setDesired([selected], desires[character]);
       } catch (error) {
         if (!(error instanceof UserError)) throw error;
-        this.say(error.message);
+        this.message(error.message);
       }
     }
   }
@@ -3198,9 +3233,9 @@ export class Orchestrator {
 
     const view = await openView(supervisor, options);
     supervisor.listen(view);
-    const stop = () => void (supervisor.closing ? supervisor.kill() : this.stop());
+    const stop = () => void (supervisor.stopping ? supervisor.kill() : this.stop());
     const restartSelf = () => {
-      this.#restartAsked ||= !supervisor.closing && canBeReplaced;
+      this.#restartAsked ||= !supervisor.stopping && canBeReplaced;
       this.stop();
     };
     const reload = () => void control?.reload();
@@ -3208,14 +3243,14 @@ export class Orchestrator {
     const signals: [Deno.Signal, () => void][] = windows ? [["SIGINT", stop]] : [
       ["SIGINT", stop],
       ["SIGTERM", stop],
-      // A terminal that goes away may say so more than once: that is no wish to kill.
-      ["SIGHUP", options.detached ? reload : () => void (supervisor.closing || this.stop())],
+      // A terminal that goes away may say so more than once: that is no desired to kill.
+      ["SIGHUP", options.detached ? reload : () => void (supervisor.stopping || this.stop())],
       ["SIGUSR2", restartSelf],
     ];
     for (const [signal, act] of signals) Deno.addSignalListener(signal, act);
-    let verdict: Verdict | null = null;
+    let result: RunResult | null = null;
     try {
-      control?.attend({
+      control?.start({
         supervisor,
         version: VERSION,
         names: this.#names,
@@ -3224,26 +3259,26 @@ export class Orchestrator {
         stop: () => void this.stop(),
         restartSelf,
       });
-      for (const warning of warnings) supervisor.notice("warn", warning);
+      for (const warning of warnings) supervisor.log("warn", warning);
       for (const { name, neededBy } of plan.added) {
-        supervisor.notice("info", `${name} is added: ${neededBy} depends on it`);
+        supervisor.log("info", `${name} is added: ${neededBy} depends on it`);
       }
       supervisor.start();
       if (this.#stopAsked) supervisor.close();
-      verdict = await supervisor.finished;
+      result = await supervisor.finished;
       await view.close();
-      for (const line of farewell(verdict, supervisor)) supervisor.notice("error", line);
+      for (const line of finalMessages(result, supervisor)) supervisor.log("error", line);
       await view.close();
     } finally {
       await view.close(); // whatever went wrong, the terminal is given back
-      await control?.close(verdict, this.#restartAsked);
+      await control?.close(result, this.#restartAsked);
       for (const [signal, act] of signals) Deno.removeSignalListener(signal, act);
     }
-    if (this.#restartAsked && verdict.leftovers.length === 0) {
+    if (this.#restartAsked && result.remaining.length === 0) {
       const { program, args } = ownCommand();
       replaceProcess(program, args);
     }
-    return verdict.status;
+    return result.status;
   }
 
   /** Stops everything in order. Resolves when all of it is gone; before `run` it makes the run end at once. */
@@ -3257,24 +3292,24 @@ export class Orchestrator {
     for (let waitMs = 1_500; !pause.signal.aborted; waitMs = 3_000) {
       await sleep(waitMs, pause.signal);
       const snapshot = supervisor.snapshot();
-      const waiting = snapshot.rows.filter(({ life }) => life.kind === "stopping");
-      const names = waiting.map((row) => `${row.name} (${describe(row, snapshot.at)})`);
+      const waiting = snapshot.services.filter(({ state }) => state.kind === "stopping");
+      const names = waiting.map((row) => `${row.name} (${describeState(row, snapshot.at)})`);
       if (names.length > 0 && !pause.signal.aborted) {
-        supervisor.notice("info", `waiting for ${names.join(", ")}`);
+        supervisor.log("info", `waiting for ${names.join(", ")}`);
       }
     }
   }
 
   /** All services now; no rows before `run`. @param recent how many of each one's last lines */
   snapshot(recent = 0): Snapshot {
-    return this.#supervisor?.snapshot(recent) ?? { at: now(), closing: false, rows: [] };
+    return this.#supervisor?.snapshot(recent) ?? { at: now(), stopping: false, services: [] };
   }
 
   /**
    * What happens, from now until the run ends. A reader that is slow makes the services' pipes wait.
    *
    * ```ts ignore
-   * for await (const event of orchestrator.events()) if (event.kind === "state") console.log(event.row.life.kind);
+   * for await (const event of orchestrator.events()) if (event.kind === "state") console.log(event.row.state.kind);
    * ```
    */
   async *events(): AsyncGenerator<Event> {
@@ -3286,7 +3321,7 @@ export class Orchestrator {
         queue.push(event);
         arrived.resolve();
       },
-      room: () => queue.length < 1_000 ? null : taken.promise,
+      backpressure: () => queue.length < 1_000 ? null : taken.promise,
     };
     this.#listeners.add(listener);
     const unlisten = this.#supervisor?.listen(listener);
@@ -3313,15 +3348,17 @@ export class Orchestrator {
 }
 
 /** The words a run ends with. */
-function farewell(verdict: Verdict, supervisor: Supervisor): string[] {
-  const card = verdict.culprit === null
-    ? []
-    : crashCard(verdict.culprit, supervisor.tail(verdict.culprit.name, Tail.KEPT_LINES), useColors());
-  const left = supervisor.snapshot().rows.filter(({ life }) => life.kind === "pending");
-  const blocked = verdict.status === 1 && verdict.culprit === null
-    ? left.map((row) => `${row.name} was not started: it ${describe(row, 0)}`)
+function finalMessages(result: RunResult, supervisor: Supervisor): string[] {
+  const card = result.failedService === null ? [] : crashCard(
+    result.failedService,
+    supervisor.tail(result.failedService.name, Tail.KEPT_LINES),
+    useColors(),
+  );
+  const left = supervisor.snapshot().services.filter(({ state }) => state.kind === "pending");
+  const blocked = result.status === 1 && result.failedService === null
+    ? left.map((row) => `${row.name} was not started: it ${describeState(row, 0)}`)
     : [];
-  return [...verdict.leftovers, ...blocked, ...card];
+  return [...result.remaining, ...blocked, ...card];
 }
 
 /** Whether what is printed may have colours. */
@@ -3353,14 +3390,14 @@ function drawsPanel({ dashboard = true, detached = false }: RunOptions): boolean
 }
 
 async function openView(supervisor: Supervisor, options: RunOptions): Promise<View> {
-  if (options.dashboard === "none") return { event() {}, say() {}, close: () => Promise.resolve() };
+  if (options.dashboard === "none") return { event() {}, message() {}, close: () => Promise.resolve() };
   const outlet = new Outlet();
   if (options.detached) return new FaultView(outlet);
   if (drawsPanel(options)) {
     return await PanelView.open(outlet, {
       snapshot: (recent) => supervisor.snapshot(recent),
       tail: (name, count) => supervisor.tail(name, count),
-      wish: (names, wish) => supervisor.wish(names, wish),
+      setDesired: (names, desired) => supervisor.setDesired(names, desired),
       quit: () => Deno.kill(Deno.pid, "SIGINT"),
     });
   }
@@ -3665,7 +3702,7 @@ async function explain(name: string, options: RunOptions): Promise<string> {
 }
 
 /** Performs a command. @returns the exit status */
-async function perform(command: Command): Promise<number> {
+async function execute(command: Command): Promise<number> {
   switch (command.kind) {
     case "run":
       await readElsewhere(command.options);
@@ -3775,7 +3812,7 @@ export function print(text: string, to: { writeSync(bytes: Uint8Array): number }
 /** Runs the command line. @returns the exit status: 0, 1, or 2 for what the user can mend */
 export async function main(args: readonly string[]): Promise<number> {
   try {
-    return await perform(parseCommand(args));
+    return await execute(parseCommand(args));
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     print(`orchestrator: ${error.message}`, Deno.stderr);

@@ -10,14 +10,12 @@ import {
   assertThrows,
 } from "@std/assert";
 import {
-  atRest,
   backoffMs,
-  type Charge,
   crashCard,
-  decide,
-  describe,
   describeChange,
   describeExit,
+  describeState,
+  type Desired,
   type Effect,
   entryPoint,
   type Event,
@@ -25,14 +23,14 @@ import {
   findHome,
   findPython,
   formatSpan,
-  type Happening,
   helpText,
+  INITIAL,
+  isAtRest,
   isFinished,
   isPortFree,
-  type Life,
   LineCutter,
   LineView,
-  look,
+  type Managed,
   nextWake,
   Orchestrator,
   Outlet,
@@ -42,20 +40,22 @@ import {
   prefixLines,
   prepareLaunch,
   readEnvironment,
-  type Row,
+  reconcile,
   type RunOptions,
+  runProbe,
   satisfies,
   serviceEnvironment,
+  type ServiceSnapshot,
+  type ServiceState,
   startChild,
   type Step,
   step,
+  stripControl,
   Supervisor,
   Tail,
-  tame,
-  UNBORN,
+  type Trigger,
   UserError,
   VERSION,
-  type Wish,
 } from "./orchestrator.ts";
 import { defineServices, type Health, type Service, SERVICES } from "./services.ts";
 import {
@@ -326,7 +326,7 @@ Deno.test("plan: a chain of 10,000 services is put in order", () => {
 });
 
 // ------------------------------------------------------------------------------------------------------------------
-// 4. Life
+// 4. State
 
 const PAST = { failures: [], restarts: 0, lastExit: null } as const;
 const OURS = { pid: 7, since: 0 } as const;
@@ -335,64 +335,64 @@ const WELL: Exit = { kind: "exited", code: 0 };
 const ILL: Exit = { kind: "exited", code: 1 };
 
 /** Every state, those that carry a plan for afterwards once for each plan. */
-const LIVES = {
-  "pending": { ...PAST, kind: "pending", awaits: [] },
+const STATES = {
+  "pending": { ...PAST, kind: "pending", waitingFor: [] },
   "preparing": { ...PAST, kind: "starting", pid: null, since: 0, readyBy: 30_000 },
   "starting": { ...PAST, kind: "starting", ...OURS, readyBy: 30_000 },
   "running": { ...PAST, kind: "running", ...OURS },
   "external": { ...PAST, kind: "running", pid: null, since: 0 },
   "stopping": { ...STOPPING, then: { kind: "stopped" } },
-  "recycling": { ...STOPPING, then: { kind: "again" } },
+  "recycling": { ...STOPPING, then: { kind: "restarting" } },
   "clearing up": { ...STOPPING, then: { kind: "ended", exit: ILL } },
-  "giving up": { ...STOPPING, then: { kind: "unfit", reason: "ill" } },
+  "giving up": { ...STOPPING, then: { kind: "failed", reason: "ill" } },
   "restarting": { ...PAST, kind: "restarting", attempt: 1, retryAt: 10_000, reason: "ill" },
   "stopped": { ...PAST, kind: "stopped" },
   "crashed": { ...PAST, kind: "crashed", exit: ILL, ranMs: 5, reason: "ill" },
   "failed": { ...PAST, kind: "failed", exit: ILL, ranMs: 5, reason: "ill" },
-} satisfies Record<string, Life>;
+} satisfies Record<string, ServiceState>;
 
 const HAPPENINGS = {
-  "awaited": [{ kind: "awaited", names: ["db"] }, 100],
+  "waiting": [{ kind: "waiting", names: ["db"] }, 100],
   "start": [{ kind: "start" }, 100],
   "spawned": [{ kind: "spawned", pid: 8 }, 100],
-  "refused": [{ kind: "refused", reason: "no" }, 100],
+  "spawnFailed": [{ kind: "spawnFailed", reason: "no" }, 100],
   "ready": [{ kind: "ready" }, 100],
-  "unwell": [{ kind: "unwell", reason: "ill" }, 100],
-  "exit 0": [{ kind: "exited", exit: WELL, lingering: false }, 100],
-  "exit 1": [{ kind: "exited", exit: ILL, lingering: false }, 100],
-  "SIGSEGV": [{ kind: "exited", exit: { kind: "killed", signal: "SIGSEGV" }, lingering: false }, 100],
-  "exit 0, others linger": [{ kind: "exited", exit: WELL, lingering: true }, 100],
-  "exit 1, others linger": [{ kind: "exited", exit: ILL, lingering: true }, 100],
-  "emptied": [{ kind: "emptied" }, 100],
+  "unhealthy": [{ kind: "unhealthy", reason: "ill" }, 100],
+  "exit 0": [{ kind: "exited", exit: WELL, groupAlive: false }, 100],
+  "exit 1": [{ kind: "exited", exit: ILL, groupAlive: false }, 100],
+  "SIGSEGV": [{ kind: "exited", exit: { kind: "killed", signal: "SIGSEGV" }, groupAlive: false }, 100],
+  "exit 0, others linger": [{ kind: "exited", exit: WELL, groupAlive: true }, 100],
+  "exit 1, others linger": [{ kind: "exited", exit: ILL, groupAlive: true }, 100],
+  "groupEmpty": [{ kind: "groupEmpty" }, 100],
   "stop": [{ kind: "stop" }, 100],
   "restart": [{ kind: "restart" }, 100],
   "kill": [{ kind: "kill" }, 100],
   "wake at 0.9 s": [{ kind: "wake" }, 900],
   "wake at 40 s": [{ kind: "wake" }, 40_000],
-} satisfies Record<string, readonly [Happening, number]>;
+} satisfies Record<string, readonly [Trigger, number]>;
 
-type State = keyof typeof LIVES;
+type State = keyof typeof STATES;
 type Name = keyof typeof HAPPENINGS;
 
 /** What follows, as the table says it: the state, for a stopping one what then, and what is done. */
-function inWords(before: Life, { life, effects }: Step): string {
-  if (life === before && effects.length === 0) return "-";
-  const then = life.kind === "stopping" ? `, then ${life.then.kind}` : "";
+function inWords(before: ServiceState, { state, effects }: Step): string {
+  if (state === before && effects.length === 0) return "-";
+  const then = state.kind === "stopping" ? `, then ${state.then.kind}` : "";
   const done = effects.map((effect: Effect) => effect.kind === "signal" ? effect.signal : effect.kind);
-  return [life.kind + then, ...done].join("; ");
+  return [state.kind + then, ...done].join("; ");
 }
 
 /** What is not in the table changes nothing. `FAILURE` is what the restart policy makes of one. */
 const FOLLOWS: Record<State, Partial<Record<Name, string>>> = {
   "pending": {
-    "awaited": "pending",
+    "waiting": "pending",
     "start": "starting; spawn",
     "stop": "stopped",
     "restart": "pending",
   },
   "preparing": {
     "spawned": "starting",
-    "refused": "UNFIT",
+    "spawnFailed": "UNFIT",
     "ready": "running",
     "exit 0": "SUCCESS",
     "exit 1": "FAILURE",
@@ -412,23 +412,23 @@ const FOLLOWS: Record<State, Partial<Record<Name, string>>> = {
     "exit 0, others linger": "stopping, then ended; SIGTERM",
     "exit 1, others linger": "stopping, then ended; SIGTERM",
     "stop": "stopping, then stopped; SIGINT",
-    "restart": "stopping, then again; SIGINT",
+    "restart": "stopping, then restarting; SIGINT",
     "kill": "stopping, then stopped; SIGKILL",
-    "wake at 40 s": "stopping, then unfit; SIGINT",
+    "wake at 40 s": "stopping, then failed; SIGINT",
   },
   "running": {
-    "unwell": "stopping, then unfit; SIGINT",
+    "unhealthy": "stopping, then failed; SIGINT",
     "exit 0": "SUCCESS",
     "exit 1": "FAILURE",
     "SIGSEGV": "FAILURE",
     "exit 0, others linger": "stopping, then ended; SIGTERM",
     "exit 1, others linger": "stopping, then ended; SIGTERM",
     "stop": "stopping, then stopped; SIGINT",
-    "restart": "stopping, then again; SIGINT",
+    "restart": "stopping, then restarting; SIGINT",
     "kill": "stopping, then stopped; SIGKILL",
   },
   "external": {
-    "unwell": "UNFIT",
+    "unhealthy": "UNFIT",
     "exit 0": "SUCCESS",
     "exit 1": "FAILURE",
     "SIGSEGV": "FAILURE",
@@ -444,9 +444,9 @@ const FOLLOWS: Record<State, Partial<Record<Name, string>>> = {
     "SIGSEGV": "stopped",
     "exit 0, others linger": "stopping, then stopped",
     "exit 1, others linger": "stopping, then stopped",
-    "emptied": "stopped",
+    "groupEmpty": "stopped",
     "stop": "stopping, then stopped",
-    "restart": "stopping, then again",
+    "restart": "stopping, then restarting",
     "kill": "stopping, then stopped; SIGKILL",
     "wake at 40 s": "stopping, then stopped; SIGKILL",
   },
@@ -454,13 +454,13 @@ const FOLLOWS: Record<State, Partial<Record<Name, string>>> = {
     "exit 0": "pending",
     "exit 1": "pending",
     "SIGSEGV": "pending",
-    "exit 0, others linger": "stopping, then again",
-    "exit 1, others linger": "stopping, then again",
-    "emptied": "pending",
+    "exit 0, others linger": "stopping, then restarting",
+    "exit 1, others linger": "stopping, then restarting",
+    "groupEmpty": "pending",
     "stop": "stopping, then stopped",
-    "restart": "stopping, then again",
+    "restart": "stopping, then restarting",
     "kill": "stopping, then stopped; SIGKILL",
-    "wake at 40 s": "stopping, then again; SIGKILL",
+    "wake at 40 s": "stopping, then restarting; SIGKILL",
   },
   "clearing up": {
     "exit 0": "FAILURE",
@@ -468,9 +468,9 @@ const FOLLOWS: Record<State, Partial<Record<Name, string>>> = {
     "SIGSEGV": "FAILURE",
     "exit 0, others linger": "stopping, then ended",
     "exit 1, others linger": "stopping, then ended",
-    "emptied": "FAILURE",
+    "groupEmpty": "FAILURE",
     "stop": "stopping, then stopped",
-    "restart": "stopping, then again",
+    "restart": "stopping, then restarting",
     "kill": "stopping, then stopped; SIGKILL",
     "wake at 40 s": "stopping, then ended; SIGKILL",
   },
@@ -478,13 +478,13 @@ const FOLLOWS: Record<State, Partial<Record<Name, string>>> = {
     "exit 0": "UNFIT",
     "exit 1": "UNFIT",
     "SIGSEGV": "UNFIT",
-    "exit 0, others linger": "stopping, then unfit",
-    "exit 1, others linger": "stopping, then unfit",
-    "emptied": "UNFIT",
+    "exit 0, others linger": "stopping, then failed",
+    "exit 1, others linger": "stopping, then failed",
+    "groupEmpty": "UNFIT",
     "stop": "stopping, then stopped",
-    "restart": "stopping, then again",
+    "restart": "stopping, then restarting",
     "kill": "stopping, then stopped; SIGKILL",
-    "wake at 40 s": "stopping, then unfit; SIGKILL",
+    "wake at 40 s": "stopping, then failed; SIGKILL",
   },
   "restarting": {
     "stop": "stopped",
@@ -504,57 +504,57 @@ for (
   ] as const
 ) {
   const service = define({ restartPolicy, port: 80, stopSignal: "SIGINT" });
-  for (const state of Object.keys(LIVES) as State[]) {
-    Deno.test(`what follows for a service that restarts ${restartPolicy} and is ${state}`, () => {
+  for (const named of Object.keys(STATES) as State[]) {
+    Deno.test(`what follows for a service that restarts ${restartPolicy} and is ${named}`, () => {
       for (const name of Object.keys(HAPPENINGS) as Name[]) {
-        const [happening, now] = HAPPENINGS[name];
-        const expected = { SUCCESS: success, FAILURE: failure, UNFIT: unfit }[FOLLOWS[state][name] ?? "-"] ??
-          FOLLOWS[state][name] ?? "-";
-        const life: Life = LIVES[state];
-        assertEquals(inWords(life, step(life, happening, now, service, 0.5)), expected, `${state}: ${name}`);
+        const [trigger, now] = HAPPENINGS[name];
+        const expected = { SUCCESS: success, FAILURE: failure, UNFIT: unfit }[FOLLOWS[named][name] ?? "-"] ??
+          FOLLOWS[named][name] ?? "-";
+        const state: ServiceState = STATES[named];
+        assertEquals(inWords(state, step(state, trigger, now, service, 0.5)), expected, `${named}: ${name}`);
       }
     });
   }
 }
 
-/** The life after happenings at their moments. */
-function live(service: Service, ...story: (readonly [Happening["kind"] | Happening, number])[]): Life {
-  return story.reduce<Life>((life, [what, now]) => {
-    const happening = typeof what === "string" ? HAPPENINGS[what as "ready"][0] : what;
-    return step(life, happening, now, service, 0.5).life;
-  }, UNBORN);
+/** The state after happenings at their moments. */
+function live(service: Service, ...story: (readonly [Trigger["kind"] | Trigger, number])[]): ServiceState {
+  return story.reduce<ServiceState>((state, [what, now]) => {
+    const trigger = typeof what === "string" ? HAPPENINGS[what as "ready"][0] : what;
+    return step(state, trigger, now, service, 0.5).state;
+  }, INITIAL);
 }
 
-const spawned: Happening = { kind: "spawned", pid: 7 };
-const wake: Happening = { kind: "wake" };
-const exited = (exit: Exit): Happening => ({ kind: "exited", exit, lingering: false });
+const spawned: Trigger = { kind: "spawned", pid: 7 };
+const wake: Trigger = { kind: "wake" };
+const exited = (exit: Exit): Trigger => ({ kind: "exited", exit, groupAlive: false });
 
 Deno.test("a service without port and check runs after a second and lets others start after three", () => {
   const service = define();
   const young = live(service, ["start", 0], [spawned, 5]);
   assertEquals(nextWake(young, service), 1_005);
-  assertEquals(step(young, wake, 1_004, service, 0).life.kind, "starting");
-  const grown = step(young, wake, 1_005, service, 0).life;
+  assertEquals(step(young, wake, 1_004, service, 0).state.kind, "starting");
+  const grown = step(young, wake, 1_005, service, 0).state;
   assertEquals([grown.kind, nextWake(grown, service)], ["running", 3_005]);
   assertEquals([satisfies(grown, service, 3_004), satisfies(grown, service, 3_005)], [false, true]);
 });
 
 Deno.test("a service with a port lets others start as soon as it is ready", () => {
   const service = define({ port: 80 });
-  const life = live(service, ["start", 0], [spawned, 5]);
-  assertEquals([life.kind, satisfies(life, service, 900)], ["starting", false]);
-  assert(satisfies(step(life, { kind: "ready" }, 900, service, 0).life, service, 900));
+  const state = live(service, ["start", 0], [spawned, 5]);
+  assertEquals([state.kind, satisfies(state, service, 900)], ["starting", false]);
+  assert(satisfies(step(state, { kind: "ready" }, 900, service, 0).state, service, 900));
 });
 
 Deno.test("a task lets others start when it has ended with 0, and only then", () => {
   const service = define({ kind: "task", restartPolicy: "on-failure" });
   const running = live(service, ["start", 0], [spawned, 5]);
   assertEquals([running.kind, satisfies(running, service, 99_999)], ["running", false]);
-  const done = step(running, exited(WELL), 50, service, 0).life;
+  const done = step(running, exited(WELL), 50, service, 0).state;
   assertEquals([done.kind, done.lastExit, satisfies(done, service, 50)], ["stopped", WELL, true]);
-  const failed = step(running, exited(ILL), 50, service, 0).life;
+  const failed = step(running, exited(ILL), 50, service, 0).state;
   assertEquals([failed.kind, satisfies(failed, service, 50)], ["restarting", false]);
-  assert(!satisfies(step(running, { kind: "stop" }, 50, service, 0).life, service, 50));
+  assert(!satisfies(step(running, { kind: "stop" }, 50, service, 0).state, service, 50));
 });
 
 Deno.test("a task that restarts always is not started again once it is done", () => {
@@ -564,9 +564,9 @@ Deno.test("a task that restarts always is not started again once it is done", ()
 
 Deno.test("an external service is not spawned, only waited for", () => {
   const service = define({ kind: "external" });
-  const { life, effects } = step(UNBORN, { kind: "start" }, 0, service, 0);
-  assertEquals([life.kind, effects], ["starting", []]);
-  const late = step(life, wake, 30_000, service, 0).life;
+  const { state, effects } = step(INITIAL, { kind: "start" }, 0, service, 0);
+  assertEquals([state.kind, effects], ["starting", []]);
+  const late = step(state, wake, 30_000, service, 0).state;
   assert(late.kind === "failed");
   assertEquals(late.reason, "was not ready within 30 s");
 });
@@ -575,9 +575,9 @@ Deno.test("what is not ready in time is stopped, and that is a failed start", ()
   const service = define({ port: 80, timeoutStartMs: 2_000 });
   const starting = live(service, ["start", 0], [spawned, 5]);
   assertEquals(nextWake(starting, service), 2_000);
-  const { life, effects } = step(starting, wake, 2_000, service, 0);
+  const { state, effects } = step(starting, wake, 2_000, service, 0);
   assertEquals(effects, [{ kind: "signal", signal: "SIGTERM" }]);
-  const ended = step(life, exited({ kind: "killed", signal: "SIGTERM" }), 2_010, service, 0).life;
+  const ended = step(state, exited({ kind: "killed", signal: "SIGTERM" }), 2_010, service, 0).state;
   assert(ended.kind === "failed");
   assertEquals([ended.reason, ended.lastExit], ["was not ready within 2 s", {
     kind: "killed",
@@ -587,12 +587,12 @@ Deno.test("what is not ready in time is stopped, and that is a failed start", ()
 
 Deno.test("SIGKILL follows when the time to stop is over, once", () => {
   const service = define({ timeoutStopMs: 4_000 });
-  const stopping = step(LIVES.running, { kind: "stop" }, 500, service, 0).life;
+  const stopping = step(STATES.running, { kind: "stop" }, 500, service, 0).state;
   assertEquals(nextWake(stopping, service), 4_500);
   assertEquals(step(stopping, wake, 4_499, service, 0).effects, []);
-  const { life, effects } = step(stopping, wake, 4_500, service, 0);
-  assertEquals([effects, nextWake(life, service)], [[{ kind: "signal", signal: "SIGKILL" }], Infinity]);
-  assertEquals(step(life, wake, 99_999, service, 0).effects, []);
+  const { state, effects } = step(stopping, wake, 4_500, service, 0);
+  assertEquals([effects, nextWake(state, service)], [[{ kind: "signal", signal: "SIGKILL" }], Infinity]);
+  assertEquals(step(state, wake, 99_999, service, 0).effects, []);
 });
 
 Deno.test("the pause before a retry doubles up to its limit, give or take 10 %", () => {
@@ -618,23 +618,23 @@ Deno.test("failures are counted, delayed ever longer, and end in FAILED", () => 
     timeoutStartMs: 50,
   });
   const seen: string[] = [];
-  let life: Life = UNBORN;
+  let state: ServiceState = INITIAL;
   let now = 0;
-  while (life.kind !== "failed") {
-    life = live2(life, service, now);
-    seen.push(life.kind === "restarting" ? `${life.attempt} in ${life.retryAt - now}` : life.kind);
-    if (life.kind === "restarting") {
-      now = life.retryAt;
-      assertEquals(step(life, wake, now - 1, service, 0.5).life, life);
-      life = step(life, wake, now, service, 0.5).life;
+  while (state.kind !== "failed") {
+    state = live2(state, service, now);
+    seen.push(state.kind === "restarting" ? `${state.attempt} in ${state.retryAt - now}` : state.kind);
+    if (state.kind === "restarting") {
+      now = state.retryAt;
+      assertEquals(step(state, wake, now - 1, service, 0.5).state, state);
+      state = step(state, wake, now, service, 0.5).state;
     }
   }
   assertEquals(seen, ["1 in 100", "2 in 200", "3 in 400", "failed"]);
-  assertEquals([life.reason, life.restarts], ["exited with status 1; gave up after 3 retries", 3]);
+  assertEquals([state.reason, state.restarts], ["exited with status 1; gave up after 3 retries", 3]);
 
-  function live2(before: Life, service: Service, now: number): Life {
-    return ([{ kind: "start" }, spawned, exited(ILL)] as Happening[])
-      .reduce((life, happening) => step(life, happening, now, service, 0.5).life, before);
+  function live2(before: ServiceState, service: Service, now: number): ServiceState {
+    return ([{ kind: "start" }, spawned, exited(ILL)] as Trigger[])
+      .reduce((state, trigger) => step(state, trigger, now, service, 0.5).state, before);
   }
 });
 
@@ -649,31 +649,31 @@ for (
   Deno.test(`retries: ${what} is number ${attempt}`, () => {
     const service = define({ restartPolicy: "always", retryWindowMs: 60_000 });
     const since = 1_000_000 - ranMs;
-    const before: Life = { ...PAST, failures, kind: "running", pid: 7, since };
-    const { life } = step(before, exited(ILL), 1_000_000, service, 0.5);
-    assert(life.kind === "restarting");
-    assertEquals(life.attempt, attempt);
+    const before: ServiceState = { ...PAST, failures, kind: "running", pid: 7, since };
+    const { state } = step(before, exited(ILL), 1_000_000, service, 0.5);
+    assert(state.kind === "restarting");
+    assertEquals(state.attempt, attempt);
   });
 }
 
 Deno.test("a restart after status 0 waits too but does not count as a failure", () => {
   const service = define({ restartPolicy: "always", retryDelayMs: 500 });
-  const before: Life = { ...PAST, failures: [900], kind: "running", pid: 7, since: 0 };
-  const { life } = step(before, exited(WELL), 1_000, service, 0.5);
-  assert(life.kind === "restarting");
-  assertEquals([life.retryAt, life.attempt, life.failures], [1_500, 0, [900]]);
+  const before: ServiceState = { ...PAST, failures: [900], kind: "running", pid: 7, since: 0 };
+  const { state } = step(before, exited(WELL), 1_000, service, 0.5);
+  assert(state.kind === "restarting");
+  assertEquals([state.retryAt, state.attempt, state.failures], [1_500, 0, [900]]);
 });
 
 Deno.test("a failure for good is CRASHED for a critical service that ended, FAILED otherwise", () => {
-  const critical = step(LIVES.running, exited(ILL), 9_000, define(), 0).life;
+  const critical = step(STATES.running, exited(ILL), 9_000, define(), 0).state;
   assert(critical.kind === "crashed");
   assertEquals([critical.exit, critical.ranMs, critical.reason], [ILL, 9_000, "exited with status 1"]);
-  assertEquals(step(LIVES.running, exited(ILL), 9_000, define({ critical: false }), 0).life.kind, "failed");
+  assertEquals(step(STATES.running, exited(ILL), 9_000, define({ critical: false }), 0).state.kind, "failed");
 });
 
 Deno.test("a start asked for by the user forgets earlier failures", () => {
-  const before: Life = { ...LIVES.failed, failures: [1, 2, 3], restarts: 3 };
-  assertEquals(step(before, { kind: "restart" }, 10, define(), 0).life, { ...UNBORN, restarts: 3 });
+  const before: ServiceState = { ...STATES.failed, failures: [1, 2, 3], restarts: 3 };
+  assertEquals(step(before, { kind: "restart" }, 10, define(), 0).state, { ...INITIAL, restarts: 3 });
 });
 
 for (
@@ -703,13 +703,13 @@ for (
 ) Deno.test(`a span of ${ms} ms is ${words}`, () => assertEquals(formatSpan(ms), words));
 
 /** Charges of services named as in `graph`, all in one state unless told otherwise. */
-function chargesOf(
+function managedOf(
   services: readonly Service[],
-  states: Record<string, readonly [State, Wish]>,
-): Map<string, Charge> {
+  states: Record<string, readonly [State, Desired]>,
+): Map<string, Managed> {
   return new Map(services.map((service) => {
-    const [state, wish] = states[service.name];
-    return [service.name, { service, life: LIVES[state], wish }];
+    const [named, desired] = states[service.name];
+    return [service.name, { service, state: STATES[named], desired }];
   }));
 }
 
@@ -724,81 +724,81 @@ for (
   const [what, states, expected] of [
     [
       "only what depends on nothing starts first",
-      { db: ["pending", "up"], web: ["pending", "up"], bot: ["pending", "up"] },
-      "db start; web awaited db; bot awaited db",
+      { db: ["pending", "running"], web: ["pending", "running"], bot: ["pending", "running"] },
+      "db start; web waiting db; bot waiting db",
     ],
     [
       "what depends on a starting service waits",
-      { db: ["starting", "up"], web: ["pending", "up"], bot: ["pending", "up"] },
-      "web awaited db; bot awaited db",
+      { db: ["starting", "running"], web: ["pending", "running"], bot: ["pending", "running"] },
+      "web waiting db; bot waiting db",
     ],
     [
       "all that depend on a running service start side by side",
-      { db: ["running", "up"], web: ["pending", "up"], bot: ["pending", "up"] },
+      { db: ["running", "running"], web: ["pending", "running"], bot: ["pending", "running"] },
       "web start; bot start",
     ],
     ["a crashed dependency starts nothing", {
-      db: ["crashed", "up"],
-      web: ["pending", "up"],
-      bot: ["running", "up"],
-    }, "web awaited db"],
+      db: ["crashed", "running"],
+      web: ["pending", "running"],
+      bot: ["running", "running"],
+    }, "web waiting db"],
     [
       "what nothing depends on stops first, side by side",
-      { db: ["running", "down"], web: ["running", "down"], bot: ["starting", "down"] },
+      { db: ["running", "stopped"], web: ["running", "stopped"], bot: ["starting", "stopped"] },
       "bot stop; web stop",
     ],
     [
       "a dependency waits for the last of its dependents",
-      { db: ["running", "down"], web: ["stopped", "down"], bot: ["stopping", "down"] },
+      { db: ["running", "stopped"], web: ["stopped", "stopped"], bot: ["stopping", "stopped"] },
       "",
     ],
     ["and stops when all are at rest", {
-      db: ["running", "down"],
-      web: ["stopped", "down"],
-      bot: ["crashed", "down"],
+      db: ["running", "stopped"],
+      web: ["stopped", "stopped"],
+      bot: ["crashed", "stopped"],
     }, "db stop"],
     [
       "what waits or is delayed is stopped without waiting for anyone",
-      { db: ["restarting", "down"], web: ["running", "down"], bot: ["pending", "down"] },
+      { db: ["restarting", "stopped"], web: ["running", "stopped"], bot: ["pending", "stopped"] },
       "bot stop; web stop; db stop",
     ],
     [
       "one that is on its way down to start again stays down",
-      { db: ["running", "up"], web: ["recycling", "down"], bot: ["giving up", "down"] },
+      { db: ["running", "running"], web: ["recycling", "stopped"], bot: ["giving up", "stopped"] },
       "bot stop; web stop",
     ],
     ["a service is restarted alone", {
-      db: ["running", "again"],
-      web: ["running", "up"],
-      bot: ["running", "up"],
+      db: ["running", "restarted"],
+      web: ["running", "running"],
+      bot: ["running", "running"],
     }, "db restart"],
     [
       "what starts meanwhile waits for a dependency that restarts",
-      { db: ["running", "again"], web: ["pending", "up"], bot: ["running", "up"] },
-      "db restart; web awaited db",
+      { db: ["running", "restarted"], web: ["pending", "running"], bot: ["running", "running"] },
+      "db restart; web waiting db",
     ],
     [
       "a restart of several goes down and up in order",
-      { db: ["running", "again"], web: ["running", "again"], bot: ["running", "up"] },
+      { db: ["running", "restarted"], web: ["running", "restarted"], bot: ["running", "running"] },
       "web restart",
     ],
     ["an ended service is started again when asked for", {
-      db: ["running", "up"],
-      web: ["stopped", "again"],
-      bot: ["failed", "again"],
+      db: ["running", "running"],
+      web: ["stopped", "restarted"],
+      bot: ["failed", "restarted"],
     }, "bot restart; web restart"],
     ["nothing is due when all runs", {
-      db: ["running", "up"],
-      web: ["running", "up"],
-      bot: ["stopped", "up"],
+      db: ["running", "running"],
+      web: ["running", "running"],
+      bot: ["stopped", "running"],
     }, ""],
   ] as const
 ) {
   Deno.test(`whose turn it is: ${what}`, () => {
     const services = graph({ db: "", web: "db", bot: "db" }).map((service) => ({ ...service, port: 80 }));
-    const due = decide(chargesOf(services, states), dependentsIn(services), 5_000);
-    const words = due.map(({ name, happening }) =>
-      [name, happening.kind, ...happening.kind === "awaited" ? happening.names : []].join(" ")
+    const due = reconcile(managedOf(services, states), dependentsIn(services), 5_000);
+    const words = due.map(({ name, trigger }) =>
+      [name, trigger.kind, ...trigger.kind === "waiting" ? trigger.names : []].join(" ")
     );
     assertEquals(words.join("; "), expected);
   });
@@ -806,42 +806,44 @@ for (
 
 for (
   const [a, b, finished] of [
-    [["stopped", "up"], ["stopped", "up"], true],
-    [["stopped", "up"], ["failed", "up"], true],
-    [["crashed", "up"], ["pending", "up"], true],
-    [["stopped", "up"], ["running", "up"], false],
-    [["stopped", "up"], ["stopping", "down"], false],
-    [["stopped", "up"], ["restarting", "up"], false],
-    [["stopped", "up"], ["stopped", "again"], false],
+    [["stopped", "running"], ["stopped", "running"], true],
+    [["stopped", "running"], ["failed", "running"], true],
+    [["crashed", "running"], ["pending", "running"], true],
+    [["stopped", "running"], ["running", "running"], false],
+    [["stopped", "running"], ["stopping", "stopped"], false],
+    [["stopped", "running"], ["restarting", "running"], false],
+    [["stopped", "running"], ["stopped", "restarted"], false],
   ] as const
 ) {
   Deno.test(`a run with services that are ${a[0]} and ${b[0]} (${b[1]}) is ${finished ? "over" : "not over"}`, () => {
-    assertEquals(isFinished(chargesOf(graph({ a: "", b: "" }), { a, b })), finished);
+    assertEquals(isFinished(managedOf(graph({ a: "", b: "" }), { a, b })), finished);
   });
 }
 
 Deno.test("an external service alone keeps no run alive", () => {
-  const external = chargesOf([define({ kind: "external" })], { a: ["external", "up"] });
+  const external = managedOf([define({ kind: "external" })], { a: ["external", "running"] });
   assert(isFinished(external));
 });
 
 /**
  * A supervisor in a made-up world: processes that end, ignore signals, leave others behind or are refused, news that
- * come late, and wishes at any moment. Time passes from event to event.
+ * come late, and desires at any moment. Time passes from event to event.
  */
 class World {
-  readonly charges = new Map<string, Charge>();
+  readonly managed = new Map<string, Managed>();
   readonly #dependents: Map<string, string[]>;
   /** The living groups: those that the leader has left live on until they are killed. */
   readonly groups = new Map<number, { name: string; leader: boolean }>();
   /** What will be told, and when. */
-  #news: { at: number; name: string; happening: Happening }[] = [];
+  #news: { at: number; name: string; trigger: Trigger }[] = [];
   #now = 0;
   #nextPid = 1;
   #stopping = false;
 
   constructor(readonly services: readonly Service[], readonly random: () => number) {
-    for (const service of services) this.charges.set(service.name, { service, life: UNBORN, wish: "up" });
+    for (const service of services) {
+      this.managed.set(service.name, { service, state: INITIAL, desired: "running" });
+    }
     this.#dependents = dependentsIn(services);
     this.settle();
   }
@@ -850,34 +852,34 @@ class World {
     return choices[Math.floor(this.random() * choices.length)];
   }
 
-  #soon(name: string, happening: Happening): void {
-    this.#news.push({ at: this.#now + Math.floor(this.random() * 3_000), name, happening });
+  #soon(name: string, trigger: Trigger): void {
+    this.#news.push({ at: this.#now + Math.floor(this.random() * 3_000), name, trigger });
   }
 
-  apply(name: string, happening: Happening): void {
-    const charge = this.charges.get(name)!;
-    const from = charge.life;
-    const { life, effects } = step(from, happening, this.#now, charge.service, this.random());
-    if (happening.kind === "restart" && atRest(from)) charge.wish = "up";
-    charge.life = life;
+  apply(name: string, trigger: Trigger): void {
+    const one = this.managed.get(name)!;
+    const from = one.state;
+    const { state, effects } = step(from, trigger, this.#now, one.service, this.random());
+    if (trigger.kind === "restart" && isAtRest(from)) one.desired = "running";
+    one.state = state;
     for (const effect of effects) {
       if (effect.kind === "spawn") this.#spawn(name);
-      else if (life.kind === "stopping") this.#signal(life.pid, effect.signal);
+      else if (state.kind === "stopping") this.#signal(state.pid, effect.signal);
     }
   }
 
   #spawn(name: string): void {
-    const { service } = this.charges.get(name)!;
+    const { service } = this.managed.get(name)!;
     const runsAlready = [...this.groups.values()].some((group) => group.name === name);
     assert(!runsAlready, `${name} is started a second time`);
     for (const needed of service.dependencies) {
-      const { life, service } = this.charges.get(needed)!;
-      assert(satisfies(life, service, this.#now), `${name} is started before ${needed} is ready`);
+      const { state, service } = this.managed.get(needed)!;
+      assert(satisfies(state, service, this.#now), `${name} is started before ${needed} is ready`);
     }
     assert(!this.#stopping, `${name} is started while everything is being stopped`);
     const luck = this.random();
-    if (luck < 0.1) return this.apply(name, { kind: "refused", reason: "no program" });
-    if (luck < 0.2) return this.#soon(name, { kind: "refused", reason: "the port is taken" });
+    if (luck < 0.1) return this.apply(name, { kind: "spawnFailed", reason: "no program" });
+    if (luck < 0.2) return this.#soon(name, { kind: "spawnFailed", reason: "the port is taken" });
     const pid = this.#nextPid++;
     this.groups.set(pid, { name, leader: true });
     this.apply(name, { kind: "spawned", pid });
@@ -892,11 +894,11 @@ class World {
     else this.#empty(pid);
   }
 
-  #end(pid: number, exit: Exit, lingering: boolean): void {
+  #end(pid: number, exit: Exit, groupAlive: boolean): void {
     const group = this.groups.get(pid)!;
     group.leader = false;
-    if (!lingering) this.groups.delete(pid);
-    this.#soon(group.name, { kind: "exited", exit, lingering });
+    if (!groupAlive) this.groups.delete(pid);
+    this.#soon(group.name, { kind: "exited", exit, groupAlive });
   }
 
   #empty(pid: number): void {
@@ -904,30 +906,30 @@ class World {
     this.groups.delete(pid);
     // It is told after the leader's end, as the owner of a child does it.
     const told = Math.max(this.#now, ...this.#news.filter((news) => news.name === name).map(({ at }) => at));
-    this.#news.push({ at: told + 10, name, happening: { kind: "emptied" } });
+    this.#news.push({ at: told + 10, name, trigger: { kind: "groupEmpty" } });
   }
 
   settle(): void {
     for (let rounds = 0;; rounds++) {
       assertLess(rounds, 1_000, "it never settles");
-      const due = decide(this.charges, this.#dependents, this.#now);
+      const due = reconcile(this.managed, this.#dependents, this.#now);
       if (due.length === 0) return;
-      for (const { name, happening } of due) {
-        if (happening.kind === "start" && this.charges.get(name)!.wish !== "up") break;
-        const { kind } = this.charges.get(name)!.life;
-        const toldToStop = happening.kind === "stop" && (kind === "starting" || kind === "running");
+      for (const { name, trigger } of due) {
+        if (trigger.kind === "start" && this.managed.get(name)!.desired !== "running") break;
+        const { kind } = this.managed.get(name)!.state;
+        const toldToStop = trigger.kind === "stop" && (kind === "starting" || kind === "running");
         const needed = (this.#dependents.get(name) ?? []).filter((other) => this.#runs(other));
         assert(!toldToStop || !this.#stopping || needed.length === 0, `${name} stops while ${needed} run`);
-        this.apply(name, happening);
+        this.apply(name, trigger);
       }
     }
   }
 
   #runs(name: string): boolean {
-    return !atRest(this.charges.get(name)!.life);
+    return !isAtRest(this.managed.get(name)!.state);
   }
 
-  /** Something happens: time passes, a process ends by itself, someone wishes something. */
+  /** Something happens: time passes, a process ends by itself, someone desires something. */
   disturb(): void {
     const luck = this.random();
     const leaders = [...this.groups].filter(([, { leader }]) => leader);
@@ -935,50 +937,50 @@ class World {
     if (luck < 0.15 && leaders.length > 0) {
       this.#end(this.pick(leaders)[0], this.pick([WELL, ILL]), this.random() < 0.2);
     } else if (luck < 0.2) {
-      this.apply(name, this.pick([{ kind: "unwell", reason: "ill" }, { kind: "wake" }, { kind: "kill" }]));
+      this.apply(name, this.pick([{ kind: "unhealthy", reason: "ill" }, { kind: "wake" }, { kind: "kill" }]));
     } else if (luck < 0.35 && !this.#stopping) {
-      const { life } = this.charges.get(name)!;
-      const wish = this.pick<Wish>(["up", "down", "again"]);
-      this.charges.get(name)!.wish = wish === "up" && atRest(life) ? "again" : wish;
+      const { state } = this.managed.get(name)!;
+      const desired = this.pick<Desired>(["running", "stopped", "restarted"]);
+      this.managed.get(name)!.desired = desired === "running" && isAtRest(state) ? "restarted" : desired;
     } else this.pass();
     this.settle();
   }
 
   /** Time passes until the next news or wake-up. */
   pass(): boolean {
-    const wakes = [...this.charges.values()].map(({ life, service }) => nextWake(life, service) ?? Infinity)
+    const wakes = [...this.managed.values()].map(({ state, service }) => nextWake(state, service) ?? Infinity)
       .filter((at) => at > this.#now);
     const next = Math.min(...wakes, ...this.#news.map(({ at }) => at));
     if (next === Infinity) return false;
     this.#now = Math.max(this.#now, next);
     const told = this.#news.filter(({ at }) => at <= this.#now).sort((a, b) => a.at - b.at);
     this.#news = this.#news.filter(({ at }) => at > this.#now);
-    for (const { name, happening } of told) this.apply(name, happening);
-    for (const name of this.charges.keys()) this.apply(name, { kind: "wake" });
+    for (const { name, trigger } of told) this.apply(name, trigger);
+    for (const name of this.managed.keys()) this.apply(name, { kind: "wake" });
     return true;
   }
 
   stop(): void {
     this.#stopping = true;
-    for (const charge of this.charges.values()) charge.wish = "down";
+    for (const one of this.managed.values()) one.desired = "stopped";
     this.settle();
   }
 
   /** Every living group is shown with its PID, and every PID shown lives or its end is on its way. */
   check(): void {
     for (const [pid, { name }] of this.groups) {
-      const { life } = this.charges.get(name)!;
+      const { state } = this.managed.get(name)!;
       assert(
-        "pid" in life && life.pid === pid,
-        `PID ${pid} of ${name} runs, but the table says ${life.kind}`,
+        "pid" in state && state.pid === pid,
+        `PID ${pid} of ${name} runs, but the table says ${state.kind}`,
       );
     }
-    for (const [name, { life }] of this.charges) {
-      if (!("pid" in life) || life.pid === null || this.groups.has(life.pid)) continue;
+    for (const [name, { state }] of this.managed) {
+      if (!("pid" in state) || state.pid === null || this.groups.has(state.pid)) continue;
       const coming = this.#news.some((news) =>
-        news.name === name && (news.happening.kind === "exited" || news.happening.kind === "emptied")
+        news.name === name && (news.trigger.kind === "exited" || news.trigger.kind === "groupEmpty")
       );
-      assert(coming, `${name} is shown as ${life.kind} with PID ${life.pid}, which does not run`);
+      assert(coming, `${name} is shown as ${state.kind} with PID ${state.pid}, which does not run`);
     }
   }
 }
@@ -1014,7 +1016,7 @@ Deno.test("whatever happens, what runs and what the table shows are the same (50
         world.check();
       }
       assertEquals(world.groups.size, 0, "something is left running");
-      assert([...world.charges.values()].every(({ life }) => atRest(life)) && isFinished(world.charges));
+      assert([...world.managed.values()].every(({ state }) => isAtRest(state)) && isFinished(world.managed));
     } catch (error) {
       console.error(`seed ${seed}`);
       throw error;
@@ -1156,7 +1158,7 @@ const ELSEWHERE = { environment: Deno.env.toObject(), cwd: "/", infrastructure: 
 /** Looks once, with a limit that a test machine keeps. */
 function lookAt(probe: Exclude<Health["probe"], { kind: "log" }>, environment: Record<string, string> = {}) {
   const target = { ...ELSEWHERE, environment: { ...ELSEWHERE.environment, ...environment } };
-  return look(probe, target, 20_000, new AbortController().signal);
+  return runProbe(probe, target, 20_000, new AbortController().signal);
 }
 
 for (
@@ -1210,7 +1212,7 @@ for (
 Deno.test("a look that takes too long ends in time, with all that it has started", async () => {
   await using folder = await Folder.make();
   const command = `echo $$ >${folder.path}/pid; sleep 1000; true`;
-  const fault = await look({ kind: "command", command }, ELSEWHERE, 300, new AbortController().signal);
+  const fault = await runProbe({ kind: "command", command }, ELSEWHERE, 300, new AbortController().signal);
   assertEquals(fault, "no answer within 300 ms");
   const group = Number(await folder.read("pid"));
   await waitUntil(() => !isAlive(group), "the check is gone");
@@ -1223,7 +1225,7 @@ Deno.test("a look that takes too long ends in time, with all that it has started
 
 Deno.test("a look that is stopped ends at once", async () => {
   const stop = new AbortController();
-  const looking = look({ kind: "command", command: "sleep 1000" }, ELSEWHERE, LIMIT_MS, stop.signal);
+  const looking = runProbe({ kind: "command", command: "sleep 1000" }, ELSEWHERE, LIMIT_MS, stop.signal);
   stop.abort();
   assert(await looking !== null);
 });
@@ -1250,7 +1252,7 @@ async function childOf(
   room: () => Promise<void> | null = () => null,
 ) {
   const told: string[] = [];
-  const ended = Promise.withResolvers<{ exit: Exit; lingering: boolean }>();
+  const ended = Promise.withResolvers<{ exit: Exit; groupAlive: boolean }>();
   const emptied = Promise.withResolvers<void>();
   const { pid } = startChild({
     program: "/bin/sh",
@@ -1260,18 +1262,18 @@ async function childOf(
     port: null,
   }, {
     lines: (stream, lines) => told.push(`${stream}: ${binary(lines)}`),
-    room,
-    exited(exit, lingering) {
+    backpressure: room,
+    exited(exit, groupAlive) {
       told.push("exited");
-      ended.resolve({ exit, lingering });
-      if (!lingering) emptied.resolve();
+      ended.resolve({ exit, groupAlive });
+      if (!groupAlive) emptied.resolve();
     },
-    emptied: () => emptied.resolve(),
+    groupEmpty: () => emptied.resolve(),
   });
-  const { exit, lingering } = await ended.promise;
-  if (lingering) Deno.kill(-pid, "SIGKILL");
+  const { exit, groupAlive } = await ended.promise;
+  if (groupAlive) Deno.kill(-pid, "SIGKILL");
   await emptied.promise;
-  return { pid, exit, lingering, told };
+  return { pid, exit, groupAlive, told };
 }
 
 Deno.test("a child leads its own session and group", async () => {
@@ -1328,8 +1330,8 @@ Deno.test("a megabyte that was written just before the end is told before the en
 });
 
 Deno.test("an end is told although a grandchild holds the pipes open, and says that some linger", async () => {
-  const { exit, lingering, told } = await childOf("sleep 1000 & printf 'bye'");
-  assertEquals([exit, lingering], [WELL, true]);
+  const { exit, groupAlive, told } = await childOf("sleep 1000 & printf 'bye'");
+  assertEquals([exit, groupAlive], [WELL, true]);
   assertEquals(told, ["out: bye\n", "exited"]);
 });
 
@@ -1343,16 +1345,16 @@ Deno.test("what is in the pipes at the end is told before it although there is n
 });
 
 Deno.test("an end is told although a grandchild floods the pipes", async () => {
-  const { exit, lingering } = await childOf("yes & sleep 0.2; exit 3");
-  assertEquals([exit, lingering], [{ kind: "exited", code: 3 }, true]);
+  const { exit, groupAlive } = await childOf("yes & sleep 0.2; exit 3");
+  assertEquals([exit, groupAlive], [{ kind: "exited", code: 3 }, true]);
 });
 
 Deno.test("a process that left the group and keeps the pipes does not hold up the end", async () => {
   await using folder = await Folder.make();
   const escape = `setsid sh -c 'echo $$ >${folder.path}/pid; exec sleep 1000' &`;
-  const { lingering } = await childOf(`${escape} until [ -s ${folder.path}/pid ]; do sleep 0.01; done`);
+  const { groupAlive } = await childOf(`${escape} until [ -s ${folder.path}/pid ]; do sleep 0.01; done`);
   Deno.kill(Number(await folder.read("pid")), "SIGKILL");
-  assertEquals(lingering, false);
+  assertEquals(groupAlive, false);
 });
 
 Deno.test("a variable that is too long for the system is named, without its value", async () => {
@@ -1415,17 +1417,17 @@ class Inside implements AsyncDisposable {
     this.supervisor.start();
   }
 
-  row(name: string): Row {
-    return this.supervisor.snapshot(1_000).rows.find((row) => row.name === name)!;
+  row(name: string): ServiceSnapshot {
+    return this.supervisor.snapshot(1_000).services.find((row) => row.name === name)!;
   }
 
-  life(name: string): Life {
-    return this.row(name).life;
+  state(name: string): ServiceState {
+    return this.row(name).state;
   }
 
   /** The states a service came into, in order. */
   states(name: string): string[] {
-    return this.changes(name).map(({ row }) => row.life.kind);
+    return this.changes(name).map(({ row }) => row.state.kind);
   }
 
   changes(name: string) {
@@ -1435,12 +1437,12 @@ class Inside implements AsyncDisposable {
   /** Every change of every service, as `name state`. */
   get story(): string[] {
     return this.events.filter((event) => event.kind === "state").map(({ row }) =>
-      `${row.name} ${row.life.kind}`
+      `${row.name} ${row.state.kind}`
     );
   }
 
   get notices(): string[] {
-    return this.events.filter((event) => event.kind === "notice").map(({ text }) => text);
+    return this.events.filter((event) => event.kind === "log").map(({ message: text }) => text);
   }
 
   text(name: string): string {
@@ -1463,13 +1465,16 @@ class Inside implements AsyncDisposable {
   }
 
   /** Waits until a service is in a state. */
-  async is<Kind extends Life["kind"]>(name: string, kind: Kind): Promise<Life & { kind: Kind }> {
-    await this.until(() => this.life(name).kind === kind, `${name} is ${kind}`);
-    return this.life(name) as Life & { kind: Kind };
+  async is<Kind extends ServiceState["kind"]>(
+    name: string,
+    kind: Kind,
+  ): Promise<ServiceState & { kind: Kind }> {
+    await this.until(() => this.state(name).kind === kind, `${name} is ${kind}`);
+    return this.state(name) as ServiceState & { kind: Kind };
   }
 
   /** Waits until a service came into a state for the `nth` time. */
-  async was(name: string, kind: Life["kind"], nth = 1): Promise<void> {
+  async was(name: string, kind: ServiceState["kind"], nth = 1): Promise<void> {
     const count = () => this.states(name).filter((state) => state === kind).length;
     await this.until(() => count() >= nth, `${name} was ${kind} ${nth} times`);
   }
@@ -1491,10 +1496,10 @@ Deno.test("what depends on a service with a port starts when the port answers", 
     web: { ...UP, dependencies: ["db"] },
     db: { command: script("serves.py", port, 0.3), port },
   });
-  const life = await run.is("web", "starting");
+  const state = await run.is("web", "starting");
   assertEquals(run.story, ["db starting", "db running", "web starting"]);
   assertEquals(run.text("db").trim(), `listening on ${port}`);
-  assert(life.pid !== null && isAlive(life.pid));
+  assert(state.pid !== null && isAlive(state.pid));
 });
 
 Deno.test("what depends on a service without a port starts three seconds after it", async () => {
@@ -1541,10 +1546,10 @@ Deno.test("what is not ready in time is stopped, and the run fails", async () =>
     web: { ...UP, dependencies: ["db"] },
   });
   const { pid } = await run.is("db", "starting");
-  const verdict = await run.supervisor.finished;
-  assertEquals([verdict.status, verdict.culprit?.name], [1, "db"]);
-  const life = run.life("db");
-  assert(life.kind === "failed" && life.reason === "was not ready within 300 ms", JSON.stringify(life));
+  const result = await run.supervisor.finished;
+  assertEquals([result.status, result.failedService?.name], [1, "db"]);
+  const state = run.state("db");
+  assert(state.kind === "failed" && state.reason === "was not ready within 300 ms", JSON.stringify(state));
   assertEquals([isAlive(pid!), run.states("web")], [false, ["stopped"]]);
 });
 
@@ -1553,11 +1558,11 @@ Deno.test("a taken port fails the start and tells who holds it", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
   await using run = new Inside(folder, { db: { command: `touch ${folder.path}/started; ${IDLE}`, port } });
-  const { status, culprit } = await run.supervisor.finished;
+  const { status, failedService } = await run.supervisor.finished;
   listener.close();
-  assert(status === 1 && culprit?.life.kind === "failed");
+  assert(status === 1 && failedService?.state.kind === "failed");
   for (const part of [`port ${port}`, "db", `PID ${Deno.pid}`, "deno"]) {
-    assertStringIncludes(culprit.life.reason, part);
+    assertStringIncludes(failedService.state.reason, part);
   }
   assertEquals(await folder.read("started"), "");
 });
@@ -1576,10 +1581,10 @@ for (
       db: { command: script("serves.py", port), port },
       web: { ...definition, dependencies: ["db"] },
     });
-    const { status, culprit } = await run.supervisor.finished;
-    assert(status === 1 && culprit?.life.kind === "failed" && culprit.name === "web");
-    assertStringIncludes(culprit.life.reason, said);
-    assertEquals(run.life("db").kind, "stopped");
+    const { status, failedService } = await run.supervisor.finished;
+    assert(status === 1 && failedService?.state.kind === "failed" && failedService.name === "web");
+    assertStringIncludes(failedService.state.reason, said);
+    assertEquals(run.state("db").kind, "stopped");
   });
 }
 
@@ -1591,10 +1596,10 @@ Deno.test("a service that ends with 0 is STOPPED and the rest go on, until nothi
   });
   await run.is("short", "stopped");
   await run.is("long", "running");
-  assertEquals(run.life("short").lastExit, WELL);
+  assertEquals(run.state("short").lastExit, WELL);
   await folder.write("enough", "");
-  const verdict = await run.supervisor.finished;
-  assertEquals([verdict.status, verdict.culprit, run.life("long").kind], [0, null, "stopped"]);
+  const result = await run.supervisor.finished;
+  assertEquals([result.status, result.failedService, run.state("long").kind], [0, null, "stopped"]);
 });
 
 Deno.test("a service that nobody starts because of an ended dependency makes the run fail", async () => {
@@ -1604,9 +1609,9 @@ Deno.test("a service that nobody starts because of an ended dependency makes the
     web: { ...UP, dependencies: ["db"] },
   });
   assertEquals((await run.supervisor.finished).status, 1);
-  const life = run.life("web");
-  assert(life.kind === "pending");
-  assertEquals(life.awaits, ["db"]);
+  const state = run.state("web");
+  assert(state.kind === "pending");
+  assertEquals(state.waitingFor, ["db"]);
 });
 
 for (
@@ -1630,11 +1635,11 @@ for (
     await run.is("other", "running");
     await run.is("db", "running");
     await folder.write("now", "");
-    const verdict = await run.supervisor.finished;
-    assertEquals([verdict.status, verdict.culprit?.name], [1, "db"]);
-    const life = run.life("db");
-    assert(life.kind === "crashed" && life.reason.startsWith(reason), JSON.stringify(life));
-    assertEquals(life.exit, exit);
+    const result = await run.supervisor.finished;
+    assertEquals([result.status, result.failedService?.name], [1, "db"]);
+    const state = run.state("db");
+    assert(state.kind === "crashed" && state.reason.startsWith(reason), JSON.stringify(state));
+    assertEquals(state.exit, exit);
     assertEquals(run.states("other"), ["starting", "running", "stopping", "stopped"]);
   });
 }
@@ -1659,8 +1664,8 @@ Deno.test("all are stopped in reverse order, independent ones side by side, none
   });
   await run.is("web", "running");
   await run.is("bot", "running");
-  const { status, leftovers } = await run.supervisor.close();
-  assertEquals([status, leftovers], [0, []]);
+  const { status, remaining } = await run.supervisor.close();
+  assertEquals([status, remaining], [0, []]);
   const journal = (await folder.read("journal")).trim().split("\n");
   assertEquals(journal.slice(0, 3).sort(), ["bot started", "db started", "web started"]);
   assertEquals(journal.slice(3, 5).sort(), ["bot stopping", "web stopping"]);
@@ -1679,8 +1684,8 @@ Deno.test("one that takes no notice of the signal is killed when its time is ove
   await run.until(() => run.text("a").includes("ready"), "it is ready");
   const { status } = await run.supervisor.close();
   const [, stopping, stopped] = run.changes("a").slice(-3);
-  assertEquals([status, run.life("a").kind], [0, "stopped"]);
-  assertEquals(run.life("a").lastExit, { kind: "killed", signal: "SIGKILL" });
+  assertEquals([status, run.state("a").kind], [0, "stopped"]);
+  assertEquals(run.state("a").lastExit, { kind: "killed", signal: "SIGKILL" });
   assertGreaterOrEqual(stopped.at - stopping.at, 500);
   assertStringIncludes(run.text("a"), "no thanks");
   assertEquals(run.processes(), []);
@@ -1694,7 +1699,7 @@ Deno.test("a stop signal of its own is what a service gets", async () => {
   });
   await run.is("a", "running");
   await run.supervisor.close();
-  assertEquals([run.text("a"), run.life("a").lastExit], ["a is up\na got SIGUSR1\n", WELL]);
+  assertEquals([run.text("a"), run.state("a").lastExit], ["a is up\na got SIGUSR1\n", WELL]);
 });
 
 Deno.test("a grandchild that takes no notice of the signal is gone at the end, too", async () => {
@@ -1704,7 +1709,7 @@ Deno.test("a grandchild that takes no notice of the signal is gone at the end, t
   const grandchild = Number(/grandchild (\d+)/.exec(run.text("a"))![1]);
   assert(isAlive(grandchild));
   await run.supervisor.close();
-  assertEquals([isAlive(grandchild), run.life("a").lastExit], [false, WELL]);
+  assertEquals([isAlive(grandchild), run.state("a").lastExit], [false, WELL]);
 });
 
 Deno.test("what a service leaves running when it ends is stopped before the end counts", async () => {
@@ -1722,7 +1727,7 @@ Deno.test("a service that closes its pipes runs on and is stopped like any other
   const { pid } = await run.is("a", "running");
   assertEquals([Number(await folder.read("pid")), run.text("a")], [pid, "last words\n"]);
   await run.supervisor.close();
-  assertEquals([run.life("a").kind, isAlive(pid!)], ["stopped", false]);
+  assertEquals([run.state("a").kind, isAlive(pid!)], ["stopped", false]);
 });
 
 Deno.test("a port that someone keeps after the stop is named, and the run fails", async () => {
@@ -1731,11 +1736,11 @@ Deno.test("a port that someone keeps after the stop is named, and the run fails"
   await using run = new Inside(folder, { a: { command: script("escapes.py", port), port } });
   await run.is("a", "running");
   await run.until(() => run.text("a").includes("escaped"), "one escaped");
-  const { status, leftovers } = await run.supervisor.close();
+  const { status, remaining } = await run.supervisor.close();
   const escaped = Number(run.text("a").split(" ")[1]);
   Deno.kill(escaped, "SIGKILL");
-  assertEquals([status, leftovers.length], [1, 1]);
-  for (const part of [`${port}`, `"a"`, `PID ${escaped}`]) assertStringIncludes(leftovers[0], part);
+  assertEquals([status, remaining.length], [1, 1]);
+  for (const part of [`${port}`, `"a"`, `PID ${escaped}`]) assertStringIncludes(remaining[0], part);
 });
 
 Deno.test("a stop while services start starts nothing more and leaves nothing", async () => {
@@ -1756,10 +1761,10 @@ Deno.test("a service that waits for room in its pipe gets some to stop", async (
   await using folder = await Folder.make();
   const command = "trap 'echo bye; exit 0' TERM; while :; do echo some more of it; done";
   await using run = new Inside(folder, { a: { command, timeoutStopMs: LIMIT_MS } });
-  run.supervisor.listen({ event() {}, room: () => new Promise(() => {}) });
+  run.supervisor.listen({ event() {}, backpressure: () => new Promise(() => {}) });
   await run.is("a", "running"); // for a second it has written as much as the pipe takes
   await run.supervisor.close();
-  assertEquals([run.life("a").lastExit, run.text("a").split("\n").at(-2)], [WELL, "bye"]);
+  assertEquals([run.state("a").lastExit, run.text("a").split("\n").at(-2)], [WELL, "bye"]);
 });
 
 Deno.test("kill ends at once what would take its time", async () => {
@@ -1774,7 +1779,7 @@ Deno.test("kill ends at once what would take its time", async () => {
   const killedAt = performance.now();
   const { status } = await run.supervisor.kill();
   assertLess(performance.now() - killedAt, LIMIT_MS / 2);
-  assertEquals([status, run.life("a").lastExit], [0, { kind: "killed", signal: "SIGKILL" }]);
+  assertEquals([status, run.state("a").lastExit], [0, { kind: "killed", signal: "SIGKILL" }]);
 });
 
 Deno.test(".env is read again at each start", async () => {
@@ -1794,17 +1799,17 @@ Deno.test("one that dies at every start is tried with growing pauses, then FAILE
     a: { command: "echo try; exit 7", restartPolicy: "on-failure", maxRetries: 3, retryDelayMs: 100 },
     b: { ...UP },
   });
-  const { status, culprit } = await run.supervisor.finished;
-  assert(status === 1 && culprit?.name === "a" && culprit.life.kind === "failed");
-  assertEquals(culprit.life.reason, "exited with status 7; gave up after 3 retries");
+  const { status, failedService } = await run.supervisor.finished;
+  assert(status === 1 && failedService?.name === "a" && failedService.state.kind === "failed");
+  assertEquals(failedService.state.reason, "exited with status 7; gave up after 3 retries");
   assertEquals(run.text("a"), "try\n".repeat(4));
-  const pauses = run.changes("a").filter(({ row }) => row.life.kind === "restarting")
-    .map(({ row, at }) => row.life.kind === "restarting" ? row.life.retryAt - at : 0);
+  const pauses = run.changes("a").filter(({ row }) => row.state.kind === "restarting")
+    .map(({ row, at }) => row.state.kind === "restarting" ? row.state.retryAt - at : 0);
   [100, 200, 400].forEach((pause, index) => {
     assertGreaterOrEqual(pauses[index], pause * 0.9 - 20);
     assertLess(pauses[index], pause * 1.1 + 1);
   });
-  const starts = run.changes("a").filter(({ row }) => row.life.kind === "starting").map(({ at }) => at);
+  const starts = run.changes("a").filter(({ row }) => row.state.kind === "starting").map(({ at }) => at);
   [100, 200, 400].forEach((pause, index) =>
     assertGreaterOrEqual(starts[index + 1] - starts[index], pause * 0.9 - 2)
   );
@@ -1823,7 +1828,7 @@ Deno.test("a pause before a retry is told, and ends at once on stop", async () =
   });
   await run.is("a", "restarting");
   const snapshot = run.supervisor.snapshot();
-  assertMatch(describe(snapshot.rows[0], snapshot.at), /^in \d+ s, try 1 of 5$/);
+  assertMatch(describeState(snapshot.services[0], snapshot.at), /^in \d+ s, try 1 of 5$/);
   const { status } = await run.supervisor.close();
   assertEquals([status, run.states("a")], [0, ["starting", "restarting", "stopped"]]);
 });
@@ -1847,8 +1852,8 @@ Deno.test("a service is started again only when what it needs runs", async () =>
   await run.is("db", "restarting");
   await folder.write("now", "");
   await run.until(() => {
-    const life = run.life("web");
-    return life.kind === "pending" && life.awaits.join() === "db";
+    const state = run.state("web");
+    return state.kind === "pending" && state.waitingFor.join() === "db";
   }, "web waits for db");
   await run.was("web", "starting", 2);
   const back = run.story.lastIndexOf("db running");
@@ -1864,9 +1869,9 @@ Deno.test("one that restarts always does so after status 0 too, with its pause a
     a: { command: "exit 0", restartPolicy: "always", maxRetries: 1, retryDelayMs: 30 },
   });
   await run.was("a", "starting", 5);
-  const starts = run.changes("a").filter(({ row }) => row.life.kind === "starting").map(({ at }) => at);
+  const starts = run.changes("a").filter(({ row }) => row.state.kind === "starting").map(({ at }) => at);
   assertGreaterOrEqual(starts[1] - starts[0], 25);
-  assertEquals(run.life("a").failures, []);
+  assertEquals(run.state("a").failures, []);
 });
 
 Deno.test("a service that is restarted with its dependencies is, the others are not", async () => {
@@ -1879,11 +1884,11 @@ Deno.test("a service that is restarted with its dependencies is, the others are 
   });
   await run.is("web", "running");
   await run.is("bot", "running");
-  const before = run.life("bot");
+  const before = run.state("bot");
   const { pid } = await run.is("db", "running");
   Deno.kill(pid!, "SIGKILL");
   await run.was("web", "running", 2);
-  assertEquals(run.life("bot"), before);
+  assertEquals(run.state("bot"), before);
   const story = run.story.slice(run.story.indexOf("db restarting"));
   assertEquals(story.filter((line) => /^(db running|web stopping|web starting)$/.test(line)), [
     "db running",
@@ -1901,9 +1906,9 @@ Deno.test("one that is not critical shows FAILED and the rest run on", async () 
   });
   await run.is("extra", "failed");
   await run.is("main", "running");
-  const life = run.life("needy");
-  assert(life.kind === "pending");
-  assertEquals(life.awaits, ["extra"]);
+  const state = run.state("needy");
+  assert(state.kind === "pending");
+  assertEquals(state.waitingFor, ["extra"]);
   assertEquals((await run.supervisor.close()).status, 0);
 });
 
@@ -1923,7 +1928,7 @@ Deno.test("what depends on a task starts when it has ended with 0; its output an
   ]);
   assertEquals(run.text("migrate"), "migrating\nmigrated\n");
   const change = run.changes("migrate").at(-1)!;
-  assertMatch(describeChange(change)?.text ?? "", /^migrate is done after \d+ ms$/);
+  assertMatch(describeChange(change)?.message ?? "", /^migrate is done after \d+ ms$/);
 });
 
 Deno.test("a task that fails starts nothing and fails the run", async () => {
@@ -1932,8 +1937,8 @@ Deno.test("a task that fails starts nothing and fails the run", async () => {
     migrate: { command: "exit 2", kind: "task" },
     web: { ...UP, dependencies: ["migrate"] },
   });
-  const { status, culprit } = await run.supervisor.finished;
-  assertEquals([status, culprit?.name, run.states("web")], [1, "migrate", ["stopped"]]);
+  const { status, failedService } = await run.supervisor.finished;
+  assertEquals([status, failedService?.name, run.states("web")], [1, "migrate", ["stopped"]]);
 });
 
 Deno.test("an external service is waited for and left alone", async () => {
@@ -1951,9 +1956,9 @@ Deno.test("an external service is waited for and left alone", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port });
   await run.is("web", "running");
   assertEquals(run.story.slice(0, 3), ["cache starting", "cache running", "web starting"]);
-  const { status, leftovers } = await run.supervisor.close();
+  const { status, remaining } = await run.supervisor.close();
   listener.close();
-  assertEquals([status, leftovers], [0, []]);
+  assertEquals([status, remaining], [0, []]);
 });
 
 for (
@@ -1974,14 +1979,14 @@ for (
         health: { ...READY, probe: health },
       },
     });
-    const life = await run.is("a", "running");
+    const state = await run.is("a", "running");
     const [starting, running] = run.changes("a");
     assertGreaterOrEqual(running.at - starting.at, 400);
-    assert(isAlive(life.pid!));
+    assert(isAlive(state.pid!));
   });
 }
 
-Deno.test("a service that is unwell as often as allowed is stopped and restarted by its policy", async () => {
+Deno.test("a service that is unhealthy as often as allowed is stopped and restarted by its policy", async () => {
   await using folder = await Folder.make();
   const port = freePort();
   await using run = new Inside(folder, {
@@ -2000,12 +2005,12 @@ Deno.test("a service that is unwell as often as allowed is stopped and restarted
   });
   await run.is("a", "running");
   await folder.write("mood", "sick");
-  const life = await run.is("a", "restarting");
-  assertEquals(life.reason, "failed its health check 3 times: answered 500");
-  assertEquals(run.notices.filter((text) => text.includes("unwell")).map((text) => text.slice(0, 20)), [
-    "a is unwell (1 of 3)",
-    "a is unwell (2 of 3)",
-    "a is unwell (3 of 3)",
+  const state = await run.is("a", "restarting");
+  assertEquals(state.reason, "failed its health check 3 times: answered 500");
+  assertEquals(run.notices.filter((text) => text.includes("unhealthy")).map((text) => text.slice(0, 23)), [
+    "a is unhealthy (1 of 3)",
+    "a is unhealthy (2 of 3)",
+    "a is unhealthy (3 of 3)",
   ]);
   await folder.write("mood", "well");
   await run.was("a", "running", 2);
@@ -2026,12 +2031,12 @@ Deno.test("a slow answer and now and then a bad one never kill, and probes do no
       },
     },
   });
-  const unwell = () => run.notices.filter((text) => text.startsWith("a is unwell (1 of 3)")).length;
+  const unhealthy = () => run.notices.filter((text) => text.startsWith("a is unhealthy (1 of 3)")).length;
   await run.is("a", "running");
   await folder.write("mood", "slow");
-  await run.until(() => unwell() === 1, "it is slow once");
+  await run.until(() => unhealthy() === 1, "it is slow once");
   await folder.write("mood", "moody");
-  await run.until(() => unwell() >= 6, "it is unwell now and then");
+  await run.until(() => unhealthy() >= 6, "it is unhealthy now and then");
   assertEquals(run.states("a"), ["starting", "running"]);
   // The number is how many were in hand at once: the slow one, those that gave up meanwhile, and the next.
   const most = Math.max(...[...run.text("a").matchAll(/^asked (\d+)/gm)].map(([, count]) => Number(count)));
@@ -2041,10 +2046,10 @@ Deno.test("a slow answer and now and then a bad one never kill, and probes do no
 Deno.test("a variable that is too long is named when a start fails by it", async () => {
   await using folder = await Folder.make({ env: { HUGE: "s3cret".repeat(50_000) } });
   await using run = new Inside(folder, { a: { command: "true" } });
-  const { culprit } = await run.supervisor.finished;
-  assert(culprit?.life.kind === "failed");
-  assertStringIncludes(culprit.life.reason, "HUGE");
-  assert(!culprit.life.reason.includes("s3cret"));
+  const { failedService } = await run.supervisor.finished;
+  assert(failedService?.state.kind === "failed");
+  assertStringIncludes(failedService.state.reason, "HUGE");
+  assert(!failedService.state.reason.includes("s3cret"));
 });
 
 Deno.test("a clock that is set back changes nothing", async () => {
@@ -2058,10 +2063,10 @@ Deno.test("a clock that is set back changes nothing", async () => {
       b: { command: script("stubborn.sh"), timeoutStopMs: 200 },
     });
     await run.is("a", "failed");
-    const life = await run.is("b", "running");
-    assertGreaterOrEqual(performance.now() - life.since, 900);
+    const state = await run.is("b", "running");
+    assertGreaterOrEqual(performance.now() - state.since, 900);
     await run.supervisor.close();
-    assertEquals(run.life("b").lastExit, { kind: "killed", signal: "SIGKILL" });
+    assertEquals(run.state("b").lastExit, { kind: "killed", signal: "SIGKILL" });
   } finally {
     Date.now = genuine;
   }
@@ -2076,29 +2081,29 @@ Deno.test("services are stopped, started and restarted by name while the others 
     other: { ...UP },
   });
   for (const name of ["web", "other"]) await run.is(name, "running");
-  const others = run.life("other");
-  run.supervisor.wish(["db"], "down");
+  const others = run.state("other");
+  run.supervisor.setDesired(["db"], "stopped");
   await run.is("db", "stopped");
-  assertEquals(run.life("web").kind, "stopped");
-  run.supervisor.wish(["web"], "up");
+  assertEquals(run.state("web").kind, "stopped");
+  run.supervisor.setDesired(["web"], "running");
   await run.is("web", "running");
-  assertEquals(run.life("db").kind, "running");
+  assertEquals(run.state("db").kind, "running");
   const { pid } = await run.is("db", "running");
-  run.supervisor.wish(["db"], "again");
+  run.supervisor.setDesired(["db"], "restarted");
   await run.was("db", "running", 3);
   assert((await run.is("db", "running")).pid !== pid);
-  assertEquals(run.life("other"), others);
-  assertThrows(() => run.supervisor.wish(["wbe"], "up"), UserError, `did you mean "web"?`);
+  assertEquals(run.state("other"), others);
+  assertThrows(() => run.supervisor.setDesired(["wbe"], "running"), UserError, `did you mean "web"?`);
 });
 
 Deno.test("a stop during a restart ends as stopped", async () => {
   await using folder = await Folder.make();
   await using run = new Inside(folder, { a: { command: script("stubborn.sh"), timeoutStopMs: 300 } });
   await run.until(() => run.text("a").includes("ready"), "it is ready");
-  run.supervisor.wish(["a"], "again");
+  run.supervisor.setDesired(["a"], "restarted");
   await run.is("a", "stopping");
   const { status } = await run.supervisor.close();
-  assertEquals([status, run.life("a").kind, run.text("a").match(/ready/g)?.length], [0, "stopped", 1]);
+  assertEquals([status, run.state("a").kind, run.text("a").match(/ready/g)?.length], [0, "stopped", 1]);
 });
 
 // ------------------------------------------------------------------------------------------------------------------
@@ -2125,18 +2130,18 @@ for (
   ] as const
 ) {
   Deno.test(`a stranger's text: ${what}`, () => {
-    assertEquals([tame(text, false), tame(text, true)], [bare, coloured]);
+    assertEquals([stripControl(text, false), stripControl(text, true)], [bare, coloured]);
   });
 }
 
 Deno.test("a stranger's colour ends with its line", () => {
-  assertEquals(tame("\x1b[31mred\nplain\n", true), "\x1b[31mred\x1b[0m\nplain\x1b[0m\n");
+  assertEquals(stripControl("\x1b[31mred\nplain\n", true), "\x1b[31mred\x1b[0m\nplain\x1b[0m\n");
 });
 
 Deno.test("taming takes linear time, whatever the text", () => {
   const startedAt = performance.now();
   for (const piece of ["\x1b[", "\x1b]0;", "\x1bP", "\x1b[1;", "\x1b", "\x1b]8;;\x1b[31m"]) {
-    tame(piece.repeat(300_000), true);
+    stripControl(piece.repeat(300_000), true);
   }
   assertLess(performance.now() - startedAt, 20_000);
 });
@@ -2180,39 +2185,39 @@ Deno.test("where machine code can't be made, blocks get their prefixes all the s
   assertEquals(decoder.decode(stdout), "false 70000\n", decoder.decode(stderr));
 });
 
-/** A row with this life. */
-function rowOf(life: Life, fields: Partial<Row> = {}): Row {
+/** A row with this state. */
+function rowOf(state: ServiceState, fields: Partial<ServiceSnapshot> = {}): ServiceSnapshot {
   return {
     name: "db",
     title: "Database",
     kind: "service",
     port: null,
     maxRetries: 5,
-    life,
+    state,
     recent: [],
     ...fields,
   };
 }
 
 for (
-  const [life, words] of [
-    [{ ...PAST, kind: "pending", awaits: ["db", "cache"] }, "waits for db, cache"],
-    [LIVES.pending, ""],
-    [{ ...LIVES.restarting, attempt: 3, retryAt: 14_000 }, "in 4 s, try 3 of 5"],
-    [{ ...LIVES.restarting, attempt: 0, retryAt: 11_000 }, "in 1 s"],
-    [{ ...LIVES.stopping, killAt: 12_400 }, "SIGKILL in 3 s"],
-    [{ ...LIVES.stopping, killAt: Infinity }, "SIGKILL sent"],
-    [LIVES.failed, "ill"],
-    [{ ...LIVES.running, restarts: 2 }, "restarted 2x"],
-  ] as const satisfies readonly (readonly [Life, string])[]
+  const [state, words] of [
+    [{ ...PAST, kind: "pending", waitingFor: ["db", "cache"] }, "waits for db, cache"],
+    [STATES.pending, ""],
+    [{ ...STATES.restarting, attempt: 3, retryAt: 14_000 }, "in 4 s, try 3 of 5"],
+    [{ ...STATES.restarting, attempt: 0, retryAt: 11_000 }, "in 1 s"],
+    [{ ...STATES.stopping, killAt: 12_400 }, "SIGKILL in 3 s"],
+    [{ ...STATES.stopping, killAt: Infinity }, "SIGKILL sent"],
+    [STATES.failed, "ill"],
+    [{ ...STATES.running, restarts: 2 }, "restarted 2x"],
+  ] as const satisfies readonly (readonly [ServiceState, string])[]
 ) {
-  Deno.test(`what is said of a service that is ${life.kind}: ${words || "nothing"}`, () => {
-    assertEquals(describe(rowOf(life), 10_000), words);
+  Deno.test(`what is said of a service that is ${state.kind}: ${words || "nothing"}`, () => {
+    assertEquals(describeState(rowOf(state), 10_000), words);
   });
 }
 
-const CRASHED: Life = {
-  ...LIVES.crashed,
+const CRASHED: ServiceState = {
+  ...STATES.crashed,
   ranMs: 125_000,
   reason: "killed by SIGKILL, perhaps out of memory",
 };
@@ -2307,16 +2312,16 @@ Deno.test("what is written in one turn goes out together", async () => {
 Deno.test("a sink that takes nothing makes pipes wait, until it takes again", async () => {
   const sink = new Sink(Infinity, true);
   const outlet = new Outlet(sink);
-  assertEquals(outlet.room(), null);
+  assertEquals(outlet.backpressure(), null);
   for (let times = 0; times < 40; times++) outlet.write(new Uint8Array(65_536));
-  const room = outlet.room();
+  const room = outlet.backpressure();
   assert(room !== null);
   await outlet.flush(50); // gives up
-  assert(outlet.room() !== null);
+  assert(outlet.backpressure() !== null);
   sink.unblock();
   await room;
   await outlet.flush();
-  assertEquals([outlet.room(), sink.taken.length], [null, 40 * 65_536]);
+  assertEquals([outlet.backpressure(), sink.taken.length], [null, 40 * 65_536]);
 });
 
 Deno.test("bytes are the sink's until it has taken them, and the caller's as soon as they are queued", async () => {
@@ -2346,7 +2351,7 @@ Deno.test("a sink that fails is no fault: what nobody reads is dropped", async (
   const outlet = new Outlet({ write: () => Promise.reject(new Deno.errors.BrokenPipe("gone")) });
   for (let times = 0; times < 40; times++) outlet.write(new Uint8Array(65_536));
   await outlet.flush();
-  assertEquals(outlet.room(), null);
+  assertEquals(outlet.backpressure(), null);
   outlet.write(new Uint8Array(10));
   await outlet.flush();
 });
@@ -2360,8 +2365,8 @@ Deno.test("the stream has one line per line, behind aliases of one width, and ke
     view.event({ kind: "output", time: 0, service, stream: "out", lines });
   output("db", Uint8Array.of(0xff, 27, 91, 50, 74, 10));
   output("web", encoder.encode("a\n\nb\n"));
-  view.event({ kind: "notice", time: 0, level: "info", text: "all is well" });
-  view.event({ kind: "notice", time: 0, level: "debug", text: "unseen" });
+  view.event({ kind: "log", time: 0, level: "info", message: "all is well" });
+  view.event({ kind: "log", time: 0, level: "debug", message: "unseen" });
   await view.close();
   assertEquals(
     binary(Uint8Array.from(taken)),
@@ -2764,14 +2769,14 @@ Deno.test("as a library: run, events, snapshot and stop", async () => {
   const services = defineServices({ a: UP, b: { ...UP, dependencies: ["a"] } });
   const options: RunOptions = { infrastructure: folder.path, services, dashboard: "none" };
   const orchestrator = new Orchestrator(["b"], options);
-  assertEquals(orchestrator.snapshot().rows, []);
+  assertEquals(orchestrator.snapshot().services, []);
   const seen: string[] = [];
   const watching = (async () => {
     for await (const event of orchestrator.events()) {
       if (event.kind !== "state") continue;
-      seen.push(`${event.row.name} ${event.row.life.kind}`);
+      seen.push(`${event.row.name} ${event.row.state.kind}`);
       if (seen.at(-1) === "b running") {
-        assertEquals(orchestrator.snapshot(1).rows.map(({ recent }) => recent), [["up"], ["up"]]);
+        assertEquals(orchestrator.snapshot(1).services.map(({ recent }) => recent), [["up"], ["up"]]);
         orchestrator.stop();
       }
     }
@@ -2801,7 +2806,7 @@ Deno.test("as a library: the events end with the run, also with one that can't b
   await using folder = await Folder.make();
   const story = async (orchestrator: Orchestrator) => {
     const texts: string[] = [];
-    for await (const event of orchestrator.events()) if (event.kind === "notice") texts.push(event.text);
+    for await (const event of orchestrator.events()) if (event.kind === "log") texts.push(event.message);
     return texts;
   };
   const options: RunOptions = { infrastructure: folder.path, services: [], dashboard: "none" };

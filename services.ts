@@ -227,7 +227,7 @@ async function checkSource(path: string, text: string): Promise<Service[]> {
   const root = source.read();
   const schemas = fileSchemas(z);
   const result = z.safeParse(schemas.file, root);
-  for (const issue of result.error?.issues ?? []) source.complainOf(issue, schemas);
+  for (const issue of result.error?.issues ?? []) source.reportIssue(issue, schemas);
   if (isRecord(root) && Array.isArray(root.services)) checkTogether(root.services, schemas, z, source);
   source.throwProblems();
   if (!result.success) throw result.error; // every issue is a problem, so this is not reached
@@ -448,31 +448,31 @@ class SourceFile {
     return this.#lines.linePos(this.offsetOf(path)).line;
   }
 
-  complain(path: Path, text: string) {
+  report(path: Path, text: string) {
     this.#problem(this.offsetOf(path), showPath(path), text);
   }
 
   /** A name that is none of the possible ones: says the closest one, or all of them. */
-  complainOfName(path: Path, text: string, name: string, possible: readonly string[]) {
+  reportName(path: Path, text: string, name: string, possible: readonly string[]) {
     // Past what is shown nobody reads a suggestion, and the search for it takes time.
     const near = this.#problems.length < MAX_SHOWN ? closest(name, possible) : null;
     const some = possible.length > 40 ? `${possible.slice(0, 40).join(", ")} ...` : orList(possible);
-    this.complain(path, `${text}; ${near === null ? `use ${some}` : `did you mean ${quote(near)}?`}`);
+    this.report(path, `${text}; ${near === null ? `use ${some}` : `did you mean ${quote(near)}?`}`);
   }
 
-  complainOf(issue: zod.core.$ZodIssue, schemas: Schemas): void {
+  reportIssue(issue: zod.core.$ZodIssue, schemas: Schemas): void {
     if (issue.code === "unrecognized_keys") {
       const part = issue.path.length === 0 ? "file" : issue.path.at(-1) === "health" ? "health" : "service";
       const known = Object.keys(schemas[part].shape);
       for (const key of issue.keys) {
-        this.complainOfName([...issue.path, key], "not a known field", key, known);
+        this.reportName([...issue.path, key], "not a known field", key, known);
       }
       return;
     }
     if (issue.code === "invalid_union") {
       // The form that got furthest is the one that was meant: its complaint names the very item.
       const inner = issue.errors.flat().find((error) => error.path.length > 0);
-      if (inner) return this.complainOf({ ...inner, path: [...issue.path, ...inner.path] }, schemas);
+      if (inner) return this.reportIssue({ ...inner, path: [...issue.path, ...inner.path] }, schemas);
     }
     const value = issue.path.reduce<unknown>(
       (at, key) => isContainer(at) ? Reflect.get(at, key) : undefined,
@@ -484,7 +484,7 @@ class SourceFile {
     const near = issue.code === "invalid_value" && typeof value === "string"
       ? closest(value, issue.values.map(String))
       : null;
-    this.complain(
+    this.report(
       issue.path,
       `${found}; ${issue.message}${near === null ? "" : `; did you mean ${quote(near)}?`}`,
     );
@@ -873,7 +873,7 @@ function checkTogether(
         const who = `${showPath(other.at())} ${quote(other.name ?? "")} (line ${
           source.lineOf(other.at(field))
         })`;
-        source.complain(
+        source.report(
           draft.at(field),
           `${quote(value)} is already the ${meaning} of ${who}; each needs its own`,
         );
@@ -888,33 +888,33 @@ function checkTogether(
   const names = drafts.flatMap(({ name }) => name ?? []);
   for (const { index, raw, at, name, dependencies } of drafts) {
     if (name === "orchestrator") {
-      source.complain(at("name"), "the orchestrator itself has this name in logs; use another");
+      source.report(at("name"), "the orchestrator itself has this name in logs; use another");
     }
     dependencies.forEach((dependency, i) => {
       if (dependency === undefined || byName.has(dependency)) return;
       const text = `${quote(name ?? "this service")} depends on ${
         quote(dependency)
       }, which is not in this file`;
-      source.complainOfName(at("dependencies", i), text, dependency, names);
+      source.reportName(at("dependencies", i), text, dependency, names);
     });
 
     const kind = said(shape.kind, raw.kind);
     const command = "use a list of words, or a text for /bin/sh -c";
     if (kind === "external") {
       if (raw.command !== undefined) {
-        source.complain(at("command"), "not allowed; an external service is waited for, not started");
+        source.report(at("command"), "not allowed; an external service is waited for, not started");
       }
       if (raw.health === undefined) {
-        source.complain(at("health"), "missing; an external service is waited for by its health check");
+        source.report(at("health"), "missing; an external service is waited for by its health check");
       }
     } else if (kind !== undefined && isRecord(items[index]) && raw.command === undefined) {
-      source.complain(at("command"), `missing; ${command}`);
+      source.report(at("command"), `missing; ${command}`);
     }
     if (kind === "task") {
       const policy = `"always" is not allowed for a task, which runs once; use on-failure or never`;
-      if (raw.restart_policy === "always") source.complain(at("restart_policy"), policy);
+      if (raw.restart_policy === "always") source.report(at("restart_policy"), policy);
       if (raw.health !== undefined) {
-        source.complain(at("health"), "not allowed for a task; it is done when it ends with status 0");
+        source.report(at("health"), "not allowed for a task; it is done when it ends with status 0");
       }
     }
 
@@ -924,13 +924,13 @@ function checkTogether(
     ];
     if (delay !== undefined && longest !== undefined && parseDuration(delay) > parseDuration(longest)) {
       const field = raw.retry_delay === undefined ? "retry_delay_max" : "retry_delay";
-      source.complain(
+      source.report(
         at(field),
         `retry_delay ${delay} is above retry_delay_max ${longest}; say a higher retry_delay_max`,
       );
     }
     if (isRecord(raw.health)) {
-      checkProbe(raw.health, kind, (field, text) => source.complain(at("health", ...field), text));
+      checkProbe(raw.health, kind, (field, text) => source.report(at("health", ...field), text));
     }
   }
 
@@ -941,7 +941,7 @@ function checkTogether(
     const shown = cycle.map((index) => drafts[index].name);
     if (shown.length > 20) shown.splice(10, shown.length - 20, "...");
     const text = `${shown.join(" -> ")} is a cycle; remove one of these dependencies`;
-    source.complain(drafts[cycle[0]].at("dependencies"), text);
+    source.report(drafts[cycle[0]].at("dependencies"), text);
   }
 }
 

@@ -4,7 +4,7 @@
  */
 // @ts-types="./std.d.ts"
 import { assert, assertEquals, assertLess } from "@std/assert";
-import { atRest, findHome, Supervisor, type Wish } from "./orchestrator.ts";
+import { type Desired, findHome, isAtRest, Supervisor } from "./orchestrator.ts";
 import { defineServices, type Definition, type Health } from "./services.ts";
 import { Folder, isAlive, type Marked, processesWith, Run, TESTDATA, waitUntil } from "./testdata/run.ts";
 
@@ -176,8 +176,8 @@ function misfits(supervisor: Supervisor): string[] {
     running.set(group, [...running.get(group) ?? [], marked]);
   }
   const shown = new Map<number, string>();
-  for (const { name, life } of supervisor.snapshot().rows) {
-    if ("pid" in life && life.pid !== null) shown.set(life.pid, `${name} ${life.kind}`);
+  for (const { name, state } of supervisor.snapshot().services) {
+    if ("pid" in state && state.pid !== null) shown.set(state.pid, `${name} ${state.kind}`);
   }
   return [
     ...[...running].filter(([group]) => !shown.has(group)).map(([, found]) =>
@@ -215,16 +215,17 @@ Deno.test(`random sequences with real children: what runs is what is shown (${RA
       let over = false;
       finished.then(() => over = true);
       supervisor.start();
-      for (let times = Math.floor(random() * 40); times > 0 && !supervisor.closing; times--) {
+      for (let times = Math.floor(random() * 40); times > 0 && !supervisor.stopping; times--) {
         await sleep(random() * 100);
-        if (supervisor.closing) break;
-        const rows = supervisor.snapshot().rows;
+        if (supervisor.stopping) break;
+        const rows = supervisor.snapshot().services;
         const luck = random();
-        if (luck < 0.6) supervisor.wish([pick(names)], pick<Wish>(["up", "down", "again"]));
-        else if (luck < 0.9) {
-          const { life } = pick(rows);
-          if ("pid" in life && life.pid !== null && isAlive(life.pid)) {
-            Deno.kill(life.pid, pick(["SIGKILL", "SIGTERM", "SIGSEGV"]));
+        if (luck < 0.6) {
+          supervisor.setDesired([pick(names)], pick<Desired>(["running", "stopped", "restarted"]));
+        } else if (luck < 0.9) {
+          const { state } = pick(rows);
+          if ("pid" in state && state.pid !== null && isAlive(state.pid)) {
+            Deno.kill(state.pid, pick(["SIGKILL", "SIGTERM", "SIGSEGV"]));
           }
         } else {
           const present = supervisor;
@@ -237,11 +238,11 @@ Deno.test(`random sequences with real children: what runs is what is shown (${RA
         supervisor.kill();
       }
       supervisor.close();
-      const { leftovers } = await finished;
-      assertEquals(leftovers, []);
+      const { remaining } = await finished;
+      assertEquals(remaining, []);
       assertEquals(misfits(supervisor), []);
-      for (const { name, life } of supervisor.snapshot().rows) {
-        assert(atRest(life), `${name} is ${life.kind}`);
+      for (const { name, state } of supervisor.snapshot().services) {
+        assert(isAtRest(state), `${name} is ${state.kind}`);
       }
       supervisor = null;
     }
@@ -249,7 +250,7 @@ Deno.test(`random sequences with real children: what runs is what is shown (${RA
     console.error(
       `seed ${SEED}`,
       supervisor === null ? "" : misfits(supervisor),
-      supervisor?.snapshot().rows,
+      supervisor?.snapshot().services,
     );
     throw error;
   } finally {

@@ -17,10 +17,10 @@ const statusAnswer = z.object({
   pid: z.number(),
   detached: z.boolean(),
   startedAt: z.string(),
-  closing: z.boolean(),
+  stopping: z.boolean(),
   logs: z.nullable(z.string()),
   memoryBytes: figure,
-  well: z.boolean(),
+  healthy: z.boolean(),
   services: z.array(z.object({
     name: z.string(),
     title: z.string(),
@@ -72,7 +72,7 @@ export function namesOf(answer: unknown): string[] {
 
 /** A status as a table with a line about the orchestrator itself below. */
 export async function statusTable(answer: unknown): Promise<string> {
-  const { pid, detached, startedAt, closing, logs, memoryBytes, services } = readStatus(answer);
+  const { pid, detached, startedAt, stopping, logs, memoryBytes, services } = readStatus(answer);
   const hue = useColors();
   const table = await tableText([
     ["Service", "Alias", "Status", "PID", "Port", "Uptime", "Restarts", "Last exit", "CPU", "Memory", ""],
@@ -100,7 +100,7 @@ export async function statusTable(answer: unknown): Promise<string> {
     `since ${startedAt}`,
     `${formatMemory(memoryBytes)}`,
     ...(logs === null ? [] : [`logs in ${logs}`]),
-    ...(closing ? ["being stopped"] : []),
+    ...(stopping ? ["being stopped"] : []),
   ];
   return [...painted, "", `orchestrator: ${facts.join(", ")}`].join("\n");
 }

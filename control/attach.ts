@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Event, Outlet, PanelView, print, type Wish } from "../orchestrator.ts";
+import { type Desired, type Event, Outlet, PanelView, print } from "../orchestrator.ts";
 import { UserError } from "../services.ts";
 import { ask, Unreachable } from "./client.ts";
 import { reach } from "./find.ts";
@@ -12,7 +12,7 @@ import { Mirror } from "./mirror.ts";
 import { isSame, type RunRecord } from "./record.ts";
 import type { Message } from "./wire.ts";
 
-const ROUTES: Record<Wish, string> = { up: "/start", down: "/stop", again: "/restart" };
+const ROUTES: Record<Desired, string> = { running: "/start", stopped: "/stop", restarted: "/restart" };
 const encoder = new TextEncoder();
 
 /**
@@ -34,28 +34,29 @@ export async function attach(record: RunRecord): Promise<number> {
   const view = await PanelView.open(new Outlet(), {
     snapshot: (recent) => ({
       at: mirror.at,
-      closing: mirror.closing,
-      rows: mirror.rows.map((row) => ({ ...row, recent: mirror.tail(row.name, recent) })),
+      stopping: mirror.stopping,
+      services: mirror.services.map((row) => ({ ...row, recent: mirror.tail(row.name, recent) })),
     }),
     tail: (name, count) => [...mirror.tail(name, count)],
-    wish: (names, wish) => void tellWish(mirror.socket, names, wish, (text) => view.say(text)),
+    setDesired: (names, desired) =>
+      void requestDesired(mirror.socket, names, desired, (text) => view.message(text)),
     quit: leave,
     hint: "q leaves this view; the services run on",
   });
   const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) Deno.addSignalListener(signal, leave);
-  let over: Extract<Message, { kind: "over" }> | null = null;
+  let over: Extract<Message, { kind: "exit" }> | null = null;
   try {
     for (;;) {
       for await (const message of mirror.messages()) {
-        if (message.kind === "over") over = message;
+        if (message.kind === "exit") over = message;
         const event = toEvent(message);
         if (event !== null) view.event(event);
-        await view.room(); // what the terminal does not take yet waits at the other end
+        await view.backpressure(); // what the terminal does not take yet waits at the other end
       }
-      if (left || (over !== null && !over.again) || !isSame(record.orchestrator, record.bootId)) break;
+      if (left || (over !== null && !over.restarting) || !isSame(record.orchestrator, record.bootId)) break;
       // It begins anew, its socket was put back, or we did not keep up: it is there and is followed again.
-      if (over === null) view.say('some lines may not be shown here; "orchestrator logs" has them');
+      if (over === null) view.message('some lines may not be shown here; "orchestrator logs" has them');
       over = null;
       mirror = await reach(record, (socket) => Mirror.open(socket, 1_000));
     }
@@ -69,14 +70,14 @@ export async function attach(record: RunRecord): Promise<number> {
   return over?.status ?? 1;
 }
 
-async function tellWish(
+async function requestDesired(
   socket: string,
   names: readonly string[],
-  wish: Wish,
+  desired: Desired,
   say: (text: string) => void,
 ): Promise<void> {
   try {
-    await ask(socket, "POST", ROUTES[wish], { names });
+    await ask(socket, "POST", ROUTES[desired], { names });
   } catch (error) {
     if (!(error instanceof UserError || error instanceof Unreachable)) throw error;
     say(error.message);
@@ -86,15 +87,15 @@ async function tellWish(
 function toEvent(message: Message): Event | null {
   switch (message.kind) {
     case "state":
-    case "notice":
+    case "log":
       return message;
     case "output": {
       const { kind, time, service, stream, text } = message;
       return { kind, time, service, stream, lines: encoder.encode(text) };
     }
     case "hello":
-    case "rows":
-    case "over":
+    case "services":
+    case "exit":
       return null;
   }
 }

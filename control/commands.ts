@@ -103,7 +103,7 @@ async function talk(word: string, { record, socket, names, flags }: Talk): Promi
     case "status": {
       const status = await ask(socket, "GET", "/status");
       print(on.has("json") ? JSON.stringify(status, null, 2) : await statusTable(status));
-      return readStatus(status).well ? 0 : 1;
+      return readStatus(status).healthy ? 0 : 1;
     }
     case "restart": {
       using mirror = await Mirror.open(socket, 1_000);
@@ -114,7 +114,7 @@ async function talk(word: string, { record, socket, names, flags }: Talk): Promi
       const chosen = namesOf(await ask(socket, "POST", "/restart", { names, ...more }));
       return await conclude(
         mirror,
-        await waitFor(mirror, { names: chosen, goal: "again", asked: names, limitMs }),
+        await waitFor(mirror, { names: chosen, goal: "restarted", asked: names, limitMs }),
       );
     }
     case "stop": {
@@ -124,9 +124,9 @@ async function talk(word: string, { record, socket, names, flags }: Talk): Promi
         return await waitForEnd(mirror, record, limitMs);
       }
       const chosen = namesOf(await ask(socket, "POST", "/stop", { names }));
-      const outcome = await waitFor(mirror, { names: chosen, goal: "down", limitMs });
+      const outcome = await waitFor(mirror, { names: chosen, goal: "stopped", limitMs });
       // Nobody is left to keep running for: the end of the run is a stop, too.
-      return outcome.kind === "over" ? outcome.status ?? 1 : await conclude(mirror, outcome);
+      return outcome.kind === "exit" ? outcome.status ?? 1 : await conclude(mirror, outcome);
     }
     case "reload": {
       const answer = await ask(socket, "POST", "/reload", { dryRun: on.has("dry-run") });
@@ -138,8 +138,8 @@ async function talk(word: string, { record, socket, names, flags }: Talk): Promi
     case "self-restart": {
       using mirror = await Mirror.open(socket, 0);
       await ask(socket, "POST", "/self-restart", {});
-      const outcome = await waitFor(mirror, { names: null, goal: "over" });
-      const again = outcome.kind === "over" && outcome.again;
+      const outcome = await waitFor(mirror, { names: null, goal: "exited" });
+      const again = outcome.kind === "exit" && outcome.restarting;
       print(
         again
           ? `The orchestrator with PID ${record.orchestrator.pid} begins anew.`
@@ -165,8 +165,8 @@ async function talk(word: string, { record, socket, names, flags }: Talk): Promi
 /** Follows a run to its end, the last of its process included. */
 async function waitForEnd(mirror: Mirror, record: RunRecord, limitMs: number): Promise<number> {
   const lateAt = performance.now() + limitMs;
-  const outcome = await waitFor(mirror, { names: null, goal: "over", limitMs });
-  if (outcome.kind !== "over") return await conclude(mirror, outcome);
+  const outcome = await waitFor(mirror, { names: null, goal: "exited", limitMs });
+  if (outcome.kind !== "exit") return await conclude(mirror, outcome);
   while (isSame(record.orchestrator, record.bootId) && performance.now() < lateAt) await pause();
   print(`The orchestrator with PID ${record.orchestrator.pid} has stopped.`);
   return outcome.status ?? 1;

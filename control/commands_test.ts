@@ -232,7 +232,7 @@ Deno.test("events are one JSON object a line, to the end of the run", async () =
   const { code, out } = await events.ended();
   assertEquals(code, 0);
   const kinds = out.trim().split("\n").map((line) => JSON.parse(line).kind);
-  assertEquals([kinds[0], kinds.at(-1)], ["hello", "over"]);
+  assertEquals([kinds[0], kinds.at(-1)], ["hello", "exit"]);
   assertEquals((await run.ended()).code, 0);
 });
 

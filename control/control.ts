@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Event, Home, Listener, RunOptions, Supervisor, Verdict } from "../orchestrator.ts";
+import type { Event, Home, Listener, RunOptions, RunResult, Supervisor } from "../orchestrator.ts";
 import { type Service, UserError } from "../services.ts";
 import type { LogFiles, LogOptions } from "./log_files.ts";
 import {
@@ -25,7 +25,7 @@ import type { Definitions } from "./reload.ts";
 import type { ControlAnswer, ControlRequest, ControlServer, Follower } from "./server.ts";
 
 /** What a run lets others do with it. */
-export interface Attended {
+export interface RunContext {
   supervisor: Supervisor;
   version: string;
   /** The names asked for at the start. */
@@ -70,7 +70,7 @@ export class Control implements Listener {
   #server: ControlServer | null = null;
   #socket: string | null = null;
   #watcher: Deno.FsWatcher | null = null;
-  #attended: Attended | null = null;
+  #context: RunContext | null = null;
   #definitions: Definitions | null = null;
   #recording: ReturnType<typeof setTimeout> | undefined;
   #told = "";
@@ -105,15 +105,15 @@ export class Control implements Listener {
   async keepLogs(options: Partial<LogOptions>): Promise<void> {
     const { LOG_DEFAULTS, LogFiles } = await import("./log_files.ts");
     const folder = `${this.#home.infrastructure}/logs`;
-    const complain = (text: string) => this.#attended?.supervisor.notice("error", text);
+    const complain = (text: string) => this.#context?.supervisor.log("error", text);
     this.#logs = new LogFiles({ ...LOG_DEFAULTS, folder, ...options }, complain);
   }
 
   /** Listens to a run and answers for it. Called before its first service starts. */
-  attend(attended: Attended): void {
-    this.#attended = attended;
+  start(attended: RunContext): void {
+    this.#context = attended;
     attended.supervisor.listen(this);
-    for (const { level, text } of this.notes) attended.supervisor.notice(level, text);
+    for (const { level, text } of this.notes) attended.supervisor.log(level, text);
     this.#record();
     // What nobody waits for comes when the first services are on their way.
     queueMicrotask(() => {
@@ -136,29 +136,29 @@ export class Control implements Listener {
 
   /** Reads the definitions again and does what follows; says what. SIGHUP asks for it when detached. */
   async reload(): Promise<void> {
-    const { supervisor } = this.#attended!;
+    const { supervisor } = this.#context!;
     try {
       const definitions = await this.#define();
       await this.#carryOut(definitions, false);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      supervisor.notice("error", `Nothing is reloaded. ${error.message}`);
+      supervisor.log("error", `Nothing is reloaded. ${error.message}`);
     }
   }
 
   /** Tells everyone that the run is over and lets go of the folder. */
-  async close(verdict: Verdict | null, again: boolean): Promise<void> {
+  async close(result: RunResult | null, restarting: boolean): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#recording);
     this.#watcher?.close();
-    if (verdict !== null) {
+    if (result !== null) {
       this.#tell({
-        kind: "over",
+        kind: "exit",
         time: Date.now(),
-        status: verdict.status,
-        again,
-        leftovers: verdict.leftovers,
+        status: result.status,
+        restarting,
+        remaining: result.remaining,
       });
     }
     await this.#server?.close();
@@ -173,8 +173,8 @@ export class Control implements Listener {
     const why = this.#describe(error);
     const text = `${why} This run goes on, but status, logs, stop and the like can't reach it.`;
     this.#socket = null;
-    if (this.#attended === null) this.notes.push({ level: "warn", text });
-    else this.#attended.supervisor.notice("warn", text);
+    if (this.#context === null) this.notes.push({ level: "warn", text });
+    else this.#context.supervisor.log("warn", text);
   }
 
   #describe(error: unknown): string {
@@ -191,7 +191,7 @@ export class Control implements Listener {
       this.#server = new ControlServer(socket, (request) => this.#answer(request));
       this.#watch(socket);
     } catch (error) {
-      if (this.#detached) this.#attended!.stop(); // nobody could: it has no terminal either
+      if (this.#detached) this.#context!.stop(); // nobody could: it has no terminal either
       this.#giveUp(error);
     }
   }
@@ -241,11 +241,11 @@ export class Control implements Listener {
     // First the old one: its end takes away whatever has its path. Who follows there comes again.
     await this.#server?.close(0);
     this.#server = new ControlServer(socket, (request) => this.#answer(request));
-    this.#attended!.supervisor.notice("warn", `${socket} was removed; it is there again.`);
+    this.#context!.supervisor.log("warn", `${socket} was removed; it is there again.`);
   }
 
   async #answer({ method, path, query, body }: ControlRequest): Promise<ControlAnswer> {
-    const { supervisor, version } = this.#attended!;
+    const { supervisor, version } = this.#context!;
     const allowed = ROUTES[path];
     if (allowed === undefined) {
       const error = `There is no ${path}; there are ${Object.keys(ROUTES).join(", ")}.`;
@@ -276,11 +276,11 @@ export class Control implements Listener {
         }
         case "/stop": {
           if (body.names === undefined) {
-            this.#attended!.stop();
+            this.#context!.stop();
             return accepted(supervisor.services.map(({ name }) => name));
           }
           const names = namesOf(body);
-          supervisor.wish(names, "down");
+          supervisor.setDesired(names, "stopped");
           const { withDependents } = await import("../orchestrator.ts");
           return accepted([...withDependents(supervisor.services, names)]);
         }
@@ -292,20 +292,20 @@ export class Control implements Listener {
           };
         }
         case "/self-restart":
-          this.#attended!.restartSelf();
+          this.#context!.restartSelf();
           return accepted(supervisor.services.map(({ name }) => name));
         default:
           throw new Error(`${path} has a route and no answer`);
       }
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      return { status: supervisor.closing ? 409 : 400, body: { error: error.message } };
+      return { status: supervisor.stopping ? 409 : 400, body: { error: error.message } };
     }
   }
 
   async #define(): Promise<Definitions> {
     if (this.#definitions !== null) return this.#definitions;
-    const { names, known, options, supervisor } = this.#attended!;
+    const { names, known, options, supervisor } = this.#context!;
     const { Definitions } = await import("./reload.ts");
     const source = { config: options.config, fixed: options.services !== undefined };
     return this.#definitions ??= new Definitions(supervisor, names, known, source);
@@ -315,17 +315,17 @@ export class Control implements Listener {
     const plan = await definitions.plan();
     if (dryRun) return plan.changes;
     const { describePlan } = await import("./reload.ts");
-    for (const line of describePlan(plan)) this.#attended!.supervisor.notice("info", `reload: ${line}`);
+    for (const line of describePlan(plan)) this.#context!.supervisor.log("info", `reload: ${line}`);
     definitions.carryOut(plan);
     this.#recordSoon();
     return plan.changes;
   }
 
   #follow(client: Follower, recent: number): void {
-    const { supervisor, version } = this.#attended!;
+    const { supervisor, version } = this.#context!;
     const snapshot = supervisor.snapshot(recent);
     const services = Object.fromEntries(
-      snapshot.rows.map(({ name }) => [name, this.#logs?.position(name) ?? null]),
+      snapshot.services.map(({ name }) => [name, this.#logs?.position(name) ?? null]),
     );
     const logs = this.#logs === null
       ? null
@@ -336,8 +336,8 @@ export class Control implements Listener {
       at: snapshot.at,
       version,
       pid: Deno.pid,
-      closing: snapshot.closing,
-      rows: snapshot.rows,
+      stopping: snapshot.stopping,
+      services: snapshot.services,
       logs,
     }));
     this.#followers.add(client);
@@ -360,22 +360,22 @@ export class Control implements Listener {
   #record(): void {
     if (this.#recording !== undefined) clearTimeout(this.#recording);
     this.#recording = undefined;
-    const { supervisor } = this.#attended!;
-    const { rows } = supervisor.snapshot();
+    const { supervisor } = this.#context!;
+    const { services: rows } = supervisor.snapshot();
     const names = rows.map(({ name }) => name).join();
     if (this.#told !== "" && this.#told !== names) {
-      this.#tell({ kind: "rows", time: Date.now(), rows });
+      this.#tell({ kind: "services", time: Date.now(), services: rows });
     }
     this.#told = names;
     if (this.#lock === null) return;
     const pids = new Set<number>();
-    for (const { name, life } of rows) {
-      if (!("pid" in life) || life.pid === null) continue;
-      pids.add(life.pid);
-      if (this.#groups.has(life.pid)) continue;
-      const process = readProcess(life.pid);
+    for (const { name, state } of rows) {
+      if (!("pid" in state) || state.pid === null) continue;
+      pids.add(state.pid);
+      if (this.#groups.has(state.pid)) continue;
+      const process = readProcess(state.pid);
       if (process !== null) {
-        this.#groups.set(life.pid, { service: name, pid: life.pid, startTicks: process.startTicks });
+        this.#groups.set(state.pid, { service: name, pid: state.pid, startTicks: process.startTicks });
       }
     }
     for (const pid of this.#groups.keys()) if (!pids.has(pid)) this.#groups.delete(pid);

@@ -29,7 +29,7 @@ export async function startThere(
   return await reach(record, async (socket) => {
     using mirror = await Mirror.open(socket, 1_000);
     const names = namesOf(await ask(socket, "POST", "/start", { names: asked }));
-    return await conclude(mirror, await waitFor(mirror, { names, goal: "up", asked, limitMs }));
+    return await conclude(mirror, await waitFor(mirror, { names, goal: "running", asked, limitMs }));
   });
 }
 
@@ -80,8 +80,8 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
       try {
         using mirror = await Mirror.open(record.socket, 1_000);
         const left = Math.max(1, lateAt - performance.now());
-        const outcome = await waitFor(mirror, { names: null, goal: "up", limitMs: left });
-        if (outcome.kind !== "over") {
+        const outcome = await waitFor(mirror, { names: null, goal: "running", limitMs: left });
+        if (outcome.kind !== "exit") {
           if (outcome.kind === "reached") {
             print(await statusTable(await ask(record.socket, "GET", "/status")));
           }
@@ -92,7 +92,7 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
       }
     }
     const status: Deno.CommandStatus | null = ended;
-    if (status !== null) return tellEnd(said, status);
+    if (status !== null) return reportEnd(said, status);
     if (performance.now() > lateAt) {
       print(
         `orchestrator: PID ${child.pid} is still starting; "orchestrator status" shows more.`,
@@ -105,7 +105,7 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
 }
 
 /** The run was over before anyone could follow it: what it said tells why. */
-function tellEnd(said: string, status: Deno.CommandStatus): number {
+function reportEnd(said: string, status: Deno.CommandStatus): number {
   const text = Deno.readTextFileSync(said).trimEnd();
   if (text !== "") print(text, Deno.stderr);
   if (status.signal !== null) print(`orchestrator: It was killed by ${status.signal}.`, Deno.stderr);

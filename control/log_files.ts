@@ -51,14 +51,14 @@ export function ownMessage(event: Event): { level: Level; text: string; service?
   switch (event.kind) {
     case "output":
       return null;
-    case "notice":
-      return { level: event.level, text: event.text };
+    case "log":
+      return { level: event.level, text: event.message };
     case "state": {
-      const { name, life } = event.row;
+      const { name, state } = event.row;
       const told = describeChange(event);
       const level = told === null || told.level === "debug" ? "info" : told.level;
-      const change = `${name}: ${event.from.kind} -> ${life.kind}`;
-      return { level, text: told === null ? change : `${change}, ${told.text}`, service: name };
+      const change = `${name}: ${event.from.kind} -> ${state.kind}`;
+      return { level, text: told === null ? change : `${change}, ${told.message}`, service: name };
     }
   }
 }
@@ -99,7 +99,7 @@ export class LogFiles implements Listener {
     }
     const said = ownMessage(event);
     if (said === null) return;
-    if (event.kind === "notice" && LEVELS.indexOf(said.level) < LEVELS.indexOf(this.#options.level)) return;
+    if (event.kind === "log" && LEVELS.indexOf(said.level) < LEVELS.indexOf(this.#options.level)) return;
     const { level, text, service } = said;
     const whole = this.#options.format === "json"
       ? JSON.stringify({ time, level, ...(service === undefined ? {} : { service }), text })

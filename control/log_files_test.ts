@@ -1,6 +1,6 @@
 // @ts-types="../std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { Event, Life, Row } from "../orchestrator.ts";
+import type { Event, ServiceSnapshot, ServiceState } from "../orchestrator.ts";
 import { LOG_DEFAULTS, logFileName, LogFiles, type LogOptions } from "./log_files.ts";
 import { parseSize } from "./start.ts";
 
@@ -176,9 +176,17 @@ async function mount(folder: string): Promise<boolean> {
 
 Deno.test("every change of state is in the orchestrator's log; other messages by their level", async () => {
   const past = { failures: [], restarts: 0, lastExit: null };
-  const from: Life = { ...past, kind: "pending", awaits: [] };
-  const life: Life = { ...past, kind: "starting", pid: null, since: 0, readyBy: 1 };
-  const row: Row = { name: "db", title: "DB", kind: "service", port: null, maxRetries: 3, life, recent: [] };
+  const from: ServiceState = { ...past, kind: "pending", waitingFor: [] };
+  const state: ServiceState = { ...past, kind: "starting", pid: null, since: 0, readyBy: 1 };
+  const row: ServiceSnapshot = {
+    name: "db",
+    title: "DB",
+    kind: "service",
+    port: null,
+    maxRetries: 3,
+    state,
+    recent: [],
+  };
   const time = Date.UTC(2026, 1, 9, 12);
   const rows: [LogOptions["level"], string[]][] = [
     ["debug", ["info  db: pending -> starting, db is starting", "debug d", "info  i", "warn  w", "error e"]],
@@ -189,7 +197,7 @@ Deno.test("every change of state is in the orchestrator's log; other messages by
     await using desk = await open({ level });
     desk.logs.event({ kind: "state", time, at: 0, row, from });
     for (const said of ["debug", "info", "warn", "error"] as const) {
-      desk.logs.event({ kind: "notice", time, level: said, text: said[0] });
+      desk.logs.event({ kind: "log", time, level: said, message: said[0] });
     }
     const lines = whole(desk.folder, "orchestrator.log").trimEnd().split("\n");
     assertEquals(lines.map((line) => line.slice(25)), expected);

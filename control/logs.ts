@@ -13,7 +13,7 @@ import {
   type Home,
   print,
   resolvePath,
-  tame,
+  stripControl,
   unknownName,
   useColors,
 } from "../orchestrator.ts";
@@ -135,7 +135,7 @@ async function followRun(
     if (mirror === null) {
       // It ended since: what it wrote last stands in the files.
       if (hello?.logs) {
-        const writer = new LineWriter(choice, hello.rows.map(({ name }) => name));
+        const writer = new LineWriter(choice, hello.services.map(({ name }) => name));
         const rest = { ...choice, lines: Infinity };
         await writer.write(history(hello.logs.folder, sourcesOf(hello), rest, shown ?? new Map(), new Map()));
       }
@@ -145,7 +145,7 @@ async function followRun(
       return 1;
     }
     hello = mirror.hello;
-    const services = hello.rows.map(({ name }) => name);
+    const services = hello.services.map(({ name }) => name);
     if (shown === null) checkNames(names, [...services, OWN]);
     const writer = new LineWriter(choice, services);
     const marks = marksOf(hello);
@@ -158,14 +158,14 @@ async function followRun(
     }
     if (!follow) return 0;
     shown = marks;
-    let over: Extract<Message, { kind: "over" }> | null = null;
+    let over: Extract<Message, { kind: "exit" }> | null = null;
     for await (const message of mirror.messages()) {
       const { lines, file } = linesOf(message);
       if (!await writer.write(lines.filter((line) => fits(line, choice)))) return 0;
       if (file !== null && "log" in message && message.log) shown.set(file, message.log);
-      if (message.kind === "over") over = message;
+      if (message.kind === "exit") over = message;
     }
-    if (over !== null && !over.again) return 0;
+    if (over !== null && !over.restarting) return 0;
   }
 }
 
@@ -182,7 +182,7 @@ async function followAgain(record: RunRecord, before: Hello | null): Promise<Mir
   }
 }
 
-function sourcesOf({ rows }: Hello): Source[] {
+function sourcesOf({ services: rows }: Hello): Source[] {
   const services = rows.map(({ name }) => ({ name, file: logFileName(name) }));
   const isTaken = services.some(({ name }) => name === OWN);
   return isTaken ? services : [...services, { name: OWN, file: `${OWN}.log` }];
@@ -208,7 +208,7 @@ function linesOf(message: Message): { lines: Line[]; file: string | null } {
     const lines = text.split("\n").slice(0, -1).map((line) => ({ timeMs, source, stream, text: line }));
     return { lines, file: logFileName(source) };
   }
-  if (message.kind !== "notice" && message.kind !== "state") return { lines: [], file: null };
+  if (message.kind !== "log" && message.kind !== "state") return { lines: [], file: null };
   const said = ownMessage(message);
   if (said === null || said.level === "debug") return { lines: [], file: `${OWN}.log` };
   const { level } = said;
@@ -223,7 +223,7 @@ function fits({ source, timeMs, text }: Line, { names, sinceMs, pattern }: Choic
 
 /** The lines that the orchestrator itself keeps, where there are no files. Nobody wrote down their times. */
 function* keptLines(hello: Hello, choice: Choice): Generator<Line> {
-  for (const { name, recent } of hello.rows) {
+  for (const { name, recent } of hello.services) {
     const lines = recent.map((text) => ({ timeMs: null, source: name, text })).filter((line) =>
       fits(line, choice)
     );
@@ -424,7 +424,7 @@ class LineWriter {
     const index = this.#services.indexOf(source);
     const code = index === -1 ? 1 : PAINTS[index % PAINTS.length];
     const painted = this.#hue ? `\x1b[${code}m${prefix}\x1b[0m` : prefix;
-    const shown = this.#terminal ? tame(text, this.#hue) : text;
+    const shown = this.#terminal ? stripControl(text, this.#hue) : text;
     return `${time === null ? "" : `${time} `}${painted} ${shown}`;
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { crashCard, describeChange, print, type Row, Tail, useColors } from "../orchestrator.ts";
+import { crashCard, describeChange, print, type ServiceSnapshot, Tail, useColors } from "../orchestrator.ts";
 import { ask, lines, request, Unreachable } from "./client.ts";
 import { type Message, readMessage } from "./wire.ts";
 
@@ -17,11 +17,11 @@ export class Mirror {
   readonly hello: Hello;
   readonly #messages: AsyncGenerator<Message>;
   readonly #abort: AbortController;
-  readonly #rows = new Map<string, Row>();
+  readonly #rows = new Map<string, ServiceSnapshot>();
   readonly #tails = new Map<string, string[]>();
   /** What is to be added to this process's steady clock to get the orchestrator's. */
   readonly #aheadMs: number;
-  closing: boolean;
+  stopping: boolean;
 
   private constructor(
     socket: string,
@@ -34,8 +34,8 @@ export class Mirror {
     this.#messages = messages;
     this.#abort = abort;
     this.#aheadMs = hello.at - performance.now();
-    this.closing = hello.closing;
-    this.#takeRows(hello.rows);
+    this.stopping = hello.stopping;
+    this.#takeRows(hello.services);
   }
 
   /**
@@ -57,7 +57,7 @@ export class Mirror {
   }
 
   /** The services, in starting order. */
-  get rows(): readonly Row[] {
+  get services(): readonly ServiceSnapshot[] {
     return [...this.#rows.values()];
   }
 
@@ -66,7 +66,7 @@ export class Mirror {
     return performance.now() + this.#aheadMs;
   }
 
-  row(name: string): Row | undefined {
+  row(name: string): ServiceSnapshot | undefined {
     return this.#rows.get(name);
   }
 
@@ -82,14 +82,14 @@ export class Mirror {
         case "state":
           this.#rows.set(message.row.name, message.row);
           break;
-        case "rows":
-          this.#takeRows(message.rows);
+        case "services":
+          this.#takeRows(message.services);
           break;
         case "output":
           this.#keep(message.service, message.text);
           break;
-        case "over":
-          this.closing = true;
+        case "exit":
+          this.stopping = true;
           break;
       }
       yield message;
@@ -105,7 +105,7 @@ export class Mirror {
     this.close();
   }
 
-  #takeRows(rows: readonly Row[]): void {
+  #takeRows(rows: readonly ServiceSnapshot[]): void {
     this.#rows.clear();
     for (const row of rows) {
       this.#rows.set(row.name, row);
@@ -130,16 +130,16 @@ async function* readMessages(texts: AsyncGenerator<string>): AsyncGenerator<Mess
 }
 
 /** What services shall come to: running, running again after a stop, at rest; or the end of the whole run. */
-export type Goal = "up" | "again" | "down" | "over";
+export type Goal = "running" | "restarted" | "stopped" | "exited";
 
 /** What came of waiting for it. */
-export type Outcome =
+export type WaitResult =
   | { kind: "reached" }
-  | { kind: "failed"; row: Row }
-  | { kind: "blocked"; row: Row }
+  | { kind: "failed"; row: ServiceSnapshot }
+  | { kind: "blocked"; row: ServiceSnapshot }
   | { kind: "late"; waiting: readonly string[] }
   // The run is over, or the orchestrator went away without a word (`status` is `null`).
-  | { kind: "over"; status: number | null; again: boolean };
+  | { kind: "exit"; status: number | null; restarting: boolean };
 
 /** What is waited for. */
 export interface Wanted {
@@ -153,7 +153,7 @@ export interface Wanted {
 }
 
 /** Follows a run until services have come to what is wanted of them, and says on stderr what happens meanwhile. */
-export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<Outcome> {
+export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<WaitResult> {
   const { names, goal, asked = [], limitMs = Infinity } = wanted;
   if (limitMs === 0) return { kind: "reached" }; // nobody wants to wait: that it was accepted is enough
   const came = new Set<string>(); // to run, or to a good end, while we looked
@@ -163,76 +163,72 @@ export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<Outcome> 
     mirror.close();
   }, limitMs);
 
-  function isThere(row: Row): boolean {
-    if (goal === "over") return false;
-    if (goal === "down") return isAtRest(row);
-    if (goal === "again" || came.has(row.name)) return came.has(row.name);
+  function isThere(row: ServiceSnapshot): boolean {
+    if (goal === "exited") return false;
+    if (goal === "stopped") return isAtRest(row);
+    if (goal === "restarted" || came.has(row.name)) return came.has(row.name);
     const mayBeDone = names === null || (row.kind === "task" && !asked.includes(row.name));
-    return row.life.kind === "running" || (mayBeDone && hasEnded(row));
+    return row.state.kind === "running" || (mayBeDone && hasEnded(row));
   }
   // One that the run is about to get is not known yet.
-  const isNew = (name: string) => goal !== "down" && mirror.row(name) === undefined;
-  const rows = () => names === null ? mirror.rows : names.flatMap((name) => mirror.row(name) ?? []);
+  const isNew = (name: string) => goal !== "stopped" && mirror.row(name) === undefined;
+  const rows = () => names === null ? mirror.services : names.flatMap((name) => mirror.row(name) ?? []);
   const remaining = () => rows().filter((row) => !isThere(row));
-  const isReached = () => goal !== "over" && remaining().length === 0 && !names?.some(isNew);
+  const isReached = () => goal !== "exited" && remaining().length === 0 && !names?.some(isNew);
 
   try {
     if (isReached()) return { kind: "reached" };
     for await (const message of mirror.messages()) {
-      tellProgress(message);
-      if (message.kind === "over") return { kind: "over", status: message.status, again: message.again };
-      if (message.kind === "state" && (message.row.life.kind === "running" || hasEnded(message.row))) {
+      logProgress(message);
+      if (message.kind === "exit") return { kind: "exit", status: message.status, restarting: message.restarting };
+      if (message.kind === "state" && (message.row.state.kind === "running" || hasEnded(message.row))) {
         if (message.from.kind !== "stopping") came.add(message.row.name);
       }
       if (isReached()) return { kind: "reached" };
-      if (goal === "down" || goal === "over" || message.kind !== "state") continue;
+      if (goal === "stopped" || goal === "exited" || message.kind !== "state") continue;
       const left = remaining();
-      const failed = left.find(({ life }) => life.kind === "crashed" || life.kind === "failed");
+      const failed = left.find(({ state }) => state.kind === "crashed" || state.kind === "failed");
       if (failed !== undefined && failed.name === message.row.name) return { kind: "failed", row: failed };
       const blocked = left.find((row) => isBlocked(row, mirror));
       if (blocked !== undefined) return { kind: "blocked", row: blocked };
     }
     return late
       ? { kind: "late", waiting: remaining().map(({ name }) => name) }
-      : { kind: "over", status: null, again: false };
+      : { kind: "exit", status: null, restarting: false };
   } finally {
     clearTimeout(timer);
   }
 }
 
 /** Whether a service came to its end by itself, with status 0. */
-function hasEnded({ life }: Row): boolean {
-  return life.kind === "stopped" && life.lastExit?.kind === "exited" && life.lastExit.code === 0;
+function hasEnded({ state }: ServiceSnapshot): boolean {
+  return state.kind === "stopped" && state.lastExit?.kind === "exited" && state.lastExit.code === 0;
 }
 
-function isAtRest({ life }: Row): boolean {
-  return life.kind === "stopped" || life.kind === "crashed" || life.kind === "failed";
+function isAtRest({ state }: ServiceSnapshot): boolean {
+  return state.kind === "stopped" || state.kind === "crashed" || state.kind === "failed";
 }
 
 /** Whether a service waits for one that has ended, so that nothing will start it by itself. */
-function isBlocked({ life }: Row, mirror: Mirror): boolean {
-  return life.kind === "pending" && life.awaits.some((name) => {
+function isBlocked({ state }: ServiceSnapshot, mirror: Mirror): boolean {
+  return state.kind === "pending" && state.waitingFor.some((name) => {
     const other = mirror.row(name);
     return other !== undefined && other.kind !== "task" && isAtRest(other);
   });
 }
 
 /** Says on stderr what a stream of lines would say. */
-export function tellProgress(message: Message): void {
-  const told = message.kind === "notice"
-    ? message
-    : message.kind === "state"
-    ? describeChange(message)
-    : null;
-  if (told !== null && told.level !== "debug") print(`[orchestrator] ${told.text}`, Deno.stderr);
+export function logProgress(message: Message): void {
+  const told = message.kind === "log" ? message : message.kind === "state" ? describeChange(message) : null;
+  if (told !== null && told.level !== "debug") print(`[orchestrator] ${told.message}`, Deno.stderr);
 }
 
 /** Says why a service failed, as the last thing: its crash card. */
-async function tellFailure(mirror: Mirror, row: Row): Promise<void> {
+async function reportFailure(mirror: Mirror, row: ServiceSnapshot): Promise<void> {
   // Its failure may end the whole run: that is told first.
-  const closing = await isClosing(mirror.socket);
-  if (closing) {
-    for await (const message of mirror.messages()) if (message.kind === "state") tellProgress(message);
+  const stopping = await isClosing(mirror.socket);
+  if (stopping) {
+    for await (const message of mirror.messages()) if (message.kind === "state") logProgress(message);
   }
   const card = crashCard(row, mirror.tail(row.name, Tail.KEPT_LINES), useColors());
   print(card.join("\n"), Deno.stderr);
@@ -241,7 +237,7 @@ async function tellFailure(mirror: Mirror, row: Row): Promise<void> {
 async function isClosing(socket: string): Promise<boolean> {
   try {
     const status = await ask(socket, "GET", "/status");
-    return typeof status === "object" && status !== null && "closing" in status && status.closing === true;
+    return typeof status === "object" && status !== null && "stopping" in status && status.stopping === true;
   } catch (error) {
     if (error instanceof Unreachable) return true; // it has closed already
     throw error;
@@ -249,16 +245,16 @@ async function isClosing(socket: string): Promise<boolean> {
 }
 
 /** Says what came of waiting for services to run. @returns the exit status */
-export async function conclude(mirror: Mirror, outcome: Outcome): Promise<number> {
+export async function conclude(mirror: Mirror, outcome: WaitResult): Promise<number> {
   switch (outcome.kind) {
     case "reached":
       return 0;
     case "failed":
-      await tellFailure(mirror, outcome.row);
+      await reportFailure(mirror, outcome.row);
       return 1;
     case "blocked": {
-      const { life, name } = outcome.row;
-      const awaited = life.kind === "pending" ? life.awaits.join(", ") : "";
+      const { state, name } = outcome.row;
+      const awaited = state.kind === "pending" ? state.waitingFor.join(", ") : "";
       print(`orchestrator: ${name} is not started: it waits for ${awaited}.`, Deno.stderr);
       return 1;
     }
@@ -270,7 +266,7 @@ export async function conclude(mirror: Mirror, outcome: Outcome): Promise<number
         Deno.stderr,
       );
       return 1;
-    case "over":
+    case "exit":
       if (outcome.status === null) print("orchestrator: It went away without a word.", Deno.stderr);
       return outcome.status ?? 1;
   }

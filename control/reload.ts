@@ -6,6 +6,7 @@
  */
 
 import {
+  type Desired,
   type Home,
   type Launch,
   loadServices,
@@ -14,7 +15,6 @@ import {
   prepareLaunch,
   type Supervisor,
   UserError,
-  type Wish,
   withDependents,
 } from "../orchestrator.ts";
 import type { Service } from "../services.ts";
@@ -149,7 +149,7 @@ export class Definitions {
       this.#asked = [...this.#roots(this.#known), ...names];
       this.#supervisor.replace(planStart(this.#known, this.#asked).services, new Set());
     }
-    this.#supervisor.wish(names, "up");
+    this.#supervisor.setDesired(names, "running");
     return wanted;
   }
 
@@ -162,22 +162,22 @@ export class Definitions {
   restart(names: readonly string[], more: { dependents: boolean; dependencies: boolean }): string[] {
     this.#refuseWhenClosing();
     const { services } = this.#supervisor;
-    const up = (name: string, wish: Wish) => this.#supervisor.wish([name], wish);
-    this.#supervisor.wish(names, "up"); // what they need has to run, or they would wait for it
+    const up = (name: string, desired: Desired) => this.#supervisor.setDesired([name], desired);
+    this.#supervisor.setDesired(names, "running"); // what they need has to run, or they would wait for it
     const chosen = new Set(names);
     if (more.dependencies) {
       for (const { name } of planStart(services, names).services) chosen.add(name);
     }
     if (more.dependents) {
       const resting = new Set(
-        this.#supervisor.snapshot().rows.filter(({ life }) => life.kind === "stopped").map(({ name }) =>
+        this.#supervisor.snapshot().services.filter(({ state }) => state.kind === "stopped").map(({ name }) =>
           name
         ),
       );
       for (const name of withDependents(services, [...chosen])) if (!resting.has(name)) chosen.add(name);
     }
     for (const name of chosen) {
-      if (services.find((s) => s.name === name)?.kind !== "external") up(name, "again");
+      if (services.find((s) => s.name === name)?.kind !== "external") up(name, "restarted");
     }
     return [...chosen];
   }
@@ -223,7 +223,7 @@ export class Definitions {
   }
 
   #refuseWhenClosing(): void {
-    if (this.#supervisor.closing) {
+    if (this.#supervisor.stopping) {
       throw new UserError("Everything is being stopped; wait for it, then start the orchestrator again.");
     }
   }

@@ -65,7 +65,7 @@ export class Follower {
   #waiting = 0;
   #writing = false;
   #open = true;
-  #closing = false;
+  #stopping = false;
 
   constructor(connection: Deno.UnixConn) {
     this.#connection = connection;
@@ -79,7 +79,7 @@ export class Follower {
 
   /** Queues bytes; after `close` or when the client is gone they are dropped. */
   send(bytes: Uint8Array): void {
-    if (!this.#open || this.#closing) return;
+    if (!this.#open || this.#stopping) return;
     if (this.#waiting > WAITING_LIMIT) return this.#drop();
     this.#queue.push(bytes);
     this.#waiting += bytes.length;
@@ -88,7 +88,7 @@ export class Follower {
 
   /** Ends the answer once what waits is written, or after `patienceMs` without that. */
   async close(patienceMs: number): Promise<void> {
-    this.#closing = true;
+    this.#stopping = true;
     if (this.#writing) {
       const timer = setTimeout(() => this.#drop(), patienceMs);
       await this.#ended.promise;
@@ -104,7 +104,7 @@ export class Follower {
         this.#waiting -= bytes.length;
       }
       this.#writing = false;
-      if (this.#closing) this.#drop();
+      if (this.#stopping) this.#drop();
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       this.#drop(); // the client is gone, or was dropped while we wrote

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { describe, type Exit, type Life, type Snapshot } from "../orchestrator.ts";
+import { describeState, type Exit, type ServiceState, type Snapshot } from "../orchestrator.ts";
 import { allProcesses } from "./record.ts";
 
 /** One service. Spans and times are milliseconds, memory is bytes; `null`: there is none. */
@@ -12,7 +12,7 @@ export interface ServiceStatus {
   name: string;
   title: string;
   kind: string;
-  state: Life["kind"];
+  state: ServiceState["kind"];
   pid: number | null;
   port: number | null;
   uptimeMs: number | null;
@@ -36,38 +36,38 @@ export interface Status {
   /** ISO time. */
   startedAt: string;
   /** Whether everything is being stopped. */
-  closing: boolean;
+  stopping: boolean;
   /** The folder of the log files, or `null`. */
   logs: string | null;
   memoryBytes: number | null;
   /** Whether every service runs, or is done or was stopped by itself with status 0. */
-  well: boolean;
+  healthy: boolean;
   services: ServiceStatus[];
 }
 
 /** What is known of a run besides its services. */
-export type About = Omit<Status, "running" | "closing" | "memoryBytes" | "well" | "services">;
+export type About = Omit<Status, "running" | "stopping" | "memoryBytes" | "healthy" | "services">;
 
 /** All figures of now. */
 export function statusOf(snapshot: Snapshot, about: About): Status {
   const usage = usageByGroup();
-  const services = snapshot.rows.map((row): ServiceStatus => {
-    const { name, title, kind, port, life } = row;
-    const pid = "pid" in life ? life.pid : null;
+  const services = snapshot.services.map((row): ServiceStatus => {
+    const { name, title, kind, port, state } = row;
+    const pid = "pid" in state ? state.pid : null;
     const used = pid === null ? undefined : usage.get(pid);
     return {
       name,
       title,
       kind,
-      state: life.kind,
+      state: state.kind,
       pid,
       port,
-      uptimeMs: "since" in life ? Math.max(0, Math.round(snapshot.at - life.since)) : null,
-      restarts: life.restarts,
-      lastExit: life.kind === "crashed" || life.kind === "failed"
-        ? life.exit ?? life.lastExit
-        : life.lastExit,
-      note: describe(row, snapshot.at),
+      uptimeMs: "since" in state ? Math.max(0, Math.round(snapshot.at - state.since)) : null,
+      restarts: state.restarts,
+      lastExit: state.kind === "crashed" || state.kind === "failed"
+        ? state.exit ?? state.lastExit
+        : state.lastExit,
+      note: describeState(row, snapshot.at),
       cpuMs: used?.cpuMs ?? null,
       memoryBytes: used?.memoryBytes ?? null,
     };
@@ -75,9 +75,9 @@ export function statusOf(snapshot: Snapshot, about: About): Status {
   return {
     running: true,
     ...about,
-    closing: snapshot.closing,
+    stopping: snapshot.stopping,
     memoryBytes: residentBytes(about.pid),
-    well: services.every(isWell),
+    healthy: services.every(isWell),
     services,
   };
 }

@@ -153,7 +153,7 @@ export class Site implements AsyncDisposable {
   /** Waits until every named service runs. */
   async running(...names: string[]): Promise<void> {
     using mirror = await this.mirror();
-    const all = () => names.every((name) => mirror.row(name)?.life.kind === "running");
+    const all = () => names.every((name) => mirror.row(name)?.state.kind === "running");
     if (all()) return;
     for await (const _ of mirror.messages()) if (all()) return;
     throw new Error(`${names} do not all run`);
@@ -162,8 +162,8 @@ export class Site implements AsyncDisposable {
   /** The PID of a service. */
   async pidOf(name: string): Promise<number> {
     using mirror = await this.mirror();
-    const life = mirror.row(name)?.life;
-    const pid = life !== undefined && "pid" in life ? life.pid : null;
+    const state = mirror.row(name)?.state;
+    const pid = state !== undefined && "pid" in state ? state.pid : null;
     if (pid === null) throw new Error(`${name} has no process`);
     return pid;
   }

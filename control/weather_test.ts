@@ -181,7 +181,7 @@ Deno.test("a stop during the start, a start during the stop, a reload during bot
   await site.running("clinging");
   const isStopped = async () => {
     using mirror = await site.mirror();
-    return mirror.row("late")?.life.kind === "stopped";
+    return mirror.row("late")?.state.kind === "stopped";
   };
   await waitUntil(isStopped, "late is stopped, not started");
   // While it stops: it comes back, and what was asked last holds.
@@ -192,7 +192,7 @@ Deno.test("a stop during the start, a start during the stop, a reload during bot
   assertEquals((await site.run("status")).code, 0);
   // Everything is being stopped: nothing is started or reloaded any more, and the reason is told.
   const stopping = site.run("stop");
-  await waitUntil(async () => (await status(site)).closing, "it stops");
+  await waitUntil(async () => (await status(site)).stopping, "it stops");
   for (
     const [path, body] of [["/start", { names: ["last"] }], ["/reload", {}], ["/restart", {
       names: ["last"],
@@ -206,8 +206,8 @@ Deno.test("a stop during the start, a start during the stop, a reload during bot
   await site.allGone();
 });
 
-async function status(site: Site): Promise<{ closing: boolean }> {
-  return await site.ask("GET", "/status") as { closing: boolean };
+async function status(site: Site): Promise<{ stopping: boolean }> {
+  return await site.ask("GET", "/status") as { stopping: boolean };
 }
 
 Deno.test("a stop during the start of a detached run ends both", async () => {

@@ -15,16 +15,16 @@ const exit = z.discriminatedUnion("kind", [
 ]);
 const outcome = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stopped") }),
-  z.object({ kind: z.literal("again") }),
+  z.object({ kind: z.literal("restarting") }),
   z.object({ kind: z.literal("ended"), exit }),
-  z.object({ kind: z.literal("unfit"), reason: z.string() }),
+  z.object({ kind: z.literal("failed"), reason: z.string() }),
 ]);
 const past = { failures: z.array(z.number()), restarts: z.number(), lastExit: z.nullable(exit) };
 const pid = z.nullable(z.number());
 const reason = z.string();
 const never = z.pipe(z.nullable(z.number()), z.transform((value) => value ?? Infinity));
-const life = z.discriminatedUnion("kind", [
-  z.object({ ...past, kind: z.literal("pending"), awaits: z.array(z.string()) }),
+const state = z.discriminatedUnion("kind", [
+  z.object({ ...past, kind: z.literal("pending"), waitingFor: z.array(z.string()) }),
   z.object({ ...past, kind: z.literal("starting"), pid, since: z.number(), readyBy: z.number() }),
   z.object({ ...past, kind: z.literal("running"), pid, since: z.number() }),
   z.object({
@@ -46,7 +46,7 @@ const row = z.object({
   kind: z.enum(["service", "task", "external"]),
   port: z.nullable(z.number()),
   maxRetries: z.number(),
-  life,
+  state,
   recent: z.array(z.string()),
 });
 const position = z.nullable(z.object({ ino: z.number(), size: z.number() }));
@@ -60,13 +60,13 @@ const message = z.discriminatedUnion("kind", [
     at: z.number(),
     version: z.string(),
     pid: z.number(),
-    closing: z.boolean(),
-    rows: z.array(row),
+    stopping: z.boolean(),
+    services: z.array(row),
     logs: z.nullable(
       z.object({ folder: z.string(), own: position, services: z.record(z.string(), position) }),
     ),
   }),
-  z.object({ kind: z.literal("state"), time, at: z.number(), row, from: life, log: z.optional(position) }),
+  z.object({ kind: z.literal("state"), time, at: z.number(), row, from: state, log: z.optional(position) }),
   z.object({
     kind: z.literal("output"),
     time,
@@ -75,14 +75,14 @@ const message = z.discriminatedUnion("kind", [
     text: z.string(),
     log: z.optional(position),
   }),
-  z.object({ kind: z.literal("notice"), time, level, text: z.string(), log: z.optional(position) }),
-  z.object({ kind: z.literal("rows"), time, rows: z.array(row) }),
+  z.object({ kind: z.literal("log"), time, level, message: z.string(), log: z.optional(position) }),
+  z.object({ kind: z.literal("services"), time, services: z.array(row) }),
   z.object({
-    kind: z.literal("over"),
+    kind: z.literal("exit"),
     time,
     status: z.number(),
-    again: z.boolean(),
-    leftovers: z.array(z.string()),
+    restarting: z.boolean(),
+    remaining: z.array(z.string()),
   }),
 ]);
 
