@@ -6,9 +6,9 @@
  * @module
  */
 
-// @ts-types="./std.d.ts"
+// @ts-types="./config/std.d.ts"
 import { assert, assertEquals, assertGreater, assertMatch, assertStringIncludes } from "@std/assert";
-import { VERSION } from "./orchestrator.ts";
+import { VERSION } from "./config/version.ts";
 import {
   Folder,
   type FolderContents,
@@ -19,8 +19,8 @@ import {
   runToEnd,
   type StartOptions,
   waitUntil,
-} from "./testdata/run.ts";
-import { quote, TestTerminal, whyNoTerminal } from "./testdata/terminal.ts";
+} from "./testing/run.ts";
+import { quote, TestTerminal, whyNoTerminal } from "./testing/terminal.ts";
 
 const given = Deno.env.get("ORCHESTRATOR_BIN");
 const compiler = Deno.env.get("DENO_FOR_COMPILE");

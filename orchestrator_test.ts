@@ -1,4 +1,4 @@
-// @ts-types="./std.d.ts"
+// @ts-types="./config/std.d.ts"
 import {
   assert,
   assertEquals,
@@ -11,53 +11,41 @@ import {
 } from "@std/assert";
 import {
   backoffMs,
-  crashCard,
-  describeChange,
   describeExit,
-  describeState,
-  type Desired,
-  type Effect,
-  entryPoint,
-  type Event,
-  type Exit,
-  findHome,
-  findPython,
-  formatSpan,
-  helpText,
   INITIAL,
-  isAtRest,
   isFinished,
-  isPortFree,
-  LineCutter,
-  LineView,
-  type Managed,
   nextWake,
-  Orchestrator,
-  Outlet,
-  parseCommand,
-  planStart,
-  portOf,
-  prefixLines,
-  prepareLaunch,
-  readEnvironment,
   reconcile,
-  type RunOptions,
-  runProbe,
   satisfies,
-  serviceEnvironment,
-  type ServiceSnapshot,
-  type ServiceState,
-  startChild,
-  type Step,
   step,
-  stripControl,
-  Supervisor,
-  Tail,
-  type Trigger,
-  UserError,
-  VERSION,
-} from "./orchestrator.ts";
-import { defineServices, type Health, type Service, SERVICES } from "./services.ts";
+} from "./supervisor/lifecycle.ts";
+import { crashCard, describeChange, describeState } from "./terminal/messages.ts";
+import type { Desired, Managed, Step } from "./supervisor/lifecycle.ts";
+import type { Effect, Event, ServiceSnapshot, ServiceState, Trigger } from "./supervisor/model.ts";
+import type { Exit } from "./process/child.ts";
+import { entryPoint, findPython, portOf, prepareLaunch, serviceEnvironment } from "./config/launch.ts";
+import { findHome, readEnvironment } from "./config/settings.ts";
+import { formatSpan } from "./config/duration.ts";
+import { helpText } from "./cli/help.ts";
+import { isAtRest } from "./supervisor/model.ts";
+import { isPortFree } from "./process/ports.ts";
+import { LineCutter, Tail } from "./process/lines.ts";
+import { LineView } from "./terminal/line_view.ts";
+import { Orchestrator } from "./orchestrator.ts";
+import { Outlet } from "./terminal/outlet.ts";
+import { parseCommand } from "./cli/arguments.ts";
+import { planStart } from "./supervisor/plan.ts";
+import { prefixLines } from "./terminal/prefix.ts";
+import type { RunOptions } from "./control/run_options.ts";
+import { runProbe } from "./process/probe.ts";
+import { startChild } from "./process/child.ts";
+import { stripControl } from "./terminal/text.ts";
+import { Supervisor } from "./supervisor/supervisor.ts";
+import { UserError } from "./config/errors.ts";
+import { VERSION } from "./config/version.ts";
+import { defineServices } from "./config/definition.ts";
+import type { Health, Service } from "./config/definition.ts";
+import { SERVICES } from "./services.ts";
 import {
   Folder,
   freePort,
@@ -69,7 +57,7 @@ import {
   runToEnd,
   TESTDATA,
   waitUntil,
-} from "./testdata/run.ts";
+} from "./testing/run.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -2177,7 +2165,7 @@ Deno.test("blocks of every shape get their prefixes, one after the other", () =>
 });
 
 Deno.test("where machine code can't be made, blocks get their prefixes all the same", async () => {
-  const code = `import { prefixLines } from ${JSON.stringify(import.meta.resolve("./orchestrator.ts"))};
+  const code = `import { prefixLines } from ${JSON.stringify(import.meta.resolve("./terminal/prefix.ts"))};
     const lines = new TextEncoder().encode("0123456789\\n".repeat(5_000));
     console.log("WebAssembly" in globalThis, prefixLines(new Uint8Array(3), lines).length);`;
   const args = ["eval", "--no-check", "--v8-flags=--jitless", code];

@@ -13,7 +13,7 @@
  * @module
  */
 
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
 import { redisMissing, RedisServer } from "../jobs/testing/redis_server.ts";
 

@@ -7,7 +7,7 @@
  * @module
  */
 
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
 
 const ROOT = `${import.meta.dirname}/..`;

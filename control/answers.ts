@@ -5,14 +5,20 @@
  */
 
 import * as z from "zod/mini";
-import { type Exit, formatSpan, formatUptime, STATUS, tableText, useColors } from "../orchestrator.ts";
-import { UserError } from "../services.ts";
+import { formatSpan } from "../config/duration.ts";
+import { UserError } from "../config/errors.ts";
+import type { Exit } from "../process/child.ts";
+import { STATUS, useColors } from "../terminal/palette.ts";
+import { tableText } from "../terminal/table.ts";
+import { formatUptime } from "../terminal/text.ts";
 
 const exit = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("exited"), code: z.number() }),
   z.object({ kind: z.literal("killed"), signal: z.string() }),
 ]);
+
 const figure = z.nullable(z.number());
+
 const statusAnswer = z.object({
   pid: z.number(),
   detached: z.boolean(),
@@ -44,7 +50,9 @@ const statusAnswer = z.object({
     memoryBytes: figure,
   })),
 });
+
 const namesAnswer = z.object({ names: z.array(z.string()) });
+
 const reloadAnswer = z.object({
   changes: z.array(z.object({
     name: z.string(),

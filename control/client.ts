@@ -4,7 +4,7 @@
  * @module
  */
 
-import { UserError } from "../services.ts";
+import { UserError } from "../config/errors.ts";
 
 /** The orchestrator can't be asked: nobody listens on the socket, or it went away in the middle. */
 export class Unreachable extends Error {}

@@ -5,22 +5,17 @@
  * @module
  */
 
-import type { Event, Home, Listener, RunOptions, RunResult, Supervisor } from "../orchestrator.ts";
-import { type Service, UserError } from "../services.ts";
+import type { Event, Listener, RunResult } from "../supervisor/model.ts";
+import type { Home } from "../config/settings.ts";
+import type { RunOptions } from "./run_options.ts";
+import type { Supervisor } from "../supervisor/supervisor.ts";
+import type { Service } from "../config/definition.ts";
+import { UserError } from "../config/errors.ts";
 import type { LogFiles, LogOptions } from "./log_files.ts";
-import {
-  bootId,
-  type Identity,
-  isSame,
-  makePrivateFolder,
-  ownIdentity,
-  readProcess,
-  removeIfThere,
-  RunFolder,
-  type RunRecord,
-  socketPath,
-  stopSurvivors,
-} from "./record.ts";
+import { bootId, isSame, ownIdentity, readProcess } from "../process/procfs.ts";
+import type { Identity } from "../process/procfs.ts";
+import { makePrivateFolder, removeIfThere, RunFolder, socketPath, stopSurvivors } from "./record.ts";
+import type { RunRecord } from "./record.ts";
 import type { Definitions } from "./reload.ts";
 import type { ControlAnswer, ControlRequest, ControlServer, Follower } from "./server.ts";
 
@@ -281,7 +276,7 @@ export class Control implements Listener {
           }
           const names = namesOf(body);
           supervisor.setDesired(names, "stopped");
-          const { withDependents } = await import("../orchestrator.ts");
+          const { withDependents } = await import("../supervisor/plan.ts");
           return accepted([...withDependents(supervisor.services, names)]);
         }
         case "/reload": {

@@ -4,12 +4,15 @@
  * @module
  */
 
-import { type Home, print } from "../orchestrator.ts";
-import { UserError } from "../services.ts";
+import type { Home } from "../config/settings.ts";
+import { print } from "../terminal/outlet.ts";
+import { UserError } from "../config/errors.ts";
 import { readStatus } from "./answers.ts";
 import { ask, Unreachable } from "./client.ts";
 import { clearUp } from "./control.ts";
-import { bootId, isSame, readProcess, RunFolder, type RunRecord, socketPath } from "./record.ts";
+import { bootId, isSame, readProcess } from "../process/procfs.ts";
+import { RunFolder, socketPath } from "./record.ts";
+import type { RunRecord } from "./record.ts";
 
 /** How long one that is starting, or being cleared up after, may take to be known. */
 const UNDER_WAY_MS = 15_000;

@@ -7,7 +7,9 @@
  * @module
  */
 
-import { describeChange, type Event, type Level, type Listener, prefixLines } from "../orchestrator.ts";
+import { describeChange } from "../terminal/messages.ts";
+import type { Event, Level, Listener } from "../supervisor/model.ts";
+import { prefixLines } from "../terminal/prefix.ts";
 
 /** How logs are written. */
 export interface LogOptions {

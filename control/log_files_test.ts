@@ -1,8 +1,8 @@
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { Event, ServiceSnapshot, ServiceState } from "../orchestrator.ts";
+import type { Event, ServiceSnapshot, ServiceState } from "../supervisor/model.ts";
 import { LOG_DEFAULTS, logFileName, LogFiles, type LogOptions } from "./log_files.ts";
-import { parseSize } from "./start.ts";
+import { parseSize } from "../cli/start.ts";
 
 const encoder = new TextEncoder();
 

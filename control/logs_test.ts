@@ -1,8 +1,8 @@
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { TESTDATA, waitUntil } from "../testdata/run.ts";
-import { merge } from "./logs.ts";
-import { quick, Site } from "./testing.ts";
+import { TESTDATA, waitUntil } from "../testing/run.ts";
+import { merge } from "../cli/logs.ts";
+import { quick, Site } from "../testing/site.ts";
 
 /** Prints numbered lines, a hundred a second at first, until it is told to stop. */
 const COUNTS = "n=0; trap 'exit 0' TERM; while :; do echo line $n; n=$((n+1)); sleep 0.01; done";

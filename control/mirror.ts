@@ -4,9 +4,14 @@
  * @module
  */
 
-import { crashCard, describeChange, print, type ServiceSnapshot, Tail, useColors } from "../orchestrator.ts";
+import { crashCard, describeChange } from "../terminal/messages.ts";
+import { print } from "../terminal/outlet.ts";
+import type { ServiceSnapshot } from "../supervisor/model.ts";
+import { Tail } from "../process/lines.ts";
+import { useColors } from "../terminal/palette.ts";
 import { ask, lines, request, Unreachable } from "./client.ts";
-import { type Message, readMessage } from "./wire.ts";
+import type { Message } from "./protocol.ts";
+import { readMessage } from "./protocol.ts";
 
 /** The first line of the event stream. */
 export type Hello = Extract<Message, { kind: "hello" }>;
@@ -180,7 +185,9 @@ export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<WaitResul
     if (isReached()) return { kind: "reached" };
     for await (const message of mirror.messages()) {
       logProgress(message);
-      if (message.kind === "exit") return { kind: "exit", status: message.status, restarting: message.restarting };
+      if (message.kind === "exit") {
+        return { kind: "exit", status: message.status, restarting: message.restarting };
+      }
       if (message.kind === "state" && (message.row.state.kind === "running" || hasEnded(message.row))) {
         if (message.from.kind !== "stopping") came.add(message.row.name);
       }

@@ -1,18 +1,10 @@
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { isAlive } from "../testdata/run.ts";
+import { isAlive } from "../testing/run.ts";
 import { clearUp } from "./control.ts";
-import {
-  bootId,
-  isSame,
-  ownIdentity,
-  readProcess,
-  RunFolder,
-  type RunRecord,
-  socketPath,
-  stopSurvivors,
-  survivors,
-} from "./record.ts";
+import { bootId, isSame, ownIdentity, readProcess } from "../process/procfs.ts";
+import { RunFolder, socketPath, stopSurvivors, survivors } from "./record.ts";
+import type { RunRecord } from "./record.ts";
 
 /** Someone's process that knows nothing of us; `mark` makes it one of a run. */
 function stranger(mark?: string): Deno.ChildProcess {

@@ -5,19 +5,15 @@
  * @module
  */
 
-import {
-  type Desired,
-  type Home,
-  type Launch,
-  loadServices,
-  planStart,
-  portOf,
-  prepareLaunch,
-  type Supervisor,
-  UserError,
-  withDependents,
-} from "../orchestrator.ts";
-import type { Service } from "../services.ts";
+import type { Desired } from "../supervisor/lifecycle.ts";
+import type { Home } from "../config/settings.ts";
+import type { Launch } from "../config/launch.ts";
+import { loadServices } from "../config/file.ts";
+import { planStart, withDependents } from "../supervisor/plan.ts";
+import { portOf, prepareLaunch } from "../config/launch.ts";
+import type { Supervisor } from "../supervisor/supervisor.ts";
+import { UserError } from "../config/errors.ts";
+import type { Service } from "../config/definition.ts";
 
 /** What a reload does with one service. */
 export interface Change {

@@ -1,9 +1,10 @@
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import type { Launch } from "../orchestrator.ts";
-import { defineServices, type Service } from "../services.ts";
+import type { Launch } from "../config/launch.ts";
+import { defineServices } from "../config/definition.ts";
+import type { Service } from "../config/definition.ts";
 import { type Change, describePlan, planReload, type Present } from "./reload.ts";
-import { quick, Site } from "./testing.ts";
+import { quick, Site } from "../testing/site.ts";
 
 const [BASE] = defineServices({ db: { command: ["db"], port: 8001 } });
 

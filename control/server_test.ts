@@ -1,6 +1,6 @@
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
-import { waitUntil } from "../testdata/run.ts";
+import { waitUntil } from "../testing/run.ts";
 import { ask, lines, request } from "./client.ts";
 import { ControlServer, type Follower } from "./server.ts";
 

@@ -4,8 +4,10 @@
  * @module
  */
 
-import { describeState, type Exit, type ServiceState, type Snapshot } from "../orchestrator.ts";
-import { allProcesses } from "./record.ts";
+import { describeState } from "../terminal/messages.ts";
+import type { Exit } from "../process/child.ts";
+import type { ServiceState, Snapshot } from "../supervisor/model.ts";
+import { allProcesses } from "../process/procfs.ts";
 
 /** One service. Spans and times are milliseconds, memory is bytes; `null`: there is none. */
 export interface ServiceStatus {

@@ -1,8 +1,8 @@
 // Runs the services files of this folder as a reader would, on ports of its own.
 
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Folder, freePort, ROOT, Run, waitUntil } from "../testdata/run.ts";
+import { Folder, freePort, ROOT, Run, waitUntil } from "../testing/run.ts";
 
 Deno.test("examples/tasks: a task runs once, an external one is waited for, a failing one is started again", async () => {
   await using data = await Folder.make();

@@ -1,4 +1,4 @@
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assertEquals, assertMatch } from "@std/assert";
 
 function installed(program: string): boolean {

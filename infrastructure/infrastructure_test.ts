@@ -1,6 +1,6 @@
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
-import { parseDotenv } from "../dotenv.ts";
+import { parseDotenv } from "../config/dotenv.ts";
 import { SERVICES } from "../services.ts";
 
 const INFRASTRUCTURE = import.meta.dirname!;

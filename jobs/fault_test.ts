@@ -1,6 +1,6 @@
 // Engines and workers are killed with -9 under load, in an order that a seed decides; then the books are checked.
 // KILL_SEED repeats a run, KILL_SECONDS makes it longer.
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals } from "@std/assert";
 import { redisMissing, RedisServer } from "./testing/redis_server.ts";
 import { hasEnded, type Job } from "./model/job.ts";

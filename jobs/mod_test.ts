@@ -1,8 +1,8 @@
 // The scenario of examples/jobs from end to end: engine and worker as a user starts them, requests as curl sends them.
 
-// @ts-types="../std.d.ts"
+// @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Folder, freePort, NOTHING_IGNORED, ROOT, Run, waitUntil } from "../testdata/run.ts";
+import { Folder, freePort, NOTHING_IGNORED, ROOT, Run, waitUntil } from "../testing/run.ts";
 import { OriginalWorker } from "./testing/original_worker.ts";
 import { StateMachineBlueprint } from "./model/blueprint.ts";
 import { openStorage } from "./stores/open.ts";

@@ -6,7 +6,7 @@
  *
  * @module
  */
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { cyan, green, red, yellow } from "@std/fmt/colors";
 import { basename, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";

@@ -1,8 +1,8 @@
 // The command line of the jobs, as children of the test.
 
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { Folder, freePort, ROOT, Run, runToEnd, waitUntil } from "../../testdata/run.ts";
+import { Folder, freePort, ROOT, Run, runToEnd, waitUntil } from "../../testing/run.ts";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { Config } from "../engine/config.ts";
 import { openTestEngine, type TestEngine } from "../testing/engine.ts";

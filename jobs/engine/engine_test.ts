@@ -1,4 +1,4 @@
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import {
   assert,
   assertEquals,

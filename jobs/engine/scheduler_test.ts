@@ -1,4 +1,4 @@
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { ConfigError } from "../model/errors.ts";

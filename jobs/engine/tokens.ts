@@ -3,7 +3,7 @@
  *
  * @module
  */
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { parse as parseToml } from "@std/toml/parse";
 import { ConfigError } from "../model/errors.ts";
 import { digest, makeSecret, sameDigest } from "../model/ids.ts";

@@ -2,7 +2,7 @@ import { routes } from "./router.ts";
 import { StateMachineBlueprint } from "../mod.ts";
 import { docsHtml, type OpenApi, openapiDocument } from "./openapi.ts";
 import { openTestEngine } from "../testing/engine.ts";
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 
 const openEngine = () =>

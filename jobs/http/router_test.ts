@@ -1,4 +1,4 @@
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { HandClock, openTestEngine, type TestEngine, unknownId } from "../testing/engine.ts";

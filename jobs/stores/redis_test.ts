@@ -1,4 +1,4 @@
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { redisMissing, RedisServer } from "../testing/redis_server.ts";
 import { ConfigError } from "../model/errors.ts";

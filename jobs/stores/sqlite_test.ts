@@ -1,4 +1,4 @@
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assertEquals, assertThrows } from "@std/assert";
 import { ConfigError } from "../model/errors.ts";
 import { someJob, storeContract } from "../testing/store_contract.ts";

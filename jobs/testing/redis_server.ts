@@ -1,6 +1,6 @@
 /** A Redis server of a test's own, on a port that was free, in a folder that goes with it. */
 
-import { NOTHING_IGNORED } from "../../testdata/run.ts";
+import { NOTHING_IGNORED } from "../../testing/run.ts";
 
 let missing: string | undefined;
 try {

@@ -1,5 +1,5 @@
 /** What every storage must do: one suite of tests, registered for each of them. */
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals } from "@std/assert";
 import type { Job } from "../model/job.ts";
 import type { JobWrite, Notice, Storage, TaskRecord, WorkerProfile } from "../model/store.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { stripAnsiCode } from "@std/fmt/colors";
 import { z } from "zod";
 import { systemClock } from "../model/clock.ts";

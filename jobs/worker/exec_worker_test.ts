@@ -1,8 +1,8 @@
 // Commands as tasks: what they read and write, and that nothing of them is left.
 
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { isAlive, waitUntil } from "../../testdata/run.ts";
+import { isAlive, waitUntil } from "../../testing/run.ts";
 import { execTask, outcomeOf } from "./exec_worker.ts";
 import type { JsonObject } from "../model/job.ts";
 import { type TaskContext, type TaskOutcome, TaskStopped } from "./worker.ts";

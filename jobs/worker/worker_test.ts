@@ -1,8 +1,8 @@
 // The worker SDK against a real engine over HTTP, and against an engine that misbehaves.
 
-// @ts-types="../../std.d.ts"
+// @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { LIMIT_MS, waitUntil } from "../../testdata/run.ts";
+import { LIMIT_MS, waitUntil } from "../../testing/run.ts";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import type { JsonObject } from "../model/job.ts";
 import { openTestEngine, type TestEngine } from "../testing/engine.ts";

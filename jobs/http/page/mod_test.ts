@@ -1,9 +1,9 @@
-import { NOTHING_IGNORED } from "../../../testdata/run.ts";
+import { NOTHING_IGNORED } from "../../../testing/run.ts";
 import { findChromium, Page } from "../../testing/chromium.ts";
 import { MemoryStorage, StateMachineBlueprint } from "../../mod.ts";
 import { layout, walkOf } from "./page.js";
 import { openTestEngine, type TestEngine } from "../../testing/engine.ts";
-// @ts-types="../../../std.d.ts"
+// @ts-types="../../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 
 // ---- What the tests look at -----------------------------------------------------------------------------------------

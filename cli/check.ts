@@ -1,0 +1,198 @@
+/**
+ * Looks for all that would keep services from starting, without starting anything.
+ *
+ * @module
+ */
+
+import { isVenvOutdated } from "./setup.ts";
+import type { Service } from "../config/definition.ts";
+import { UserError } from "../config/errors.ts";
+import { loadServices } from "../config/file.ts";
+import { expand, findProgram, findPython, portOf, serviceEnvironment } from "../config/launch.ts";
+import type { Environment, Home } from "../config/settings.ts";
+import { readEnvironment } from "../config/settings.ts";
+import { resolvePath } from "../config/paths.ts";
+import { referencesIn } from "../config/explain.ts";
+import { ServicesFileError } from "../config/source.ts";
+import { isPortFree, portHolder } from "../process/ports.ts";
+
+/** One thing to mend (`error`: a start would fail) or to know (`warning`). */
+export interface Finding {
+  level: "error" | "warning";
+  /** What it is about: `services file`, `environment`, `python`, or the name of a service. */
+  about: string;
+  text: string;
+}
+
+/** What is checked. */
+export interface CheckInput {
+  home: Home;
+  /** The services file asked for by name. */
+  config?: string;
+}
+
+/** Everything found, in the order in which one would mend it. */
+export interface CheckReport {
+  findings: Finding[];
+  services: number;
+  /** The exit status: 2 when a start would fail, else 0. */
+  status: 0 | 2;
+}
+
+/** Checks the services file, `.env`, the interpreter, and every service's folder, program, variables and port. */
+export async function checkInfrastructure({ home, config }: CheckInput): Promise<CheckReport> {
+  const findings: Finding[] = [];
+  const finder = (about: string) => ({
+    error: (text: string) => findings.push({ level: "error", about, text }),
+    warning: (text: string) => findings.push({ level: "warning", about, text }),
+  });
+
+  let services: readonly Service[] = [];
+  try {
+    services = await loadServices(home, config);
+  } catch (error) {
+    if (error instanceof ServicesFileError) error.problems.forEach(finder("services file").error);
+    else told(error, finder("services file").error);
+  }
+
+  let environment: Environment = Deno.env.toObject();
+  try {
+    const read = readEnvironment(home);
+    environment = read.environment;
+    read.warnings.forEach(finder("environment").warning);
+  } catch (error) {
+    told(error, finder("environment").error);
+  }
+
+  if (services.some(usesPython)) checkPython(home, environment, finder("python"));
+  const ports = new Map<number, string>();
+  for (const service of services) {
+    if (service.kind !== "external") {
+      checkService(service, environment, home, finder(service.name), ports);
+    }
+  }
+  const status = findings.some(({ level }) => level === "error") ? 2 : 0;
+  return { findings, services: services.length, status };
+}
+
+/** A report as text: one finding a line, and a last line that sums up. */
+export function checkText({ findings, services }: CheckReport): string {
+  const count = (level: Finding["level"]) => findings.filter((finding) => finding.level === level).length;
+  const lines = findings.map(({ level, about, text }) => `${level}: ${about}: ${text}`);
+  const checked = `${services} service${services === 1 ? "" : "s"} checked`;
+  const sum = findings.length === 0
+    ? `Nothing to mend; ${checked}.`
+    : `${count("error")} to mend, ${count("warning")} to know; ${checked}.`;
+  return [...lines, sum].join("\n");
+}
+
+type Finder = Record<Finding["level"], (text: string) => void>;
+
+/** Passes on the message of a mistake the user can mend; anything else is a bug and travels up. */
+function told(error: unknown, tell: (text: string) => void) {
+  if (!(error instanceof UserError)) throw error;
+  tell(error.message);
+}
+
+const usesPython = ({ command }: Service) => Array.isArray(command) && command[0] === "python";
+
+function checkPython(
+  { infrastructure }: Home,
+  environment: Environment,
+  { error, warning }: Finder,
+) {
+  const python = findPython(infrastructure, environment);
+  if (python === null) return void error("there is no Python; install python3, then run orchestrator setup.");
+  const requirements = `${infrastructure}/requirements.txt`;
+  const venv = python.replace(/\/bin\/[^/]*$/, "");
+  if (fileAt(`${venv}/pyvenv.cfg`)) {
+    if (isVenvOutdated(infrastructure, venv)) {
+      warning(`${requirements} is newer than ${venv}; run orchestrator setup.`);
+    }
+  } else if (fileAt(requirements) && /^\s*[^\s#]/m.test(Deno.readTextFileSync(requirements))) {
+    warning(`${requirements} names packages, and there is no venv for them; run orchestrator setup.`);
+  }
+}
+
+/** `ports` says which service claimed which port so far. */
+function checkService(
+  service: Service,
+  environment: Environment,
+  home: Home,
+  { error, warning }: Finder,
+  ports: Map<number, string>,
+) {
+  let port: number | null = null;
+  try {
+    port = portOf(service, environment);
+  } catch (fault) {
+    told(fault, error);
+  }
+  if (port !== null) {
+    const other = ports.get(port);
+    if (other !== undefined) {
+      error(`port ${port} is the port of "${other}", too; change ${service.portEnv ?? "one of them"}.`);
+    } else if (!isPortFree(port)) {
+      const holder = portHolder(port);
+      const who = holder === null ? "another process" : `PID ${holder.pid} (${holder.command})`;
+      error(`port ${port} is taken by ${who}; stop it or change the port.`);
+    }
+    ports.set(port, other ?? service.name);
+  }
+
+  // Without what is checked here by itself, so that this tells all of it and not the first fault.
+  const own = serviceEnvironment(
+    { ...service, envRequired: [], portEnv: null, port },
+    environment,
+    home,
+  );
+  const final = service.portEnv === null || port === null ? own : { ...own, [service.portEnv]: `${port}` };
+  const missing = service.envRequired.filter((name) => !final[name]);
+  if (missing.length > 0) error(`${missing.join(", ")} must be set; add a line for each to ${home.envFile}.`);
+  for (const name of unsetReferences(service, port === null ? final : { PORT: `${port}`, ...final })) {
+    warning(`\${${name}} is not set and stands for nothing.`);
+  }
+
+  const folder = resolvePath(home.infrastructure, expand(service.workingDir, environment));
+  if (!folderAt(folder)) return void error(`its working folder ${folder} does not exist.`);
+  if (typeof service.command === "string") return;
+  const [program, script] = service.command.map((word) => expand(word, final));
+  if (program === "python") {
+    if (script === undefined || script.startsWith("-")) return;
+    const entry = resolvePath(folder, script);
+    if (!fileAt(entry)) error(`its entry point ${entry} does not exist.`);
+    return;
+  }
+  const path = program.includes("/") ? resolvePath(folder, program) : findProgram(program, final);
+  if (path === null || !fileAt(path)) {
+    error(`there is no program ${path ?? `${program} on PATH`}; install it or mend its command.`);
+  } else if (!((Deno.statSync(path).mode ?? 0o111) & 0o111)) {
+    error(`${path} may not be executed; chmod +x it.`);
+  }
+}
+
+function unsetReferences(service: Service, final: Environment): string[] {
+  const { command, health } = service;
+  const texts = [service.workingDir, ...Object.values(service.environment)];
+  if (typeof command !== "string") texts.push(...command);
+  if (health?.probe.kind === "http") texts.push(health.probe.url);
+  if (health?.probe.kind === "tcp") texts.push(health.probe.port);
+  return referencesIn(texts.join("\n")).filter((name) => final[name] === undefined);
+}
+
+const fileAt = (path: string) => stat(path)?.isFile ?? false;
+
+const folderAt = (path: string) => stat(path)?.isDirectory ?? false;
+
+function stat(path: string): Deno.FileInfo | null {
+  try {
+    return Deno.statSync(path);
+  } catch (error) {
+    const { NotFound, NotADirectory, PermissionDenied, FilesystemLoop } = Deno.errors;
+    // What can't be looked at can't be started either.
+    if ([NotFound, NotADirectory, PermissionDenied, FilesystemLoop].some((kind) => error instanceof kind)) {
+      return null;
+    }
+    throw error;
+  }
+}

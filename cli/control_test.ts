@@ -1,0 +1,285 @@
+// @ts-types="../config/std.d.ts"
+import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
+import { isAlive, waitUntil } from "../testing/run.ts";
+import { quick, Site } from "../testing/site.ts";
+
+const TWO = { services: [quick("db"), quick("web", { dependencies: ["db"] })] };
+
+Deno.test("status without an orchestrator says so and exits 3", async () => {
+  await using site = await Site.make(TWO);
+  const { code, out } = await site.run("status");
+  assertEquals(code, 3);
+  assertStringIncludes(out, "No orchestrator runs in");
+  const json = await site.run("status", "--json");
+  assertEquals([json.code, JSON.parse(json.out).running], [3, false]);
+});
+
+Deno.test("a start in the background returns with the table when all are ready, and stop ends it", async () => {
+  await using site = await Site.make(TWO);
+  const start = await site.run("-d");
+  assertEquals(start.code, 0, start.err);
+  assertMatch(start.out, /db +● RUNNING/);
+  assertMatch(start.out, /web +● RUNNING/);
+  const { pid } = site.record().orchestrator;
+  assert(isAlive(pid));
+
+  const status = await site.run("status");
+  assertEquals(status.code, 0);
+  assertStringIncludes(status.out, `PID ${pid}`);
+  const json = JSON.parse((await site.run("status", "--json")).out);
+  assertEquals(json.services.map(({ name, state }: { name: string; state: string }) => [name, state]), [
+    ["db", "running"],
+    ["web", "running"],
+  ]);
+  assert(json.services[0].memoryBytes > 100_000);
+  assertEquals(json.detached, true);
+
+  const stop = await site.run("stop");
+  assertEquals(stop.code, 0, stop.err);
+  await site.allGone();
+  assertEquals((await site.run("status")).code, 3);
+  assertEquals((await site.run("stop")).code, 0, "there is nothing to stop");
+});
+
+Deno.test("a detached orchestrator has a session and standard streams of its own", async () => {
+  await using site = await Site.make(TWO);
+  const pid = await site.background();
+  const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
+  const [, , group, session, terminal] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  assertEquals([group, session, terminal], [`${pid}`, `${pid}`, "0"]);
+  assertEquals(await Deno.readLink(`/proc/${pid}/fd/0`), "/dev/null");
+  for (const fd of [1, 2]) {
+    assertEquals(await Deno.readLink(`/proc/${pid}/fd/${fd}`), `${site.path}/logs/orchestrator.out`);
+  }
+  await site.run("stop");
+});
+
+Deno.test("a start in the background that fails shows the crash card and exits 1", async () => {
+  const broken = {
+    name: "web",
+    command: "echo the reason; exit 7",
+    dependencies: ["db"],
+    health: { log: "never" },
+  };
+  await using site = await Site.make({ services: [quick("db"), broken] });
+  const { code, err } = await site.run("-d");
+  assertEquals(code, 1);
+  const card = err.slice(err.indexOf("✖"));
+  assertStringIncludes(card, "exited with status 7");
+  assertStringIncludes(card, "the reason");
+  assertEquals(card.trim().split("\n").at(-1)?.trim(), "│ the reason");
+  await site.allGone();
+});
+
+Deno.test("a start in the background with a mistake says it and exits 2", async () => {
+  await using site = await Site.make({ services: [quick("db")], env: "X=1\n" });
+  const { code, err } = await site.run("-d", "--services", "dbb");
+  assertEquals(code, 2);
+  assertStringIncludes(err, 'did you mean "db"?');
+});
+
+Deno.test("--wait ends the waiting, not the run", async () => {
+  const slow = { name: "slow", command: "exec sleep 1000", health: { log: "never" } };
+  await using site = await Site.make({ services: [slow] });
+  const { code, err } = await site.run("-d", "--wait", "500ms");
+  assertEquals(code, 1);
+  assertMatch(err, /slow did not come up in time|is still starting/);
+  await site.reachable();
+  assertEquals((await site.run("status")).code, 1, "it does not run yet");
+  assertEquals((await site.run("stop")).code, 0);
+});
+
+Deno.test("a second orchestrator names the first one's PID and exits 2", async () => {
+  await using site = await Site.make(TWO);
+  const first = await site.foreground();
+  for (const args of [["--no-dashboard"], ["-d"], ["start"]]) {
+    const { code, err } = await site.run(...args);
+    assertEquals(code, 2);
+    assertStringIncludes(err, `PID ${first.pid}`);
+  }
+  first.signal("SIGTERM");
+  assertEquals((await first.ended()).code, 0);
+});
+
+Deno.test("of two starts at the same instant exactly one wins", async () => {
+  await using site = await Site.make(TWO);
+  for (let round = 0; round < 5; round++) {
+    const both = [0, 1, 2].map(() => site.spawn(["--no-dashboard"]));
+    const losers = await waitUntil(async () => {
+      const ended = await Promise.all(
+        both.map((one) => Promise.race([one.ended(), new Promise<null>((r) => setTimeout(r, 20, null))])),
+      );
+      return ended.filter((end) => end !== null).length >= 2 ? ended.filter((end) => end !== null) : null;
+    }, "two have given up");
+    assertEquals(losers.map(({ code }) => code), [2, 2]);
+    const winner = site.record().orchestrator.pid;
+    for (const { err } of losers) assertStringIncludes(err, `PID ${winner} `);
+    const { code } = await site.run("stop");
+    assertEquals(code, 0);
+    await site.allGone();
+  }
+});
+
+Deno.test("restart, stop and start act on the named services and what depends on them", async () => {
+  await using site = await Site.make(TWO);
+  await site.background();
+  const [db, web] = [await site.pidOf("db"), await site.pidOf("web")];
+  assertEquals((await site.run("restart", "db")).code, 0);
+  const second = await site.pidOf("db");
+  assert(second !== db, "db is another process");
+  assertEquals(await site.pidOf("web"), web);
+  assertEquals((await site.run("restart", "db", "--with-dependents")).code, 0);
+  assert(await site.pidOf("web") !== web, "web was restarted too");
+  const before = await site.pidOf("db");
+  assertEquals((await site.run("restart", "web", "--with-dependencies")).code, 0);
+  assert(await site.pidOf("db") !== before, "db was restarted too");
+
+  assertEquals((await site.run("stop", "db")).code, 0);
+  const stopped = await site.run("status");
+  assertEquals(stopped.code, 1);
+  assertMatch(stopped.out, /db +○ STOPPED/);
+  assertMatch(stopped.out, /web +○ STOPPED/);
+  assertEquals((await site.run("start", "web")).code, 0);
+  assertEquals((await site.run("status")).code, 0);
+  const unknown = await site.run("restart", "webb");
+  assertEquals(unknown.code, 2);
+  assertStringIncludes(unknown.err, 'did you mean "web"?');
+  await site.run("stop");
+});
+
+Deno.test("start adds services that the run did not have", async () => {
+  await using site = await Site.make({
+    services: [quick("db"), quick("web", { dependencies: ["db"] }), quick("extra", { autostart: false })],
+  });
+  await site.background("--services", "db");
+  const db = await site.pidOf("db");
+  assertEquals((await site.run("start", "web")).code, 0);
+  assertEquals((await site.run("start", "extra")).code, 0);
+  assertEquals(await site.pidOf("db"), db, "what ran was left alone");
+  const { services } = JSON.parse((await site.run("status", "--json")).out);
+  assertEquals(services.map(({ name }: { name: string }) => name).sort(), ["db", "extra", "web"]);
+  await site.run("stop");
+});
+
+Deno.test("a start there that fails shows the crash card and exits 1", async () => {
+  const broken = { name: "bad", command: "echo why; exit 3", autostart: false, critical: false };
+  await using site = await Site.make({ services: [quick("db"), broken] });
+  await site.background();
+  const { code, err } = await site.run("start", "bad");
+  assertEquals(code, 1);
+  assertStringIncludes(err, "exited with status 3");
+  assertStringIncludes(err.trim().split("\n").at(-1) ?? "", "why");
+  assertEquals((await site.run("status")).code, 1);
+  assertEquals((await site.run("stop")).code, 0);
+});
+
+Deno.test("SIGHUP reloads a detached orchestrator, SIGUSR2 lets it begin anew with the same PID", async () => {
+  await using site = await Site.make(TWO);
+  const pid = await site.background("--services", "db");
+  const db = await site.pidOf("db");
+  await site.folder.write(
+    "services.json",
+    JSON.stringify({ services: [quick("db", { environment: { A: "1" } })] }),
+  );
+  Deno.kill(pid, "SIGHUP");
+  await waitUntil(async () => await site.pidOf("db").catch(() => db) !== db, "db is restarted");
+  assert(isAlive(pid));
+  await site.running("db");
+
+  const { startedAt } = site.record();
+  const again = await site.pidOf("db");
+  Deno.kill(pid, "SIGUSR2");
+  await waitUntil(() => !isAlive(again), "its service is stopped");
+  await waitUntil(
+    () => site.path !== "" && recordOf(site)?.startedAt !== startedAt && recordOf(site) !== null,
+    "anew",
+  );
+  await site.reachable(pid);
+  await site.running("db");
+  const { services } = JSON.parse((await site.run("status", "--json")).out);
+  assertEquals(services.map(({ name }: { name: string }) => name), ["db"], "with the same arguments");
+  assertEquals((await site.run("stop")).code, 0);
+  await site.allGone();
+});
+
+function recordOf(site: Site) {
+  try {
+    return site.record();
+  } catch {
+    return null; // between two records
+  }
+}
+
+Deno.test("self-restart works in the foreground, too", async () => {
+  await using site = await Site.make(TWO);
+  const run = await site.foreground();
+  await site.running("db", "web");
+  const { code, out } = await site.run("self-restart");
+  assertEquals(code, 0);
+  assertStringIncludes(out, `PID ${run.pid} begins anew`);
+  await run.out.line("web is running", 2);
+  run.signal("SIGINT");
+  assertEquals((await run.ended()).code, 0);
+  await site.allGone();
+});
+
+Deno.test("events are one JSON object a line, to the end of the run", async () => {
+  await using site = await Site.make(TWO);
+  const run = await site.foreground();
+  const events = site.spawn(["events"]);
+  await events.out.line('"kind":"hello"');
+  run.signal("SIGTERM");
+  const { code, out } = await events.ended();
+  assertEquals(code, 0);
+  const kinds = out.trim().split("\n").map((line) => JSON.parse(line).kind);
+  assertEquals([kinds[0], kinds.at(-1)], ["hello", "exit"]);
+  assertEquals((await run.ended()).code, 0);
+});
+
+Deno.test("a command that needs a run exits 3 without one", async () => {
+  await using site = await Site.make(TWO);
+  for (const args of [["restart", "db"], ["reload"], ["self-restart"], ["attach"], ["events"]]) {
+    assertEquals((await site.run(...args)).code, 3, args.join(" "));
+  }
+});
+
+Deno.test("an option of another command is refused with the possible ones", async () => {
+  await using site = await Site.make(TWO);
+  const { code, err } = await site.run("status", "--follow");
+  assertEquals(code, 2);
+  assertStringIncludes(err, "There is no option --follow");
+  assertNotMatch(err, /at file:/);
+});
+
+for (const shell of ["bash", "zsh", "fish"]) {
+  Deno.test(`completions for ${shell} know the commands and ask for the names of services`, async () => {
+    await using site = await Site.make(TWO);
+    const { code, out } = await site.run("completions", shell);
+    assertEquals(code, 0);
+    for (const word of ["self-restart", "restart", "with-dependents", "completions names"]) {
+      assertStringIncludes(out, word);
+    }
+    assertEquals((await site.run("completions", "names")).out, "db\nweb\n");
+  });
+}
+
+Deno.test("bash completes commands, options and services", async () => {
+  await using site = await Site.make(TWO);
+  await site.folder.write("completion.bash", (await site.run("completions", "bash")).out);
+  await site.folder.write(
+    "orchestrator",
+    `#!/bin/sh\n[ "$*" = "completions names" ] && printf 'db\\nweb\\n'\n`,
+  );
+  const complete = async (...words: string[]) => {
+    const script = `. ./completion.bash; chmod +x orchestrator; COMP_WORDS=(${
+      ["./orchestrator", ...words].map((word) => `'${word}'`).join(" ")
+    }); COMP_CWORD=${words.length}; _orchestrator; echo "\${COMPREPLY[@]}"`;
+    const { stdout } = await new Deno.Command("bash", { args: ["-c", script], cwd: site.path }).output();
+    return new TextDecoder().decode(stdout).trim();
+  };
+  assertEquals(await complete("self"), "self-restart");
+  assertEquals(await complete("restart", "w"), "web");
+  assertEquals(await complete("restart", "--with-dependents", "d"), "db");
+  assertEquals(await complete("--services", ""), "db web");
+  assertEquals(await complete("logs", "--fol"), "--follow");
+});

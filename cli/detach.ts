@@ -1,0 +1,133 @@
+/**
+ * Starts that this process only follows: in the background, or in an orchestrator that runs.
+ *
+ * Apart from `start.ts`, which the run in the background goes through: it needs none of what is loaded here.
+ *
+ * @module
+ */
+
+import { BACKGROUND_FLAG } from "./arguments.ts";
+import { UserError } from "../config/errors.ts";
+import { loadServices } from "../config/file.ts";
+import type { Home } from "../config/settings.ts";
+import { namesOf, statusTable } from "../control/answers.ts";
+import { ask, Unreachable } from "../control/client.ts";
+import { findRun, pause, reach } from "../control/find.ts";
+import { conclude, Mirror, waitFor } from "../control/mirror.ts";
+import { makePrivateFolder, RunFolder } from "../control/record.ts";
+import { ownCommand } from "../process/exec.ts";
+import { print } from "../terminal/outlet.ts";
+
+/**
+ * Starts services in the orchestrator that runs, and waits until they do.
+ *
+ * @returns the exit status, or `null` when none runs
+ */
+export async function startThere(
+  home: Home,
+  asked: readonly string[],
+  limitMs: number,
+): Promise<number | null> {
+  const record = await findRun(home);
+  if (record === null) return null;
+  return await reach(record, async (socket) => {
+    using mirror = await Mirror.open(socket, 1_000);
+    const names = namesOf(await ask(socket, "POST", "/start", { names: asked }));
+    return await conclude(mirror, await waitFor(mirror, { names, goal: "running", asked, limitMs }));
+  });
+}
+
+// The standard streams lead to a file: what the runtime itself has to say when it dies is kept.
+const INTO_FILE = 'exec "$@" </dev/null >>"$0" 2>&1';
+
+/**
+ * Starts this program again in a session of its own and waits until its services are ready.
+ *
+ * @returns the exit status: 0 when all are ready, 1 when one failed or it takes too long
+ * @throws {UserError} for mistakes in the services file, when an orchestrator runs already, or its log folder can't be written
+ */
+export async function detach(home: Home, config: string | undefined, limitMs: number): Promise<number> {
+  const record = await findRun(home);
+  if (record !== null) {
+    throw new UserError(
+      `An orchestrator with PID ${record.orchestrator.pid} runs in ${home.infrastructure} already; ` +
+        `"orchestrator status" shows it and "orchestrator stop" ends it.`,
+    );
+  }
+  const said = prepareFile(home);
+  const folder = new RunFolder(home.infrastructure);
+  // Read here, so that a mistake is told at once and the run finds the file checked: it needs no parser then.
+  try {
+    makePrivateFolder(folder.path);
+  } catch {
+    // The run itself says what is wrong with it.
+  }
+  await loadServices(home, config);
+  const word = Deno.args[0]?.startsWith("-") === false ? 1 : 0;
+  const own = [...Deno.args.slice(0, word), `--${BACKGROUND_FLAG}`, ...Deno.args.slice(word)];
+  const { program, args } = ownCommand(own);
+  const child = new Deno.Command("/bin/sh", {
+    args: ["-c", INTO_FILE, said, program, ...args],
+    detached: true, // a session of its own: it outlives this terminal
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  child.unref();
+  let ended: Deno.CommandStatus | null = null;
+  child.status.then((status) => ended = status);
+
+  const lateAt = performance.now() + limitMs;
+  for (;;) {
+    const record = folder.read();
+    if (record?.orchestrator.pid === child.pid) {
+      try {
+        using mirror = await Mirror.open(record.socket, 1_000);
+        const left = Math.max(1, lateAt - performance.now());
+        const outcome = await waitFor(mirror, { names: null, goal: "running", limitMs: left });
+        if (outcome.kind !== "exit") {
+          if (outcome.kind === "reached") {
+            print(await statusTable(await ask(record.socket, "GET", "/status")));
+          }
+          return await conclude(mirror, outcome);
+        }
+      } catch (error) {
+        if (!(error instanceof Unreachable)) throw error; // not yet, or no more
+      }
+    }
+    const status: Deno.CommandStatus | null = ended;
+    if (status !== null) return reportEnd(said, status);
+    if (performance.now() > lateAt) {
+      print(
+        `orchestrator: PID ${child.pid} is still starting; "orchestrator status" shows more.`,
+        Deno.stderr,
+      );
+      return 1;
+    }
+    await pause();
+  }
+}
+
+/** The run was over before anyone could follow it: what it said tells why. */
+function reportEnd(said: string, status: Deno.CommandStatus): number {
+  const text = Deno.readTextFileSync(said).trimEnd();
+  if (text !== "") print(text, Deno.stderr);
+  if (status.signal !== null) print(`orchestrator: It was killed by ${status.signal}.`, Deno.stderr);
+  return status.signal === null ? status.code : 1;
+}
+
+/** The file for what is said outside of the logs, empty. @throws {UserError} when the folder can't be written */
+function prepareFile({ infrastructure }: Home): string {
+  const path = `${infrastructure}/logs/orchestrator.out`;
+  try {
+    Deno.mkdirSync(`${infrastructure}/logs`, { recursive: true });
+    Deno.writeTextFileSync(path, "", { mode: 0o640 });
+    return path;
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new UserError(
+      `Cannot write ${path}, which a run in the background needs (${error.message.split("\n")[0]}); ` +
+        `make the folder writable, or start it without --detach.`,
+    );
+  }
+}

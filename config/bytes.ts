@@ -1,0 +1,22 @@
+/**
+ * Text to bytes and back, and bytes joined.
+ *
+ * @module
+ */
+
+export const NEWLINE = 10;
+
+export const decoder = new TextDecoder();
+// bytes that are not UTF-8 become U+FFFD
+export const encoder = new TextEncoder();
+
+/** The bytes of all parts, one after the other. */
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

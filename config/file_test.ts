@@ -1,0 +1,588 @@
+// @ts-types="./std.d.ts"
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { closest } from "./suggest.ts";
+import { defineServices } from "./definition.ts";
+import { findServicesFile } from "./paths.ts";
+import { readServicesFile } from "./file.ts";
+import { parseDuration } from "./duration.ts";
+import { SERVICES } from "../services.ts";
+import { servicesJsonSchema } from "./schema.ts";
+import { UserError } from "./errors.ts";
+
+/** Reads a services file with this content, as `services.yaml` of a folder that is gone afterwards. */
+async function read(content: string | Uint8Array) {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = `${folder}/services.yaml`;
+    await Deno.writeFile(path, typeof content === "string" ? new TextEncoder().encode(content) : content);
+    return await readServicesFile(path);
+  } catch (error) {
+    if (error instanceof UserError) error.message = error.message.replaceAll(`${folder}/`, "");
+    throw error;
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** The problems of a services file with this content, one a line. */
+async function problemsOf(content: string | Uint8Array): Promise<string[]> {
+  const error = await assertRejects(() => read(content), UserError);
+  return error.message.split("\n");
+}
+
+/** A services file with one good service and, in it from line 4 on, these fields. */
+const withFields = (fields: string) =>
+  `services:\n  - name: db\n    command: [python, main.py]\n${fields.replace(/^/gm, "    ")}\n`;
+
+// 2. Defaults
+
+Deno.test("a definition in code is completed with the defaults, its name and its title", () => {
+  const [store, shop] = defineServices({
+    store: { command: ["a"], port: 7301 },
+    shop: { command: "b", title: "Shop", dependencies: ["store"] },
+  });
+  assertEquals([store.name, store.title, store.port, store.restartPolicy], ["store", "store", 7301, "never"]);
+  assertEquals([shop.title, shop.dependencies, shop.timeoutStopMs], ["Shop", ["store"], 10_000]);
+});
+
+Deno.test("a service of a file that says only what it must is the same as one defined in code", async () => {
+  assertEquals(await read("services: [{name: a, command: [x]}]"), defineServices({ a: { command: ["x"] } }));
+});
+
+// 3. The registry
+
+Deno.test("Nord City has db, web and bot, each after what it depends on", () => {
+  assertEquals(SERVICES.map(({ name, port, dependencies }) => [name, port, dependencies]), [
+    ["db", 8001, []],
+    ["web", 8003, ["db"]],
+    ["bot", null, ["db"]],
+  ]);
+});
+
+// 4. The services file
+
+const EVERY_FIELD = `
+# yaml-language-server: $schema=../services.schema.json
+x-shared: &policy { restart_policy: on-failure, max_retries: 5 }
+services:
+  - name: db
+    title: Database Service
+    command: [python, main.py, 1.10, true]
+    working_dir: services/database_service/src
+    environment: { LOG_LEVEL: info, VERSION: 1.10, DEBUG: yes, EMPTY: "", MODE: 0o17, constructor: x }
+    env_required: [TOKEN]
+    port: 8001
+    port_env: DATABASE_SERVICE_PORT
+    dependencies: [кэш, migrate, кэш]
+    <<: *policy
+    max_retries: 7
+    retry_window: 2m
+    retry_delay: 500ms
+    retry_delay_max: 1h30m
+    timeout_start: 1.5
+    timeout_stop: 0
+    stop_signal: SIGINT
+    critical: false
+    restart_with_dependencies: true
+    autostart: false
+    health:
+      http: http://127.0.0.1:\${PORT}/health
+      body: "ok|fine"
+      interval: 5
+      timeout: 250ms
+      retries: 1
+  - { name: migrate, kind: task, command: ./migrate.sh && true, <<: [*policy] }
+  - { name: кэш, kind: external, health: { tcp: 6379 } }
+  - { name: worker, command: [w], health: { log: "^ready" } }
+  - { name: tcp, command: [w], health: { tcp: "\${PORT}" } }
+  - { name: probe, command: [w], health: { command: [pg_isready, -p, 5432] } }
+`;
+
+Deno.test("every field of a services file arrives, spans in milliseconds, texts as they were written", async () => {
+  const [db, migrate, cache, ...probed] = await read(EVERY_FIELD);
+  assertEquals(db, {
+    name: "db",
+    title: "Database Service",
+    command: ["python", "main.py", "1.10", "true"],
+    workingDir: "services/database_service/src",
+    environment: {
+      LOG_LEVEL: "info",
+      VERSION: "1.10",
+      DEBUG: "yes",
+      EMPTY: "",
+      MODE: "0o17",
+      constructor: "x",
+    },
+    envRequired: ["TOKEN"],
+    port: 8001,
+    portEnv: "DATABASE_SERVICE_PORT",
+    dependencies: ["кэш", "migrate"],
+    kind: "service",
+    restartPolicy: "on-failure",
+    maxRetries: 7,
+    retryWindowMs: 120_000,
+    retryDelayMs: 500,
+    retryDelayMaxMs: 5_400_000,
+    timeoutStartMs: 1500,
+    timeoutStopMs: 0,
+    stopSignal: "SIGINT",
+    critical: false,
+    restartWithDependencies: true,
+    autostart: false,
+    health: {
+      probe: { kind: "http", url: "http://127.0.0.1:${PORT}/health", body: "ok|fine" },
+      intervalMs: 5000,
+      timeoutMs: 250,
+      retries: 1,
+    },
+  });
+  assertEquals([migrate.kind, migrate.command, migrate.maxRetries], ["task", "./migrate.sh && true", 5]);
+  assertEquals([cache.kind, cache.command, cache.health?.probe], ["external", [], {
+    kind: "tcp",
+    port: "6379",
+  }]);
+  assertEquals(probed.map(({ health }) => health?.probe), [
+    { kind: "log", pattern: "^ready" },
+    { kind: "tcp", port: "${PORT}" },
+    { kind: "command", command: ["pg_isready", "-p", "5432"] },
+  ]);
+});
+
+Deno.test("JSON is read as well, with tabs, a byte order mark and its $schema", async () => {
+  const json =
+    '\ufeff{\n\t"$schema": "x",\n\t"services": [\n\t\t{ "name": "a", "command": ["x", "\\u0430"] }\n\t]\n}\n';
+  assertEquals((await read(json))[0].command, ["x", "а"]);
+});
+
+Deno.test("all mistakes are told at once, in the order of the file, with place, path, what is found and allowed", async () => {
+  const problems = await problemsOf(`services:
+  - name: web
+    command: [python, main.py]
+    dependencies: [dbb]
+    restart_policy: allways
+    port: 99999
+  - name: db
+    comand: [python]
+    retry_delay: soon
+    health: {htp: "http://x", interval: 0}
+`);
+  assertEquals(problems, [
+    'services.yaml:4:20 services[0].dependencies[0]: "web" depends on "dbb", which is not in this file; did you mean "db"?',
+    'services.yaml:5:5 services[0].restart_policy: "allways" is not allowed; use always, on-failure or never; did you mean "always"?',
+    "services.yaml:6:5 services[0].port: 99999 is not allowed; use a whole number from 1 to 65535",
+    "services.yaml:7:5 services[1].command: missing; use a list of words, or a text for /bin/sh -c",
+    'services.yaml:8:5 services[1].comand: not a known field; did you mean "command"?',
+    'services.yaml:9:5 services[1].retry_delay: "soon" is not allowed; use seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m, 0 or more and at most 24 days',
+    "services.yaml:10:5 services[1].health: no probe is named; use one of http, tcp, command or log",
+    'services.yaml:10:14 services[1].health.htp: not a known field; did you mean "http"?',
+    "services.yaml:10:31 services[1].health.interval: 0 is not allowed; use seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m, more than 0 and at most 24 days",
+  ]);
+});
+
+// Each row: fields of a service, and what its problem says from the path on.
+for (
+  const [fields, problem] of [
+    ["port: 0", "services[0].port: 0 is not allowed; use a whole number from 1 to 65535"],
+    ["port: 80.5", "services[0].port: 80.5 is not allowed"],
+    ['port: "8001"', 'services[0].port: "8001" is not allowed'],
+    ["port: null", "services[0].port: an empty value is not allowed"],
+    ["critical: yes", 'services[0].critical: "yes" is not allowed; use true or false'],
+    ["stop_signal: SIGTRM", 'did you mean "SIGTERM"?'],
+    ["stop_signal: SIGSTOP", "use SIGTERM, SIGINT"],
+    ["max_retries: -1", "use a whole number, 0 or more"],
+    ["timeout_start: 0", "more than 0"],
+    ["timeout_start: .inf", "services[0].timeout_start: Infinity is not allowed"],
+    ["timeout_start: -5", "services[0].timeout_start: -5 is not allowed"],
+    ["timeout_start: 25d", "at most 24 days"],
+    ['timeout_start: ""', 'services[0].timeout_start: "" is not allowed'],
+    ["retry_delay: 2m", "retry_delay 2m is above retry_delay_max 60"],
+    ["title: [a]", "services[0].title: a list is not allowed; use one line of text"],
+    ['title: "a\\nb"', "use one line of text"],
+    ['working_dir: "  "', "use the path of a folder"],
+    ['working_dir: "a\\0b"', "use the path of a folder"],
+    ["dependencies: db", "use a list of service names"],
+    ["dependencies: [db]", "services[0].dependencies: db -> db is a cycle"],
+    ["dependencies: [nothing]", '"db" depends on "nothing", which is not in this file; use db'],
+    ["environment: [A=b]", "services[0].environment: a list is not allowed; use a map of names and values"],
+    ['environment: {"A B": c}', 'services[0].environment["A B"]: '],
+    [
+      "environment: {A: null}",
+      'services[0].environment.A: an empty value is not allowed; use a text ("" for an empty one)',
+    ],
+    ["env_required: [A=B]", "services[0].env_required[0]"],
+    ["kind: task\nrestart_policy: always", '"always" is not allowed for a task'],
+    ["kind: task\nhealth: {tcp: 1}", "not allowed for a task"],
+    ["kind: external", "services[0].command: not allowed; an external service is waited for, not started"],
+    ["kind: external", "services[0].health: missing; an external service is waited for by its health check"],
+    ["kind: external\nhealth: {log: x}", "services[0].health.log: not allowed for an external service"],
+    ["health: 5", "use a map with one of http, tcp, command or log"],
+    ["health: {http: 'http://a', tcp: 1}", "services[0].health.tcp: a second probe beside http"],
+    [
+      "health: {http: 'ftp://user:secret@a'}",
+      '"ftp://***@a" is not allowed; use a URL that begins with http:// or https://',
+    ],
+    ["health: {http: 'http://[1'}", "use a URL"],
+    [
+      "health: {http: 'http://a', body: '('}",
+      'services[0].health.body: "(" is not allowed; use a regular expression',
+    ],
+    ["health: {tcp: 1, body: a}", "only an http probe has a body"],
+    ["health: {tcp: 70000}", "use a whole number from 1 to 65535"],
+    ["health: {tcp: http}", "use a port number from 1 to 65535, or ${NAME}"],
+    ["health: {log: '[', interval: 1}", "services[0].health.log"],
+    ["health: {log: a, interval: 1}", "services[0].health.interval: only for liveness"],
+    ["health: {command: []}", "services[0].health.command: an empty list is not allowed"],
+    ["name: web", "services.yaml:4:5 services[0].name: stands here a second time; the first is in line 2"],
+    ["restartPolicy: never", 'services[0].restartPolicy: not a known field; did you mean "restart_policy"?'],
+    ["zzz: 1", "services[0].zzz: not a known field; use name, title, command"],
+    ["__proto__: {a: 1}", "not a name that a field can have"],
+    ["environment: {__proto__: a}", "not a name that a field can have"],
+    ["? [a, b]\n: c", "the name of a field here is not a text"],
+    ["title: *nowhere", "an alias of no anchor above it"],
+    ["environment: &e {A: *e}", "an alias of no anchor above it"],
+    ["<<: 5", "only maps can be merged"],
+    ["title: !!python/object:os.system x", "cannot be read as YAML: unresolved tag"],
+    ["title: a\n\tport: 1", "a tab can't indent in YAML; use spaces"],
+    ["title: 'a", "cannot be read as YAML: missing closing"],
+    ["port: {", "cannot be read as YAML"],
+    ["title", "services.yaml:4:5 a name of a field without its colon; write NAME: VALUE"],
+    ["title: a: b", "a second colon in this line"],
+    ["  title: a", "cannot be read as YAML"],
+    ['title: "\\e[31m"\nport: "\\u009b\\u202ex"', 'services[0].port: "\\u{9b}\\u{202e}x" is not allowed'],
+  ] as const
+) {
+  Deno.test(`a service with ${JSON.stringify(fields)} is refused: ${problem}`, async () => {
+    assertStringIncludes((await problemsOf(withFields(fields))).join("\n"), problem);
+  });
+}
+
+for (
+  const [name, ok] of [
+    ["db", true],
+    ["база-данных", true],
+    ["сервис_№1", true],
+    ["🚀", true],
+    ["a.b", true],
+    ["a b", false],
+    ["a,b", false],
+    ["a/b", false],
+    ["..", false],
+    ["-a", false],
+    ["", false],
+    ["orchestrator", false],
+    ["x".repeat(61), false],
+  ] as const
+) {
+  Deno.test(`the name ${JSON.stringify(name)} is ${ok ? "taken" : "refused"}`, async () => {
+    const file = JSON.stringify({ services: [{ name, command: ["x"] }] });
+    if (ok) assertEquals((await read(file))[0].name, name);
+    else assertStringIncludes((await problemsOf(file))[0], "services[0].name");
+  });
+}
+
+Deno.test("what two services both claim names both of them", async () => {
+  assertEquals(
+    await problemsOf(`services:
+  - {name: db, command: [x], port: 8001, port_env: P}
+  - {name: web, command: [x], port: 8001, port_env: P}
+  - {name: db, command: [x]}
+`),
+    [
+      'services.yaml:3:31 services[1].port: 8001 is already the port of services[0] "db" (line 2); each needs its own',
+      'services.yaml:3:43 services[1].port_env: "P" is already the port variable of services[0] "db" (line 2); each needs its own',
+      'services.yaml:4:6 services[2].name: "db" is already the name of services[0] "db" (line 2); each needs its own',
+    ],
+  );
+});
+
+Deno.test("every cycle is shown as the way around it", async () => {
+  const needs = { a: "b", b: "c", c: "a", d: "a", e: "f", f: "e" };
+  const services = Object.entries(needs).map(([name, need]) => ({
+    name,
+    command: "x",
+    dependencies: [need],
+  }));
+  const problems = await problemsOf(JSON.stringify({ services }));
+  assertEquals(problems.map((line) => line.replace(/.*: (.*) is a cycle.*/, "$1")), [
+    "a -> b -> c -> a",
+    "e -> f -> e",
+  ]);
+});
+
+Deno.test("what stands under environment is never shown, nor is a text that YAML trips over", async () => {
+  for (
+    const fields of [
+      "environment: hunter2",
+      "environment: [TOKEN=hunter2]",
+      "environment: {A: [hunter2], B: {c: hunter2}}",
+      "environment: {A: *hunter2}",
+      'environment: {A: "x" hunter2}',
+      "environment:\n  A: !hunter2 x",
+      'environment:\n  A: "\\q hunter2"',
+      "environment:\n  A: b: hunter2",
+      "environment:\n  A: 'hunter2",
+      "environment:\n  A: |hunter2",
+      "environment:\n  A: @hunter2",
+      "environment:\n  A: %hunter2",
+      "environment:\n  A: &a &hunter2 b",
+      "environment:\n  A: x\n hunter2",
+      "environment:\n  A: [hunter2",
+      'environment: {A: "hunter2\\0"}',
+      "environment: {A: 1}\nTOKEN: hunter2",
+    ]
+  ) {
+    assertEquals(
+      (await problemsOf(withFields(fields))).filter((line) => line.includes("hunter2")),
+      [],
+      fields,
+    );
+  }
+});
+
+// Hostile files: each ends as a few plain sentences, soon.
+const HOSTILE: [string, string | Uint8Array, RegExp][] = [
+  ["an empty file", "", /nothing is in it; it needs a list "services:"/],
+  ["only comments", "# later\n", /nothing is in it/],
+  ["an empty document", "---\n", /an empty value is not allowed; use a map with the list/],
+  [
+    "no services",
+    "services: []",
+    /services: an empty list is not allowed|services: .*name at least one service/,
+  ],
+  ["a list", "- name: a", /a list is not allowed; use a map with the list "services:"/],
+  ["a text", "hello", /"hello" is not allowed; use a map/],
+  ["a map of services", "services: {db: {command: x}}", /use a list of services/],
+  ["half a file", "services:\n  - name: db\n    comm", /:3:5 a name of a field without its colon/],
+  ["half a JSON file", '{"services": [{"name": "db", "comm', /cannot be read as YAML/],
+  ["a file of 10 MB", "#".repeat(10_000_000), /10000000 bytes, and a services file may have 524288/],
+  ["Latin-1", new Uint8Array([0x61, 0x3a, 0xe4]), /not UTF-8/],
+  ["UTF-16", new Uint8Array([0xff, 0xfe, 0x61, 0x00]), /not UTF-8/],
+  ["binary", new Uint8Array(1000), /cannot be read as YAML|is not allowed/],
+  ["10,000 lists in lists", "[".repeat(10_000) + "]".repeat(10_000), /nested too deeply/],
+  ["10,000 maps in maps", "{a: ".repeat(10_000) + "}".repeat(10_000), /nested too deeply/],
+  ["10,000 items in items", "- ".repeat(10_000) + "x", /nested too deeply/],
+  ["500 lists in lists", `services: ${"[".repeat(500)}${"]".repeat(500)}`, /nested too deeply/],
+  ["lists never closed", "[".repeat(500_000), /nested too deeply/],
+  [
+    "a billion laughs",
+    "x-0: &a0 [lol,lol,lol,lol,lol,lol,lol,lol,lol,lol]\n" +
+    Array.from({ length: 9 }, (_, i) => `x-${i + 1}: &a${i + 1} [${Array(10).fill(`*a${i}`)}]\n`).join("") +
+    "services: *a9\n",
+    /aliases stand for more than 200000 values/,
+  ],
+  [
+    "a quadratic blowup",
+    `x-0: &a [${"1,".repeat(50_000)}]\nservices: [{name: a, command: [${"*a,".repeat(50_000)}]}]`,
+    /aliases stand for more than/,
+  ],
+  ["100,000 mistakes", "services:\n" + "- a\n".repeat(100_000), /and 99950 more mistakes/],
+  [
+    "100,000 fields",
+    "services: [{" + Array.from({ length: 60_000 }, (_, i) => `k${i}`).join() + "}]",
+    /more mistakes/,
+  ],
+  [
+    "two documents",
+    "services: [{name: a, command: x}]\n---\n{}",
+    /services.yaml:2:1 a second document begins here/,
+  ],
+  ["documents without end", "---\n".repeat(120_000), /second document/],
+  ["brackets only", "]".repeat(500_000), /cannot be read as YAML/],
+];
+for (const [what, content, problem] of HOSTILE) {
+  Deno.test(`a services file that is ${what} ends as a plain error, soon`, async () => {
+    const startedAt = performance.now();
+    const problems = await problemsOf(content);
+    assertMatch(problems.join("\n"), problem);
+    assert(
+      problems.length <= 51 && problems.every((line) => line.length < 1000),
+      "not more than one can read",
+    );
+    assert(performance.now() - startedAt < 20_000, "not soon");
+  });
+}
+
+Deno.test("10,000 services in one chain of dependencies are read without recursion", async () => {
+  const line = (i: number) => `{name: s${i}, command: x, dependencies: [${i ? `s${i - 1}` : ""}]}`;
+  const chain = Array.from({ length: 8_000 }, (_, i) => line(i));
+  assertEquals((await read(`services: [${chain.join()}]`)).length, 8_000);
+  const ring =
+    (await problemsOf(`services: [${chain.join().replace("dependencies: []", "dependencies: [s7999]")}]`))[0];
+  assertMatch(ring, /s0 -> s7999 -> .* -> \.\.\. -> .* -> s0 is a cycle/);
+});
+
+Deno.test("a file below the current folder is named as one would type it", async () => {
+  const file = `${Deno.cwd()}/deno.json`; // any text that is no services file
+  const error = await assertRejects(() => readServicesFile(file), UserError);
+  assertMatch(error.message, /^deno\.json:\d+:\d+ /);
+});
+
+Deno.test("a file that cannot be read says why", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const file = `${folder}/services.yaml`;
+    assertEquals(findServicesFile(folder), null);
+    assertEquals(findServicesFile(`${folder}/nowhere`), null);
+    const reason = async () => (await assertRejects(() => readServicesFile(file), UserError)).message;
+    assertStringIncludes(await reason(), "there is no such file");
+    await Deno.mkdir(file);
+    assertEquals(findServicesFile(folder), file);
+    assertStringIncludes(await reason(), "it is a folder");
+    await Deno.remove(file);
+    await new Deno.Command("mkfifo", { args: [file] }).output();
+    assertStringIncludes(await reason(), "it is not a regular file");
+    await Deno.remove(file);
+    await Deno.symlink(`${folder}/gone`, file);
+    assertEquals(findServicesFile(folder), file); // a broken link is a mistake, not the built-in registry
+    assertStringIncludes(await reason(), "there is no such file");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("services.yaml comes before services.yml, and that before services.json", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const name of ["services.json", "services.yml", "services.yaml"]) {
+      await Deno.writeTextFile(`${folder}/${name}`, "");
+      assertEquals(findServicesFile(folder), `${folder}/${name}`);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("services.schema.json is current (deno task schema writes it)", async () => {
+  assertEquals(
+    await Deno.readTextFile(new URL("../services.schema.json", import.meta.url)),
+    await servicesJsonSchema(),
+  );
+});
+
+Deno.test("docs/services.md has a row for every field, with its default", async () => {
+  const docs = await Deno.readTextFile(new URL("../docs/services.md", import.meta.url));
+  const [service, health] = docs.split("## Fields of ").slice(1);
+  const schema = JSON.parse(await servicesJsonSchema()).properties.services.items.properties;
+  for (const [table, fields] of [[service, schema], [health, schema.health.properties]]) {
+    const rows = [...table.matchAll(/^\| `(\w+)` +\|[^|]+\|([^|]*)\|/gm)];
+    const written = rows.map(([, name, standard]) => [name, standard.trim().replaceAll("`", "")]);
+    const defined = Object.keys(fields).map((name) => {
+      const standard: unknown = fields[name].default;
+      return [
+        name,
+        standard === undefined ? "" : typeof standard === "string" ? standard : JSON.stringify(standard),
+      ];
+    });
+    assertEquals(written, defined);
+  }
+});
+
+for (const example of ["tasks", "node"]) {
+  Deno.test(`examples/${example} is a valid services file that tells editors where the schema is`, async () => {
+    const folder = `${import.meta.dirname}/../examples/${example}`;
+    assert((await readServicesFile(`${folder}/services.yaml`)).length > 0);
+    const text = await Deno.readTextFile(`${folder}/services.yaml`);
+    assertMatch(text, /^# yaml-language-server: \$schema=\.\.\/\.\.\/services\.schema\.json\n/);
+  });
+}
+
+Deno.test("the YAML of docs/services.md is valid", async () => {
+  const docs = await Deno.readTextFile(new URL("../docs/services.md", import.meta.url));
+  const [sample] = [...docs.matchAll(/```yaml\n(x-[\s\S]*?)```/g)].map(([, yaml]) => yaml);
+  const [db, web] = await read(sample);
+  assertEquals([db.maxRetries, web.maxRetries, web.restartPolicy], [5, 10, "on-failure"]);
+});
+
+// Words and spans
+
+for (
+  const [duration, ms] of [
+    [10, 10_000],
+    [0, 0],
+    [1.5, 1500],
+    ["10", 10_000],
+    ["0.25", 250],
+    ["500ms", 500],
+    ["1.5s", 1500],
+    ["2m", 120_000],
+    ["1h30m", 5_400_000],
+    ["1h 30m", 5_400_000],
+    ["1d2h3m4s5ms", 93_784_005],
+    [" 5s ", 5000],
+    ["", null],
+    ["-5", null],
+    [-5, null],
+    ["5 m", null],
+    ["m", null],
+    ["30m1h", null],
+    ["1m1m", null],
+    ["1e3", null],
+    ["1,5s", null],
+    ["5M", null],
+    ["9".repeat(400), null],
+    [NaN, null],
+    [Infinity, null],
+  ] as const
+) {
+  Deno.test(`the duration ${JSON.stringify(duration)} is ${ms === null ? "refused" : `${ms} ms`}`, () => {
+    if (ms !== null) assertEquals(parseDuration(duration), ms);
+    else assertThrows(() => parseDuration(duration), UserError, "is not a duration; use seconds");
+  });
+}
+
+for (
+  const [word, candidates, expected] of [
+    ["allways", ["always", "never"], "always"],
+    ["stor", ["shop", "store"], "store"],
+    ["wbe", ["db", "web", "bot"], "web"],
+    ["DB", ["web", "db"], "db"],
+    ["restartPolicy", ["restart_policy"], "restart_policy"],
+    ["depends", ["dependencies", "depend"], "depend"],
+    ["бд", ["db", "бот"], null],
+    ["бота", ["db", "бот"], "бот"],
+    ["xyz", ["db", "web"], null],
+    ["", ["a"], null],
+    ["a", [], null],
+    ["x".repeat(1_000_000), ["x".repeat(1_000_000)], null],
+  ] as const
+) {
+  Deno.test(`closest to ${word.slice(0, 20)} of ${String(candidates).slice(0, 30)} is ${expected}`, () => {
+    assertEquals(closest(word, candidates), expected);
+  });
+}
+
+Deno.test("an unchanged file is read from what was kept, a changed one and a broken note are not", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = `${folder}/services.yaml`;
+    const memory = `${folder}/memory`;
+    const note = `${memory}/services.cache.json`;
+    await Deno.writeTextFile(path, "services:\n  - {name: a, command: [sleep, 1]}\n");
+    const fresh = await readServicesFile(path, memory); // no such folder: nothing is kept
+    assertEquals(await readServicesFile(path), fresh);
+
+    await Deno.mkdir(memory);
+    await readServicesFile(path, memory);
+    const kept = JSON.parse(await Deno.readTextFile(note));
+    assertEquals(kept.services, JSON.parse(JSON.stringify(fresh)));
+    kept.services[0].title = "from the note";
+    await Deno.writeTextFile(note, JSON.stringify(kept));
+    assertEquals((await readServicesFile(path, memory))[0].title, "from the note");
+
+    await Deno.writeTextFile(note, JSON.stringify({ ...kept, defaults: "others" }));
+    assertEquals((await readServicesFile(path, memory))[0].title, "a");
+    await Deno.writeTextFile(note, JSON.stringify(kept).slice(0, 40));
+    assertEquals((await readServicesFile(path, memory))[0].title, "a");
+    await Deno.writeTextFile(path, "services:\n  - {name: b, command: [sleep, 1]}\n");
+    assertEquals((await readServicesFile(path, memory))[0].name, "b");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

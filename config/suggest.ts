@@ -1,0 +1,52 @@
+/**
+ * Suggests the closest known word for a misspelt one.
+ *
+ * @module
+ */
+
+import { UserError } from "./errors.ts";
+
+/**
+ * The candidate most like a misspelt word, or null when none is near: case, `-` and `_` do not count, and one
+ * letter too many, too few, wrong or swapped with its neighbour is one step.
+ */
+export function closest(word: string, candidates: Iterable<string>): string | null {
+  const wanted = folded(word);
+  if (!wanted || wanted.length > 100) return null;
+  const limit = wanted.length < 4 ? 1 : wanted.length < 8 ? 2 : 3;
+  let best: string | null = null, bestSteps = limit + 1;
+  for (const candidate of candidates) {
+    const steps = stepsBetween(wanted, folded(candidate), bestSteps);
+    if (steps < bestSteps) [best, bestSteps] = [candidate, steps];
+  }
+  return best;
+}
+
+const folded = (word: string) => word.toLowerCase().replace(/[\s_-]/g, "");
+
+/** Damerau-Levenshtein distance of neighbours, given up (as `limit`) once it can't stay below `limit`. */
+function stepsBetween(a: string, b: string, limit: number): number {
+  if (Math.abs(a.length - b.length) >= limit) return limit;
+  let before: number[] = [];
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1];
+      next[j] = Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + (same ? 0 : 1));
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        next[j] = Math.min(next[j], before[j - 2] + 1);
+      }
+    }
+    if (Math.min(...next) >= limit) return limit;
+    [before, row] = [row, next];
+  }
+  return Math.min(row[b.length], limit);
+}
+
+/** The fault of naming a service that does not exist. */
+export function unknownName(name: string, names: readonly string[]): UserError {
+  const guess = closest(name, names);
+  const hint = guess === null ? "" : ` did you mean "${guess}"?`;
+  return new UserError(`There is no service "${name}";${hint} The services are ${names.join(", ")}.`);
+}

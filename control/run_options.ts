@@ -1,0 +1,28 @@
+/**
+ * What a run may be told.
+ *
+ * @module
+ */
+
+import type { Service } from "../config/definition.ts";
+import type { LogOptions } from "./log_files.ts";
+
+/** What a run may be told. */
+export interface RunOptions {
+  /** The `.env` to load instead of `infrastructure/.env`. */
+  envFile?: string;
+  /** The infrastructure folder instead of the one beside this script or binary. */
+  infrastructure?: string;
+  /** The services file instead of the folder's. */
+  config?: string;
+  /** Services to run instead of any file's. */
+  services?: readonly Service[];
+  /** `false`: prefixed lines even on a terminal; `"none"`: nothing is shown. */
+  dashboard?: boolean | "none";
+  /** `false`: takes no lock on the folder and can't be talked to by the commands of `control/`. */
+  control?: boolean;
+  /** Where logs are written, and how; without a folder none are. */
+  logs?: Partial<LogOptions>;
+  /** Whether it runs in the background: SIGHUP reloads, only faults are shown, and logs are always written. */
+  detached?: boolean;
+}

@@ -1,0 +1,76 @@
+/**
+ * Replaces this process by another program, as `execv` does, and says how this one was started.
+ *
+ * @module
+ */
+
+import { encoder } from "../config/bytes.ts";
+import { UserError } from "../config/errors.ts";
+import type { Launch } from "../config/launch.ts";
+
+const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
+  linux: "libc.so.6",
+  darwin: "/usr/lib/libSystem.B.dylib",
+};
+
+/** C strings one after the other, and a null-terminated array of pointers to them. */
+function cStrings(words: readonly string[]): { pointers: BigUint64Array<ArrayBuffer>; keep: Uint8Array[] } {
+  const keep = words.map((word) => encoder.encode(`${word}\0`));
+  const pointers = new BigUint64Array(words.length + 1);
+  keep.forEach((bytes, index) => pointers[index] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
+  return { pointers, keep };
+}
+
+/** Whether this process can be replaced by another program. */
+export const canBeReplaced = LIBC[Deno.build.os] !== undefined;
+
+/**
+ * Replaces this process by a program, as `os.execv` does, with the present environment and working folder.
+ *
+ * Signals that the runtime ignores are handed over as it found them, and descriptors other than the standard three
+ * close at the exchange.
+ *
+ * @throws {UserError} when the system refuses
+ */
+export function replaceProcess(program: string, args: readonly string[]): never {
+  const symbols = {
+    execv: { parameters: ["buffer", "buffer"], result: "i32" },
+    signal: { parameters: ["i32", "pointer"], result: "pointer" },
+    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  } as const;
+  const libc = Deno.dlopen(LIBC[Deno.build.os] ?? "", symbols).symbols;
+  const SIGPIPE = 13;
+  libc.signal(SIGPIPE, null); // the runtime ignores it, and what is ignored stays so across exec
+  const F_SETFD = 2;
+  const FD_CLOEXEC = 1;
+  const descriptors = Deno.build.os === "linux" ? "/proc/self/fd" : "/dev/fd";
+  for (const { name } of [...Deno.readDirSync(descriptors)]) {
+    if (Number(name) > 2) libc.fcntl(Number(name), F_SETFD, FD_CLOEXEC);
+  }
+  const { pointers, keep } = cStrings([program, ...args]);
+  libc.execv(encoder.encode(`${program}\0`), pointers);
+  throw new UserError(`Cannot start ${program}: the system refused (${keep.length} words).`);
+}
+
+/** Replaces this process by a service. */
+export function becomeService(launch: Launch): never {
+  for (const name of Object.keys(Deno.env.toObject())) {
+    if (!Object.hasOwn(launch.environment, name)) Deno.env.delete(name);
+  }
+  for (const [name, value] of Object.entries(launch.environment)) Deno.env.set(name, value);
+  Deno.chdir(launch.cwd);
+  replaceProcess(launch.program, launch.args);
+}
+
+/**
+ * The program and the arguments that this process was started with, the runtime's own among them.
+ *
+ * @param own what takes the place of the arguments that are ours
+ */
+export function ownCommand(own: readonly string[] = Deno.args): { program: string; args: string[] } {
+  const program = Deno.execPath().replace(/ \(deleted\)$/, ""); // it may have been replaced by a newer one
+  const script = Deno.build.standalone ? [] : ["run", "-A", Deno.mainModule];
+  if (Deno.build.os !== "linux") return { program, args: [...script, ...own] };
+  const words = Deno.readTextFileSync("/proc/self/cmdline").split("\0").slice(1, -1);
+  return { program, args: [...words.slice(0, words.length - Deno.args.length), ...own] };
+}

@@ -1,0 +1,131 @@
+/**
+ * The shell that stops every child when the orchestrator itself is killed.
+ *
+ * @module
+ */
+
+import { encoder } from "../config/bytes.ts";
+import { now } from "./clock.ts";
+
+// If the orchestrator dies without a word, the pipe closes and this shell stops what is left: the groups it was told
+// of and, on Linux, whatever else was started with this run's mark but not told of yet. Each is told once: to many
+// programs a second SIGTERM means "at once". It also gives a terminal back.
+const GUARD_SCRIPT = String.raw`
+trap '' HUP INT TERM QUIT
+while read -r verb id; do
+  case $verb in
+    add) eval "group_$id=$id" ;; # a variable each: one list of hundreds would take seconds to keep
+    drop) unset "group_$id" ;;
+    bye) exit 0 ;;
+  esac
+done
+groups=" $(set | sed -n 's/^group_\([0-9]*\)=.*/\1/p' | tr '\n' ' ')"
+if [ -t 1 ]; then stty icrnl ixon icanon iexten echo isig <&1; printf '\033[r\033[999;1H\033[?25h\033[?2004l\n'; fi 2>/dev/null
+marked() { [ -r /proc/self/environ ] && grep -lszxF "ORCHESTRATOR_RUN=$1" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
+send() { for id in $groups; do kill "-$1" "-$id"; done 2>/dev/null; for id in $strays; do grouped "$id" || kill "-$1" "$id"; done 2>/dev/null; }
+grouped() {
+  read -r stat <"/proc/$1/stat" || return 0
+  set -- ${"$"}{stat##*) }
+  case $groups in *" $3 "*) return 0 ;; esac
+  return 1
+}
+left() {
+  for id in $groups; do kill -0 "-$id" 2>/dev/null && return 0; done
+  for id in $strays; do kill -0 "$id" 2>/dev/null && return 0; done
+  return 1
+}
+strays=$(marked "$1")
+send TERM
+tries=0
+while left && [ "$tries" -lt "$2" ]; do sleep 0.1 2>/dev/null || sleep 1; tries=$((tries + 1)); done
+strays=$(marked "$1")
+send KILL
+`;
+
+/** The shell that stops everything when the orchestrator no longer can. */
+export class Guard {
+  readonly #run: string;
+  readonly #graceMs: number;
+  readonly #terminal: boolean;
+  readonly #groups = new Set<number>();
+  #shell: Deno.ChildProcess | null = null;
+  #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
+  #untold = "";
+
+  /**
+   * @param run the mark that this run's children carry in `ORCHESTRATOR_RUN`
+   * @param options from SIGTERM to SIGKILL; whether a panel is drawn on standard output, which is to be given back
+   */
+  constructor(run: string, { graceMs, terminal }: { graceMs: number; terminal: boolean }) {
+    this.#run = run;
+    this.#graceMs = graceMs;
+    this.#terminal = terminal;
+  }
+
+  /** Takes charge of a group. Starts the shell at the first one. */
+  add(group: number): void {
+    this.#groups.add(group);
+    this.#tell(`add ${group}`);
+  }
+
+  /** Lets go of a group that is empty. */
+  drop(group: number): void {
+    this.#groups.delete(group);
+    this.#tell(`drop ${group}`);
+  }
+
+  /** Starts the shell, so that it is there before the first child. */
+  open(): void {
+    if (this.#shell !== null || Deno.build.os === "windows") return;
+    const shell = new Deno.Command("/bin/sh", {
+      args: ["-c", GUARD_SCRIPT, "orchestrator-guard", this.#run, String(Math.ceil(this.#graceMs / 100))],
+      cwd: "/",
+      // Nothing that could pass for a group there: the shell finds them among its variables.
+      clearEnv: true,
+      env: Object.fromEntries(
+        Object.entries(Deno.env.toObject()).filter((entry) => !entry.join().includes("group_")),
+      ),
+      detached: true,
+      stdin: "piped",
+      stdout: this.#terminal ? "inherit" : "null",
+      stderr: "null",
+    }).spawn();
+    this.#shell = shell;
+    const openedAt = now();
+    shell.status.then(() => {
+      if (this.#shell !== shell) return;
+      // Someone killed the guard: another takes over, unless they die as fast as they come.
+      this.#shell = null;
+      this.#writer = null;
+      if (now() - openedAt < 1_000) return;
+      this.open();
+      for (const group of this.#groups) this.#tell(`add ${group}`);
+    });
+  }
+
+  /** Ends the shell; nothing is stopped by it. */
+  async close(): Promise<void> {
+    const shell = this.#shell;
+    if (shell === null) return;
+    const writer = this.#writer ?? shell.stdin.getWriter();
+    this.#shell = null;
+    this.#writer = null;
+    await writer.write(encoder.encode("bye\n")).catch(() => {}); // it may be gone already
+    await writer.close().catch(() => {});
+    await shell.status;
+  }
+
+  /** Tells the shell, together with all else of this turn: until then the run's mark tells it as much. */
+  #tell(line: string): void {
+    if (this.#untold === "") queueMicrotask(() => this.#flush());
+    this.#untold += `${line}\n`;
+  }
+
+  #flush(): void {
+    const text = this.#untold;
+    this.#untold = "";
+    if (this.#shell === null) return;
+    this.#writer ??= this.#shell.stdin.getWriter();
+    this.#writer.write(encoder.encode(text)).catch(() => {}); // a dead guard is replaced, see open
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * Events and states in words.
+ *
+ * @module
+ */
+
+// @ts-types="../config/std.d.ts"
+import * as colors from "@std/fmt/colors";
+import { formatSpan } from "../config/duration.ts";
+import { Tail } from "../process/lines.ts";
+import type { Level, RunResult, ServiceSnapshot, StateEvent } from "../supervisor/model.ts";
+import type { Supervisor } from "../supervisor/supervisor.ts";
+import type { Paint } from "./palette.ts";
+import { useColors } from "./palette.ts";
+import { stripControl } from "./text.ts";
+
+/** What is worth saying of a state besides its name, or nothing. */
+export function describeState({ state, kind, maxRetries }: ServiceSnapshot, at: number): string {
+  switch (state.kind) {
+    case "pending":
+      return state.waitingFor.length > 0 ? `waits for ${state.waitingFor.join(", ")}` : "";
+    case "restarting": {
+      const inText = `in ${Math.max(0, Math.round((state.retryAt - at) / 1_000))} s`;
+      return state.attempt > 0 ? `${inText}, try ${state.attempt} of ${maxRetries}` : inText;
+    }
+    case "stopping":
+      return state.killAt === Infinity
+        ? "SIGKILL sent"
+        : `SIGKILL in ${Math.max(0, Math.ceil((state.killAt - at) / 1_000))} s`;
+    case "crashed":
+    case "failed":
+      return state.reason;
+    case "running":
+      return state.restarts > 0 ? `restarted ${state.restarts}x` : "";
+    case "stopped":
+      return kind === "task" && state.lastExit !== null ? "done" : "";
+    case "starting":
+      return "";
+  }
+}
+
+/** What a change of state is worth saying in a stream of lines, or `null`. */
+export function describeChange({ row, from, at }: StateEvent): { level: Level; message: string } | null {
+  const { name, state: to } = row;
+  const after = "since" in from ? ` after ${formatSpan(at - from.since)}` : "";
+  switch (to.kind) {
+    case "starting":
+      return { level: "debug", message: `${name} is starting` };
+    case "running": {
+      if (row.kind === "external") return { level: "info", message: `${name} is there${after}` };
+      const facts = [to.pid === null ? "" : `PID ${to.pid}`, row.port === null ? "" : `port ${row.port}`]
+        .filter(Boolean);
+      return {
+        level: "info",
+        message: `${name} is running${facts.length > 0 ? ` (${facts.join(", ")})` : ""}`,
+      };
+    }
+    case "stopping":
+      if (to.then.kind === "failed") {
+        return { level: "warn", message: `${name} ${to.then.reason}; stopping it` };
+      }
+      if (to.then.kind === "ended") {
+        return { level: "warn", message: `${name} ended, stopping what it left running` };
+      }
+      return { level: "info", message: `stopping ${name}` };
+    case "stopped":
+      if (row.kind === "external") return { level: "debug", message: `${name} is not waited for any more` };
+      if (from.kind === "pending" || from.kind === "restarting") {
+        return { level: "info", message: `${name} is not started${from.kind === "pending" ? "" : " again"}` };
+      }
+      return { level: "info", message: `${name} ${row.kind === "task" ? "is done" : "has stopped"}${after}` };
+    case "restarting":
+      return { level: "warn", message: `${name} ${to.reason}; starting it again ${describeState(row, at)}` };
+    case "crashed":
+    case "failed":
+      return { level: "error", message: `${name} ${to.reason}` };
+    case "pending":
+      return from.kind === "stopping"
+        ? { level: "info", message: `${name} has stopped and is started again` }
+        : null;
+  }
+}
+
+/** The last `count` lines, and those before them that belong to the same traceback. */
+function lastWithTraceback(lines: readonly string[], count: number): readonly string[] {
+  const from = Math.max(0, lines.length - count);
+  let start = from;
+  const isLink = (line = "") => /^(During handling of|The above exception)/.test(line);
+  for (let index = from; index >= 0; index--) {
+    const line = lines[index] ?? "";
+    const inside = /^(\s|$)/.test(line) || isLink(line) || isLink(lines[index + 2]);
+    if (/Traceback \(most recent call last\):$/.test(line)) start = index;
+    else if (!inside && index !== from) break;
+  }
+  return lines.slice(start);
+}
+
+/** What is printed last when a service brought the run to its end. */
+export function crashCard(row: ServiceSnapshot, lines: readonly string[], color: boolean): string[] {
+  const { state, title, name } = row;
+  if (state.kind !== "crashed" && state.kind !== "failed") return [];
+  const paint = (with_: Paint, text: string) => color ? with_(text) : text;
+  const ran = state.ranMs > 0 ? `, after running for ${formatSpan(state.ranMs)}` : "";
+  const head = `✖ ${title} [${name}] ${state.reason.replace(/\.$/, "")}${ran}.`;
+  const shown = lastWithTraceback(lines, 20);
+  const before = shown.length > 0
+    ? [`Its last ${shown.length === 1 ? "line" : `${shown.length} lines`}:`]
+    : [];
+  return [
+    paint(colors.red, head),
+    ...before,
+    ...shown.map((line) =>
+      `  ${paint(colors.red, "│")} ${stripControl(line, color)}${color ? "\x1b[0m" : ""}`
+    ),
+  ];
+}
+
+/** The words a run ends with. */
+export function finalMessages(result: RunResult, supervisor: Supervisor): string[] {
+  const card = result.failedService === null ? [] : crashCard(
+    result.failedService,
+    supervisor.tail(result.failedService.name, Tail.KEPT_LINES),
+    useColors(),
+  );
+  const left = supervisor.snapshot().services.filter(({ state }) => state.kind === "pending");
+  const blocked = result.status === 1 && result.failedService === null
+    ? left.map((row) => `${row.name} was not started: it ${describeState(row, 0)}`)
+    : [];
+  return [...result.remaining, ...blocked, ...card];
+}
