@@ -7,9 +7,6 @@
 import type { Service } from "./config/definition.ts";
 import { defineServices } from "./config/definition.ts";
 
-// 3. The registry
-// Nord City's services: used where the infrastructure folder has no services file.
-
 /** The built-in services, in the order they are listed and, dependencies allowing, started. */
 export const SERVICES: readonly Service[] = defineServices({
   db: {

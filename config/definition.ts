@@ -61,9 +61,6 @@ export interface Service {
   health: Health | null;
 }
 
-// 2. Defaults
-// The one place where a default value stands: the schema, the help and the docs take them from here.
-
 /** What a field is when a definition does not say it. */
 export const DEFAULTS = {
   workingDir: ".",

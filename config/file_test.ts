@@ -41,8 +41,6 @@ async function problemsOf(content: string | Uint8Array): Promise<string[]> {
 const withFields = (fields: string) =>
   `services:\n  - name: db\n    command: [python, main.py]\n${fields.replace(/^/gm, "    ")}\n`;
 
-// 2. Defaults
-
 Deno.test("a definition in code is completed with the defaults, its name and its title", () => {
   const [store, shop] = defineServices({
     store: { command: ["a"], port: 7301 },
@@ -56,8 +54,6 @@ Deno.test("a service of a file that says only what it must is the same as one de
   assertEquals(await read("services: [{name: a, command: [x]}]"), defineServices({ a: { command: ["x"] } }));
 });
 
-// 3. The registry
-
 Deno.test("Nord City has db, web and bot, each after what it depends on", () => {
   assertEquals(SERVICES.map(({ name, port, dependencies }) => [name, port, dependencies]), [
     ["db", 8001, []],
@@ -65,8 +61,6 @@ Deno.test("Nord City has db, web and bot, each after what it depends on", () => 
     ["bot", null, ["db"]],
   ]);
 });
-
-// 4. The services file
 
 const EVERY_FIELD = `
 # yaml-language-server: $schema=../services.schema.json

@@ -4,11 +4,6 @@
  * @module
  */
 
-// 4. The services file
-// A file is checked whole: every mistake is told at once, with its place, and nothing starts.
-// text -> YAML nodes -> plain value with places -> schema and rules -> services, or one error.
-// The YAML parser and the schema library are loaded only when there is a file to read.
-
 /** Names under which a services file is looked for, in this order. */
 export const SERVICES_FILES = ["services.yaml", "services.yml", "services.json"] as const;
 
