@@ -1,6 +1,6 @@
 // @ts-types="../config/std.d.ts"
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { portHolder } from "./ports.ts";
+import { isPortFree, portHolder } from "./ports.ts";
 
 for (const hostname of ["127.0.0.1", "0.0.0.0", "::1", "::"]) {
   Deno.test(`the process that listens on ${hostname} is found by its port`, () => {
@@ -39,3 +39,13 @@ Deno.test("a port nobody listens on has no holder, also while a connection from 
   listener.close();
   assertEquals(portHolder(listener.addr.port), null);
 });
+
+for (const hostname of ["127.0.0.1", "0.0.0.0", "::1"]) {
+  Deno.test(`a port that someone listens on at ${hostname} is not free, and is free afterwards`, () => {
+    const listener = Deno.listen({ hostname, port: 0 });
+    const { port } = listener.addr as Deno.NetAddr;
+    assertEquals(isPortFree(port), false);
+    listener.close();
+    assertEquals(isPortFree(port), true);
+  });
+}

@@ -1,0 +1,97 @@
+// @ts-types="../config/std.d.ts"
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { Health } from "../config/definition.ts";
+import { runProbe } from "./probe.ts";
+import { Folder, freePort, isAlive, LIMIT_MS, outputOf, waitUntil } from "../testing/run.ts";
+
+const ELSEWHERE = { environment: Deno.env.toObject(), cwd: "/", infrastructure: "/" };
+
+/** Looks once, with a limit that a test machine keeps. */
+function lookAt(probe: Exclude<Health["probe"], { kind: "log" }>, environment: Record<string, string> = {}) {
+  const target = { ...ELSEWHERE, environment: { ...ELSEWHERE.environment, ...environment } };
+  return runProbe(probe, target, 20_000, new AbortController().signal);
+}
+
+for (
+  const [path, body, fault] of [
+    ["/200", null, null],
+    ["/204", null, null],
+    ["/500", null, "answered 500"],
+    ["/404", null, "answered 404"],
+    ["/200", "status: (ok|fine)", null],
+    ["/200", "^status: bad$", "answered without the expected text"],
+    ["/500", "status", "answered 500"],
+  ] as const
+) {
+  Deno.test(`a look by http at ${path}${body === null ? "" : ` for ${body}`} is ${fault ?? "well"}`, async () => {
+    await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, ({ url }) => {
+      const status = Number(new URL(url).pathname.slice(1));
+      return new Response(status === 204 ? null : "status: ok", { status });
+    });
+    const url = "http://127.0.0.1:${PORT}" + path;
+    assertEquals(await lookAt({ kind: "http", url, body }, { PORT: String(server.addr.port) }), fault);
+  });
+}
+
+Deno.test("a look by tcp is well when the port accepts a connection", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const port = String(listener.addr.port);
+  assertEquals(await lookAt({ kind: "tcp", port: "${PORT}" }, { PORT: port }), null);
+  listener.close();
+  assertMatch(await lookAt({ kind: "tcp", port }) ?? "", /refused/i);
+});
+
+Deno.test("a look by tcp finds a service that listens on IPv6 only", async () => {
+  const listener = Deno.listen({ hostname: "::1", port: 0 });
+  assertEquals(await lookAt({ kind: "tcp", port: String(listener.addr.port) }), null);
+  listener.close();
+});
+
+for (
+  const [command, fault] of [
+    ["exit 0", null],
+    ["exit 3", "its check ended with status 3"],
+    [["test", "${ANSWER}", "=", "42"], null],
+    [["python", "-c", "raise SystemExit(4)"], "its check ended with status 4"],
+  ] as const
+) {
+  Deno.test(`a look by the command ${JSON.stringify(command)} is ${fault ?? "well"}`, async () => {
+    assertEquals(await lookAt({ kind: "command", command }, { ANSWER: "42" }), fault);
+  });
+}
+
+Deno.test("a look that takes too long ends in time, with all that it has started", async () => {
+  await using folder = await Folder.make();
+  const command = `echo $$ >${folder.path}/pid; sleep 1000; true`;
+  const fault = await runProbe({ kind: "command", command }, ELSEWHERE, 300, new AbortController().signal);
+  assertEquals(fault, "no answer within 300 ms");
+  const group = Number(await folder.read("pid"));
+  await waitUntil(() => !isAlive(group), "the check is gone");
+  const left = (await outputOf("ps", "-eo", "pgid=,stat=")).split("\n").filter((line) => {
+    const [itsGroup, state] = line.trim().split(/\s+/);
+    return Number(itsGroup) === group && !state.startsWith("Z");
+  });
+  assertEquals(left, []);
+});
+
+Deno.test("a look that is stopped ends at once", async () => {
+  const stop = new AbortController();
+  const looking = runProbe({ kind: "command", command: "sleep 1000" }, ELSEWHERE, LIMIT_MS, stop.signal);
+  stop.abort();
+  assert(await looking !== null);
+});
+
+Deno.test("what a look says holds no value of the environment", async () => {
+  const environment = { TOKEN: "s3cret", PORT: String(freePort()) };
+  const faults = [
+    await lookAt(
+      { kind: "http", url: "http://127.0.0.1:${PORT}/health?token=${TOKEN}", body: null },
+      environment,
+    ),
+    await lookAt({ kind: "http", url: "http://user:${TOKEN}@127.0.0.1:${PORT}/", body: null }, environment),
+    await lookAt({ kind: "command", command: ["${TOKEN}", "x"] }, environment),
+    await lookAt({ kind: "tcp", port: "${TOKEN}" }, environment),
+  ];
+  for (const fault of faults) assert(fault !== null && !fault.includes("s3cret"), fault ?? "well");
+  assertMatch(faults[0] ?? "", /connection refused/i);
+});

@@ -1,0 +1,632 @@
+// @ts-types="../config/std.d.ts"
+import {
+  assert,
+  assertEquals,
+  assertGreaterOrEqual,
+  assertLess,
+  assertMatch,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { UserError } from "../config/errors.ts";
+import { describeChange, describeState } from "../terminal/messages.ts";
+import { Folder, freePort, isAlive, LIMIT_MS } from "../testing/run.ts";
+import { IDLE, READY, script, UP, WELL } from "../testing/services.ts";
+import { Inside } from "../testing/supervisor.ts";
+
+Deno.test("what depends on a service with a port starts when the port answers", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    web: { ...UP, dependencies: ["db"] },
+    db: { command: script("serves.py", port, 0.3), port },
+  });
+  const state = await run.is("web", "starting");
+  assertEquals(run.story, ["db starting", "db running", "web starting"]);
+  assertEquals(run.text("db").trim(), `listening on ${port}`);
+  assert(state.pid !== null && isAlive(state.pid));
+});
+
+Deno.test("what depends on a service without a port starts three seconds after it", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: IDLE },
+    web: { command: IDLE, dependencies: ["db"] },
+  });
+  await run.is("web", "starting");
+  const [starting, running] = run.changes("db");
+  const [started] = run.changes("web");
+  assertGreaterOrEqual(running.at - starting.at, 1_000);
+  assertGreaterOrEqual(started.at - starting.at, 3_000);
+  assertEquals(run.story, ["db starting", "db running", "web starting"]);
+});
+
+Deno.test("a service whose port variable is not set is ready when it has lived for a second", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: IDLE, portEnv: "PORT_THAT_IS_NOT_SET" },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  await run.is("web", "running");
+  const [starting, running] = run.changes("db");
+  assertGreaterOrEqual(running.at - starting.at, 990);
+});
+
+Deno.test("what is independent starts side by side", async () => {
+  await using folder = await Folder.make();
+  const ports = [freePort(), freePort()];
+  await using run = new Inside(folder, {
+    a: { command: script("serves.py", ports[0], 0.3), port: ports[0] },
+    b: { command: script("serves.py", ports[1], 0.3), port: ports[1] },
+  });
+  await run.is("a", "running");
+  await run.is("b", "running");
+  assertEquals(run.story.slice(0, 2), ["a starting", "b starting"]);
+});
+
+Deno.test("what is not ready in time is stopped, and the run fails", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: IDLE, port: freePort(), timeoutStartMs: 300 },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  const { pid } = await run.is("db", "starting");
+  const result = await run.supervisor.finished;
+  assertEquals([result.status, result.failedService?.name], [1, "db"]);
+  const state = run.state("db");
+  assert(state.kind === "failed" && state.reason === "was not ready within 300 ms", JSON.stringify(state));
+  assertEquals([isAlive(pid!), run.states("web")], [false, ["stopped"]]);
+});
+
+Deno.test("a taken port fails the start and tells who holds it", async () => {
+  await using folder = await Folder.make();
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  await using run = new Inside(folder, { db: { command: `touch ${folder.path}/started; ${IDLE}`, port } });
+  const { status, failedService } = await run.supervisor.finished;
+  listener.close();
+  assert(status === 1 && failedService?.state.kind === "failed");
+  for (const part of [`port ${port}`, "db", `PID ${Deno.pid}`, "deno"]) {
+    assertStringIncludes(failedService.state.reason, part);
+  }
+  assertEquals(await folder.read("started"), "");
+});
+
+for (
+  const [what, definition, said] of [
+    ["working folder", { command: IDLE, workingDir: "gone" }, "working folder"],
+    ["entry point", { command: ["python", "gone.py"] }, "entry point"],
+    ["program", { command: ["gone-program"] }, "no program gone-program"],
+  ] as const
+) {
+  Deno.test(`a missing ${what} fails the service, and what runs already is stopped`, async () => {
+    await using folder = await Folder.make();
+    const port = freePort();
+    await using run = new Inside(folder, {
+      db: { command: script("serves.py", port), port },
+      web: { ...definition, dependencies: ["db"] },
+    });
+    const { status, failedService } = await run.supervisor.finished;
+    assert(status === 1 && failedService?.state.kind === "failed" && failedService.name === "web");
+    assertStringIncludes(failedService.state.reason, said);
+    assertEquals(run.state("db").kind, "stopped");
+  });
+}
+
+Deno.test("a service that ends with 0 is STOPPED and the rest go on, until nothing is left", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    short: { command: "echo done" },
+    long: { command: `until [ -e ${folder.path}/enough ]; do sleep 0.02; done` },
+  });
+  await run.is("short", "stopped");
+  await run.is("long", "running");
+  assertEquals(run.state("short").lastExit, WELL);
+  await folder.write("enough", "");
+  const result = await run.supervisor.finished;
+  assertEquals([result.status, result.failedService, run.state("long").kind], [0, null, "stopped"]);
+});
+
+Deno.test("a service that nobody starts because of an ended dependency makes the run fail", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: { command: "true" },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  assertEquals((await run.supervisor.finished).status, 1);
+  const state = run.state("web");
+  assert(state.kind === "pending");
+  assertEquals(state.waitingFor, ["db"]);
+});
+
+for (
+  const [what, end, exit, reason] of [
+    ["status 3", "exit 3", { kind: "exited", code: 3 }, "exited with status 3"],
+    [
+      "a signal",
+      "kill -KILL $$",
+      { kind: "killed", signal: "SIGKILL" },
+      "killed by SIGKILL, perhaps out of memory",
+    ],
+    ["SIGTERM that was not ours", "kill $$", { kind: "killed", signal: "SIGTERM" }, "killed by SIGTERM"],
+  ] as const
+) {
+  Deno.test(`a service that ends by ${what} while it runs is CRASHED and takes the others along`, async () => {
+    await using folder = await Folder.make();
+    await using run = new Inside(folder, {
+      db: { command: `echo up; until [ -e ${folder.path}/now ]; do sleep 0.02; done; ${end}`, health: READY },
+      other: { ...UP },
+    });
+    await run.is("other", "running");
+    await run.is("db", "running");
+    await folder.write("now", "");
+    const result = await run.supervisor.finished;
+    assertEquals([result.status, result.failedService?.name], [1, "db"]);
+    const state = run.state("db");
+    assert(state.kind === "crashed" && state.reason.startsWith(reason), JSON.stringify(state));
+    assertEquals(state.exit, exit);
+    assertEquals(run.states("other"), ["starting", "running", "stopping", "stopped"]);
+  });
+}
+
+Deno.test("an end is noticed when it happens", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { ...UP } });
+  const { pid } = await run.is("a", "running");
+  const killedAt = performance.now();
+  Deno.kill(pid!, "SIGKILL");
+  await run.is("a", "crashed");
+  assertLess(run.changes("a").at(-1)!.at - killedAt, 1_000);
+});
+
+Deno.test("all are stopped in reverse order, independent ones side by side, none before its dependents are gone", async () => {
+  await using folder = await Folder.make();
+  await folder.write(".env", `JOURNAL=${folder.path}/journal\n`);
+  await using run = new Inside(folder, {
+    db: { command: script("journal.py", "db"), health: READY },
+    web: { command: script("journal.py", "web", 0.4), dependencies: ["db"], health: READY },
+    bot: { command: script("journal.py", "bot", 0.4), dependencies: ["db"], health: READY },
+  });
+  await run.is("web", "running");
+  await run.is("bot", "running");
+  const { status, remaining } = await run.supervisor.close();
+  assertEquals([status, remaining], [0, []]);
+  const journal = (await folder.read("journal")).trim().split("\n");
+  assertEquals(journal.slice(0, 3).sort(), ["bot started", "db started", "web started"]);
+  assertEquals(journal.slice(3, 5).sort(), ["bot stopping", "web stopping"]);
+  assertEquals(journal.slice(5, 7).sort(), ["bot stopped", "web stopped"]);
+  assertEquals(journal.slice(7), ["db stopping", "db stopped"]);
+  assertEquals(run.story.filter((line) => line.endsWith("stopping")), [
+    "bot stopping",
+    "web stopping",
+    "db stopping",
+  ]);
+});
+
+Deno.test("one that takes no notice of the signal is killed when its time is over", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("stubborn.sh"), timeoutStopMs: 500 } });
+  await run.until(() => run.text("a").includes("ready"), "it is ready");
+  const { status } = await run.supervisor.close();
+  const [, stopping, stopped] = run.changes("a").slice(-3);
+  assertEquals([status, run.state("a").kind], [0, "stopped"]);
+  assertEquals(run.state("a").lastExit, { kind: "killed", signal: "SIGKILL" });
+  assertGreaterOrEqual(stopped.at - stopping.at, 500);
+  assertStringIncludes(run.text("a"), "no thanks");
+  assertEquals(run.processes(), []);
+});
+
+Deno.test("a stop signal of its own is what a service gets", async () => {
+  await using folder = await Folder.make();
+  await folder.write(".env", `JOURNAL=${folder.path}/journal\n`);
+  await using run = new Inside(folder, {
+    a: { command: script("journal.py", "a"), stopSignal: "SIGUSR1", health: READY },
+  });
+  await run.is("a", "running");
+  await run.supervisor.close();
+  assertEquals([run.text("a"), run.state("a").lastExit], ["a is up\na got SIGUSR1\n", WELL]);
+});
+
+Deno.test("a grandchild that takes no notice of the signal is gone at the end, too", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("has_grandchild.sh"), timeoutStopMs: 500 } });
+  await run.until(() => /^up$/m.test(run.text("a")) && /^grandchild/m.test(run.text("a")), "it is there");
+  const grandchild = Number(/grandchild (\d+)/.exec(run.text("a"))![1]);
+  assert(isAlive(grandchild));
+  await run.supervisor.close();
+  assertEquals([isAlive(grandchild), run.state("a").lastExit], [false, WELL]);
+});
+
+Deno.test("what a service leaves running when it ends is stopped before the end counts", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("forks_and_exits.sh") } });
+  const { status } = await run.supervisor.finished;
+  assertEquals([status, run.states("a")], [0, ["starting", "stopping", "stopped"]]);
+  assertMatch(run.text("a"), /^left \d+ behind$/m);
+  assertEquals(isAlive(Number(run.text("a").split(" ")[1])), false);
+});
+
+Deno.test("a service that closes its pipes runs on and is stopped like any other", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("closes_stdout.sh", `${folder.path}/pid`) } });
+  const { pid } = await run.is("a", "running");
+  assertEquals([Number(await folder.read("pid")), run.text("a")], [pid, "last words\n"]);
+  await run.supervisor.close();
+  assertEquals([run.state("a").kind, isAlive(pid!)], ["stopped", false]);
+});
+
+Deno.test("a port that someone keeps after the stop is named, and the run fails", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, { a: { command: script("escapes.py", port), port } });
+  await run.is("a", "running");
+  await run.until(() => run.text("a").includes("escaped"), "one escaped");
+  const { status, remaining } = await run.supervisor.close();
+  const escaped = Number(run.text("a").split(" ")[1]);
+  Deno.kill(escaped, "SIGKILL");
+  assertEquals([status, remaining.length], [1, 1]);
+  for (const part of [`${port}`, `"a"`, `PID ${escaped}`]) assertStringIncludes(remaining[0], part);
+});
+
+Deno.test("a stop while services start starts nothing more and leaves nothing", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port, 30), port },
+    web: { ...UP, dependencies: ["db"] },
+  });
+  await run.is("db", "starting");
+  const { status } = await run.supervisor.close();
+  assertEquals([status, run.states("db"), run.states("web")], [0, ["starting", "stopping", "stopped"], [
+    "stopped",
+  ]]);
+});
+
+Deno.test("a service that waits for room in its pipe gets some to stop", async () => {
+  await using folder = await Folder.make();
+  const command = "trap 'echo bye; exit 0' TERM; while :; do echo some more of it; done";
+  await using run = new Inside(folder, { a: { command, timeoutStopMs: LIMIT_MS } });
+  run.supervisor.listen({ event() {}, backpressure: () => new Promise(() => {}) });
+  await run.is("a", "running"); // for a second it has written as much as the pipe takes
+  await run.supervisor.close();
+  assertEquals([run.state("a").lastExit, run.text("a").split("\n").at(-2)], [WELL, "bye"]);
+});
+
+Deno.test("kill ends at once what would take its time", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: { command: script("stubborn.sh"), timeoutStopMs: LIMIT_MS },
+    b: { command: script("stubborn.sh"), timeoutStopMs: LIMIT_MS, dependencies: [] },
+  });
+  await run.until(() => run.text("a").includes("ready") && run.text("b").includes("ready"), "they are ready");
+  run.supervisor.close();
+  await run.is("a", "stopping");
+  const killedAt = performance.now();
+  const { status } = await run.supervisor.kill();
+  assertLess(performance.now() - killedAt, LIMIT_MS / 2);
+  assertEquals([status, run.state("a").lastExit], [0, { kind: "killed", signal: "SIGKILL" }]);
+});
+
+Deno.test(".env is read again at each start", async () => {
+  await using folder = await Folder.make({ env: { COLOUR: "red" } });
+  await using run = new Inside(folder, {
+    a: { command: 'echo "it is $COLOUR"; exit 1', restartPolicy: "on-failure", retryDelayMs: 500 },
+  });
+  await run.is("a", "restarting");
+  await folder.write(".env", "COLOUR=green\n");
+  await run.until(() => run.text("a").includes("green"), "it is green");
+  assertEquals(run.text("a").split("\n").slice(0, 2), ["it is red", "it is green"]);
+});
+
+Deno.test("one that dies at every start is tried with growing pauses, then FAILED", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: { command: "echo try; exit 7", restartPolicy: "on-failure", maxRetries: 3, retryDelayMs: 100 },
+    b: { ...UP },
+  });
+  const { status, failedService } = await run.supervisor.finished;
+  assert(status === 1 && failedService?.name === "a" && failedService.state.kind === "failed");
+  assertEquals(failedService.state.reason, "exited with status 7; gave up after 3 retries");
+  assertEquals(run.text("a"), "try\n".repeat(4));
+  const pauses = run.changes("a").filter(({ row }) => row.state.kind === "restarting")
+    .map(({ row, at }) => row.state.kind === "restarting" ? row.state.retryAt - at : 0);
+  [100, 200, 400].forEach((pause, index) => {
+    assertGreaterOrEqual(pauses[index], pause * 0.9 - 20);
+    assertLess(pauses[index], pause * 1.1 + 1);
+  });
+  const starts = run.changes("a").filter(({ row }) => row.state.kind === "starting").map(({ at }) => at);
+  [100, 200, 400].forEach((pause, index) =>
+    assertGreaterOrEqual(starts[index + 1] - starts[index], pause * 0.9 - 2)
+  );
+});
+
+Deno.test("a pause before a retry is told, and ends at once on stop", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: {
+      command: "exit 1",
+      restartPolicy: "on-failure",
+      maxRetries: 5,
+      retryDelayMs: 3_600_000,
+      retryDelayMaxMs: 9e9,
+    },
+  });
+  await run.is("a", "restarting");
+  const snapshot = run.supervisor.snapshot();
+  assertMatch(describeState(snapshot.services[0], snapshot.at), /^in \d+ s, try 1 of 5$/);
+  const { status } = await run.supervisor.close();
+  assertEquals([status, run.states("a")], [0, ["starting", "restarting", "stopped"]]);
+});
+
+Deno.test("a service is started again only when what it needs runs", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port), port, restartPolicy: "on-failure", retryDelayMs: 1_500 },
+    web: {
+      command: `echo up; until [ -e ${folder.path}/now ]; do sleep 0.02; done; rm ${folder.path}/now; exit 1`,
+      health: READY,
+      dependencies: ["db"],
+      restartPolicy: "on-failure",
+      retryDelayMs: 10,
+    },
+  });
+  await run.is("web", "running");
+  const { pid } = await run.is("db", "running");
+  Deno.kill(pid!, "SIGKILL");
+  await run.is("db", "restarting");
+  await folder.write("now", "");
+  await run.until(() => {
+    const state = run.state("web");
+    return state.kind === "pending" && state.waitingFor.join() === "db";
+  }, "web waits for db");
+  await run.was("web", "starting", 2);
+  const back = run.story.lastIndexOf("db running");
+  assert(
+    back > run.story.indexOf("web pending") && back < run.story.lastIndexOf("web starting"),
+    run.story.join(),
+  );
+});
+
+Deno.test("one that restarts always does so after status 0 too, with its pause and without end", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    a: { command: "exit 0", restartPolicy: "always", maxRetries: 1, retryDelayMs: 30 },
+  });
+  await run.was("a", "starting", 5);
+  const starts = run.changes("a").filter(({ row }) => row.state.kind === "starting").map(({ at }) => at);
+  assertGreaterOrEqual(starts[1] - starts[0], 25);
+  assertEquals(run.state("a").failures, []);
+});
+
+Deno.test("a service that is restarted with its dependencies is, the others are not", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port), port, restartPolicy: "always", retryDelayMs: 10 },
+    web: { ...UP, dependencies: ["db"], restartWithDependencies: true },
+    bot: { ...UP, dependencies: ["db"] },
+  });
+  await run.is("web", "running");
+  await run.is("bot", "running");
+  const before = run.state("bot");
+  const { pid } = await run.is("db", "running");
+  Deno.kill(pid!, "SIGKILL");
+  await run.was("web", "running", 2);
+  assertEquals(run.state("bot"), before);
+  const story = run.story.slice(run.story.indexOf("db restarting"));
+  assertEquals(story.filter((line) => /^(db running|web stopping|web starting)$/.test(line)), [
+    "db running",
+    "web stopping",
+    "web starting",
+  ]);
+});
+
+Deno.test("one that is not critical shows FAILED and the rest run on", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    extra: { command: "exit 9", critical: false },
+    main: { ...UP },
+    needy: { ...UP, dependencies: ["extra"] },
+  });
+  await run.is("extra", "failed");
+  await run.is("main", "running");
+  const state = run.state("needy");
+  assert(state.kind === "pending");
+  assertEquals(state.waitingFor, ["extra"]);
+  assertEquals((await run.supervisor.close()).status, 0);
+});
+
+Deno.test("what depends on a task starts when it has ended with 0; its output and end are told", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    migrate: { command: "echo migrating; sleep 0.3; echo migrated", kind: "task" },
+    web: { ...UP, dependencies: ["migrate"] },
+  });
+  await run.is("web", "running");
+  assertEquals(run.story, [
+    "migrate starting",
+    "migrate running",
+    "migrate stopped",
+    "web starting",
+    "web running",
+  ]);
+  assertEquals(run.text("migrate"), "migrating\nmigrated\n");
+  const change = run.changes("migrate").at(-1)!;
+  assertMatch(describeChange(change)?.message ?? "", /^migrate is done after \d+ ms$/);
+});
+
+Deno.test("a task that fails starts nothing and fails the run", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    migrate: { command: "exit 2", kind: "task" },
+    web: { ...UP, dependencies: ["migrate"] },
+  });
+  const { status, failedService } = await run.supervisor.finished;
+  assertEquals([status, failedService?.name, run.states("web")], [1, "migrate", ["stopped"]]);
+});
+
+Deno.test("an external service is waited for and left alone", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    cache: {
+      command: "unused",
+      kind: "external",
+      health: { ...READY, probe: { kind: "tcp", port: String(port) } },
+    },
+    web: { ...UP, dependencies: ["cache"] },
+  });
+  await run.is("cache", "starting");
+  const listener = Deno.listen({ hostname: "127.0.0.1", port });
+  await run.is("web", "running");
+  assertEquals(run.story.slice(0, 3), ["cache starting", "cache running", "web starting"]);
+  const { status, remaining } = await run.supervisor.close();
+  listener.close();
+  assertEquals([status, remaining], [0, []]);
+});
+
+for (
+  const [what, health] of [
+    ["an http answer", { kind: "http", url: "http://127.0.0.1:${PORT}/health", body: "I am well" }],
+    ["a port that answers", { kind: "tcp", port: "${PORT}" }],
+    ["a command", { kind: "command", command: ["test", "-e", "ready"] }],
+    ["a line of output", { kind: "log", pattern: "^listening on \\d+$" }],
+  ] as const
+) {
+  Deno.test(`a service is ready by ${what}`, async () => {
+    await using folder = await Folder.make();
+    const port = freePort();
+    await using run = new Inside(folder, {
+      a: {
+        command: `(sleep 0.5; touch ready) & ${script("serves.py", port, 0.5)}`,
+        port,
+        health: { ...READY, probe: health },
+      },
+    });
+    const state = await run.is("a", "running");
+    const [starting, running] = run.changes("a");
+    assertGreaterOrEqual(running.at - starting.at, 400);
+    assert(isAlive(state.pid!));
+  });
+}
+
+Deno.test("a service that is unhealthy as often as allowed is stopped and restarted by its policy", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    a: {
+      command: script("serves.py", port, 0, `${folder.path}/mood`),
+      port,
+      restartPolicy: "on-failure",
+      retryDelayMs: 50,
+      health: {
+        probe: { kind: "http", url: "http://127.0.0.1:${PORT}/health", body: null },
+        intervalMs: 50,
+        timeoutMs: 10_000,
+        retries: 3,
+      },
+    },
+  });
+  await run.is("a", "running");
+  await folder.write("mood", "sick");
+  const state = await run.is("a", "restarting");
+  assertEquals(state.reason, "failed its health check 3 times: answered 500");
+  assertEquals(run.notices.filter((text) => text.includes("unhealthy")).map((text) => text.slice(0, 23)), [
+    "a is unhealthy (1 of 3)",
+    "a is unhealthy (2 of 3)",
+    "a is unhealthy (3 of 3)",
+  ]);
+  await folder.write("mood", "well");
+  await run.was("a", "running", 2);
+});
+
+Deno.test("a slow answer and now and then a bad one never kill, and probes do not pile up behind them", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    a: {
+      command: script("serves.py", port, 0, `${folder.path}/mood`),
+      port,
+      health: {
+        probe: { kind: "http", url: "http://127.0.0.1:${PORT}/health", body: null },
+        intervalMs: 20,
+        timeoutMs: 200,
+        retries: 3,
+      },
+    },
+  });
+  const unhealthy = () => run.notices.filter((text) => text.startsWith("a is unhealthy (1 of 3)")).length;
+  await run.is("a", "running");
+  await folder.write("mood", "slow");
+  await run.until(() => unhealthy() === 1, "it is slow once");
+  await folder.write("mood", "moody");
+  await run.until(() => unhealthy() >= 6, "it is unhealthy now and then");
+  assertEquals(run.states("a"), ["starting", "running"]);
+  // The number is how many were in hand at once: the slow one, those that gave up meanwhile, and the next.
+  const most = Math.max(...[...run.text("a").matchAll(/^asked (\d+)/gm)].map(([, count]) => Number(count)));
+  assertLess(most, 5);
+});
+
+Deno.test("a variable that is too long is named when a start fails by it", async () => {
+  await using folder = await Folder.make({ env: { HUGE: "s3cret".repeat(50_000) } });
+  await using run = new Inside(folder, { a: { command: "true" } });
+  const { failedService } = await run.supervisor.finished;
+  assert(failedService?.state.kind === "failed");
+  assertStringIncludes(failedService.state.reason, "HUGE");
+  assert(!failedService.state.reason.includes("s3cret"));
+});
+
+Deno.test("a clock that is set back changes nothing", async () => {
+  await using folder = await Folder.make();
+  const genuine = Date.now;
+  let wall = 1e12;
+  Date.now = () => wall -= 3_600_000; // an hour back each time someone looks
+  try {
+    await using run = new Inside(folder, {
+      a: { command: "exit 1", restartPolicy: "on-failure", maxRetries: 2, retryDelayMs: 50, critical: false },
+      b: { command: script("stubborn.sh"), timeoutStopMs: 200 },
+    });
+    await run.is("a", "failed");
+    const state = await run.is("b", "running");
+    assertGreaterOrEqual(performance.now() - state.since, 900);
+    await run.supervisor.close();
+    assertEquals(run.state("b").lastExit, { kind: "killed", signal: "SIGKILL" });
+  } finally {
+    Date.now = genuine;
+  }
+});
+
+Deno.test("services are stopped, started and restarted by name while the others run on", async () => {
+  await using folder = await Folder.make();
+  const port = freePort();
+  await using run = new Inside(folder, {
+    db: { command: script("serves.py", port), port },
+    web: { ...UP, dependencies: ["db"] },
+    other: { ...UP },
+  });
+  for (const name of ["web", "other"]) await run.is(name, "running");
+  const others = run.state("other");
+  run.supervisor.setDesired(["db"], "stopped");
+  await run.is("db", "stopped");
+  assertEquals(run.state("web").kind, "stopped");
+  run.supervisor.setDesired(["web"], "running");
+  await run.is("web", "running");
+  assertEquals(run.state("db").kind, "running");
+  const { pid } = await run.is("db", "running");
+  run.supervisor.setDesired(["db"], "restarted");
+  await run.was("db", "running", 3);
+  assert((await run.is("db", "running")).pid !== pid);
+  assertEquals(run.state("other"), others);
+  assertThrows(() => run.supervisor.setDesired(["wbe"], "running"), UserError, `did you mean "web"?`);
+});
+
+Deno.test("a stop during a restart ends as stopped", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { a: { command: script("stubborn.sh"), timeoutStopMs: 300 } });
+  await run.until(() => run.text("a").includes("ready"), "it is ready");
+  run.supervisor.setDesired(["a"], "restarted");
+  await run.is("a", "stopping");
+  const { status } = await run.supervisor.close();
+  assertEquals([status, run.state("a").kind, run.text("a").match(/ready/g)?.length], [0, "stopped", 1]);
+});
