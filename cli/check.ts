@@ -13,7 +13,7 @@ import type { Environment, Home } from "../config/settings.ts";
 import { readEnvironment } from "../config/settings.ts";
 import { resolvePath } from "../config/paths.ts";
 import { referencesIn } from "../config/explain.ts";
-import { ServicesFileError } from "../config/source.ts";
+import { ServicesFileError } from "../config/errors.ts";
 import { isPortFree, portHolder } from "../process/ports.ts";
 
 /** One thing to mend (`error`: a start would fail) or to know (`warning`). */

@@ -4,8 +4,7 @@
  * @module
  */
 
-import { isKept } from "../config/cache.ts";
-import { memoryOf, servicesFileOf } from "../config/file.ts";
+import { isKept, memoryOf, servicesFileOf } from "../config/file.ts";
 import { findHome } from "../config/settings.ts";
 import type { RunOptions } from "../control/run_options.ts";
 import { ownCommand } from "../process/exec.ts";

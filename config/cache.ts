@@ -6,34 +6,32 @@
 
 import type { Service } from "./definition.ts";
 import { DEFAULTS, HEALTH_DEFAULTS } from "./definition.ts";
-import { readSource } from "./source.ts";
+import { VERSION } from "./version.ts";
 
-/** Whether `readServicesFile` finds a file as it was kept. @throws {ServicesFileError} when it can't be read */
-export function isKept(path: string, memory: string): boolean {
-  return recall(`${memory}/services.cache.json`, readSource(path)) !== null;
-}
-
-/** What a kept result is only good for: the same text, read with the same meaning. */
+/** A result as it is kept: it holds for the same text, read by the same program. */
 interface Kept {
-  /** To be raised when the meaning of a file changes in a way that its fields' defaults do not show. */
-  format: 1;
+  /** Of the program that read it: another version may give the same text another meaning. */
+  version: string;
+  /** Of definitions: they change what a text means without a new version while someone works on this program. */
   defaults: string;
   text: string;
   services: Service[];
 }
 
-const MEANING = { format: 1, defaults: JSON.stringify([DEFAULTS, HEALTH_DEFAULTS]) } as const;
+const MEANING = { version: VERSION, defaults: JSON.stringify([DEFAULTS, HEALTH_DEFAULTS]) } as const;
 
+/** What a text was found to mean before, or `null` when that is not known. */
 export function recall(note: string, text: string): Service[] | null {
   try {
     const kept: Kept = JSON.parse(Deno.readTextFileSync(note));
-    const fits = kept.format === MEANING.format && kept.defaults === MEANING.defaults && kept.text === text;
+    const fits = kept.version === MEANING.version && kept.defaults === MEANING.defaults && kept.text === text;
     return fits ? kept.services : null;
   } catch {
     return null; // none, unreadable or half-written: the file itself is read
   }
 }
 
+/** Keeps what a text means, where that is possible. */
 export async function remember(note: string, text: string, services: Service[]): Promise<void> {
   const kept: Kept = { ...MEANING, text, services };
   const draft = `${note}.${Deno.pid}`;

@@ -7,6 +7,8 @@
  * in linear time: a regular expression that repeats over a quoted value overflows the stack on values of megabytes.
  */
 
+import { UserError } from "./errors.ts";
+
 /** What a `.env` file says. */
 export interface Dotenv {
   /** The value of each key after interpolation; `null` for a key without `=`, which sets nothing. */
@@ -18,7 +20,7 @@ export interface Dotenv {
 }
 
 /** A `.env` file that cannot be used. The message is for its owner: the file, the line, the remedy, never a value. */
-export class DotenvError extends Error {
+export class DotenvError extends UserError {
   override name = "DotenvError";
 }
 

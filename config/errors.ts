@@ -1,10 +1,23 @@
 /**
- * The one error that is a user's to mend. Imports nothing, so that everything may throw it.
+ * The errors that users can fix. Imports nothing, so that everything may throw them.
  *
  * @module
  */
 
-/** A fault the user can mend: its message is one or two plain sentences (what, where, how). */
+/** An error that a user can fix: its message is one or two plain sentences (what, where, how). */
 export class UserError extends Error {
   override name = "UserError";
+}
+
+/** Problems that are shown of one file. */
+export const MAX_SHOWN = 50;
+
+/** What is wrong with a services file: each problem is one line that begins with `file:line:column`. */
+export class ServicesFileError extends UserError {
+  constructor(readonly problems: readonly string[]) {
+    const more = problems.length - MAX_SHOWN;
+    super(
+      [...problems.slice(0, MAX_SHOWN), ...(more > 0 ? [`... and ${more} more errors`] : [])].join("\n"),
+    );
+  }
 }

@@ -376,11 +376,11 @@ const HOSTILE: [string, string | Uint8Array, RegExp][] = [
     `x-0: &a [${"1,".repeat(50_000)}]\nservices: [{name: a, command: [${"*a,".repeat(50_000)}]}]`,
     /aliases stand for more than/,
   ],
-  ["100,000 mistakes", "services:\n" + "- a\n".repeat(100_000), /and 99950 more mistakes/],
+  ["100,000 mistakes", "services:\n" + "- a\n".repeat(100_000), /and 99950 more errors/],
   [
     "100,000 fields",
     "services: [{" + Array.from({ length: 60_000 }, (_, i) => `k${i}`).join() + "}]",
-    /more mistakes/,
+    /more errors/,
   ],
   [
     "two documents",

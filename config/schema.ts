@@ -17,11 +17,10 @@ export async function servicesJsonSchema(): Promise<string> {
     "\n";
 }
 
+/** Timers hold no more than 2^31 ms. */
 const MAX_SPAN_MS = 24 * 86_400_000;
 
 export type Zod = typeof import("zod/mini");
-
-// What a services file may say. The JSON Schema for editors is made from this, too.
 
 export type Schemas = ReturnType<typeof fileSchemas>;
 
@@ -41,6 +40,7 @@ const STOP_SIGNALS = [
 
 export const PROBES = ["http", "tcp", "command", "log"] as const;
 
+/** A table: every field of a services file with its meaning and what it may be. The JSON Schema is made from it, too. */
 export function fileSchemas(z: Zod) {
   /** Tells editors what a value means, and with `more`, in JSON Schema, what `checkTogether` checks. */
   const about = <S extends zod.core.$ZodType>(description: string, schema: S, more: object = {}): S => {

@@ -5,7 +5,7 @@
  */
 
 import type { Dotenv } from "./dotenv.ts";
-import { DotenvError, readDotenv, withDotenv } from "./dotenv.ts";
+import { readDotenv, withDotenv } from "./dotenv.ts";
 import { UserError } from "./errors.ts";
 import { dirname, exists, findServicesFile, resolvePath } from "./paths.ts";
 
@@ -69,7 +69,6 @@ export function readEnvironment(home: Home): FoundEnvironment {
     );
     return { environment: withDotenv(own, dotenv), dotenv, warnings };
   } catch (error) {
-    if (error instanceof DotenvError) throw new UserError(error.message);
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     if (home.envFileNamed) {
       throw new UserError(`There is no file ${home.envFile}; check what --env-file names.`);

@@ -20,8 +20,7 @@ export function isPortFree(port: number): boolean {
 }
 
 /** ` by PID 12 (python main.py)`, or nothing where the system does not tell. */
-export async function describeHolder(port: number): Promise<string> {
-  const { portHolder } = await import("./ports.ts");
+export function describeHolder(port: number): string {
   const holder = portHolder(port);
   return holder === null ? "" : ` by PID ${holder.pid} (${holder.command})`;
 }

@@ -359,14 +359,9 @@ export class Supervisor {
       const launch = prepareLaunch(service, this.#environment, this.home);
       entry.launch = launch;
       if (launch.port !== null && !isPortFree(launch.port)) {
-        const port = launch.port;
-        describeHolder(port).then((holder) =>
-          this.#send(
-            name,
-            refused(`port ${port} is taken${holder}; stop that or give "${name}" another port`),
-          )
-        );
-        return;
+        const holder = describeHolder(launch.port);
+        const advice = `stop that or give "${name}" another port`;
+        return this.#apply(name, refused(`port ${launch.port} is taken${holder}; ${advice}`));
       }
       const { pid, drain: hurry } = startChild(launch, {
         lines: (stream, lines) => this.#output(entry, stream, lines),
@@ -536,7 +531,7 @@ export class Supervisor {
       if (port === null || service.kind === "external" || state.lastExit === null) continue;
       for (let tries = 0; !isPortFree(port); tries++) {
         if (tries === 20) {
-          remaining.push(`Port ${port} of "${service.name}" is still taken${await describeHolder(port)}.`);
+          remaining.push(`Port ${port} of "${service.name}" is still taken${describeHolder(port)}.`);
           break;
         }
         await sleep(50); // the last connections of a server that just ended
