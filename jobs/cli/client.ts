@@ -3,14 +3,16 @@
  *
  * @module
  */
+import { UserError } from "../../config/errors.ts";
 import { z } from "zod";
 import { systemClock } from "../model/clock.ts";
 import { END_STATUSES, type JsonObject } from "../model/job.ts";
-import { errorIn, reasonOf } from "../model/errors.ts";
+import { errorIn } from "../model/json.ts";
+import { reasonOf } from "../model/errors.ts";
 import { Accepted, HistoryEntry, JobSummary, JobView, WorkerView } from "../model/wire.ts";
 
 /** A request that did not succeed. `status` 0: the engine could not be reached. The message never holds the token. */
-export class ClientError extends Error {
+export class ClientError extends UserError {
   override name = "ClientError";
   constructor(message: string, readonly status: number) {
     super(message);

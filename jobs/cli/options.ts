@@ -3,12 +3,13 @@
  *
  * @module
  */
+import { UserError } from "../../config/errors.ts";
 // @ts-types="../../config/std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
 import { DotenvError, readDotenv, withDotenv } from "../../config/dotenv.ts";
 
 /** An error on the command line or in a setting, in a sentence that says how to correct it. */
-export class UsageError extends Error {
+export class UsageError extends UserError {
   override name = "UsageError";
 }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { BodyError } from "../model/json.ts";
+import { HttpError } from "../model/errors.ts";
 
 /** Bodies that are still arriving. One look a second for all of them costs less than a timer for each. */
 export class Arrivals {
@@ -11,10 +11,10 @@ export class Arrivals {
 
   constructor(readonly timeoutMs: number) {}
 
-  /** What arrives in time. @throws BodyError 408 */
+  /** What arrives in time. @throws HttpError 408 */
   wait<T>(reading: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      const late = () => reject(new BodyError(408, "The body did not arrive in time"));
+      const late = () => reject(new HttpError(408, "The body did not arrive in time"));
       const entry = { late, by: performance.now() + this.timeoutMs };
       this.#entries.add(entry);
       reading.then((value) => {

@@ -1,16 +1,16 @@
 /** Bodies of requests: bounded in size and time before anything is parsed. */
+import { HttpError } from "../model/errors.ts";
 import type { Arrivals } from "../engine/arrivals.ts";
-import { BodyError } from "../model/json.ts";
 
 /** Bodies that are refused are read to their end up to this size. */
 const DRAIN_BYTES = 64 << 20;
 
-/** Reads a body that is neither too large nor too slow. @throws BodyError */
+/** Reads a body that is neither too large nor too slow. @throws HttpError */
 export async function readText(request: Request, limit: number, arrivals: Arrivals): Promise<string> {
   const length = request.headers.get("content-length");
   if (length !== null && Number(length) > limit) {
     await drain(request);
-    throw new BodyError(413, `The body is larger than the ${limit} bytes that are allowed here`);
+    throw new HttpError(413, `The body is larger than the ${limit} bytes that are allowed here`);
   }
   try {
     if (length === null) {
@@ -21,13 +21,13 @@ export async function readText(request: Request, limit: number, arrivals: Arriva
     const text = await arrivals.wait(request.text());
     // What is not UTF-8 was read as U+FFFD, and has another length then.
     if (text.includes("\uFFFD") && new TextEncoder().encode(text).length !== Number(length)) {
-      throw new BodyError(400, "Invalid JSON body");
+      throw new HttpError(400, "Invalid JSON body");
     }
     return text;
   } catch (error) {
-    if (error instanceof BodyError) throw error;
+    if (error instanceof HttpError) throw error;
     // Broken chunks, a closed connection, bytes that are not UTF-8.
-    throw new BodyError(400, "Invalid JSON body");
+    throw new HttpError(400, "Invalid JSON body");
   }
 }
 
@@ -37,7 +37,7 @@ async function readStream(stream: ReadableStream<Uint8Array>, limit: number): Pr
   for await (const part of stream) {
     size += part.length;
     if (size > limit) {
-      throw new BodyError(413, `The body is larger than the ${limit} bytes that are allowed here`);
+      throw new HttpError(413, `The body is larger than the ${limit} bytes that are allowed here`);
     }
     parts.push(part);
   }

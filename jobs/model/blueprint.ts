@@ -15,6 +15,7 @@
  *
  * @module
  */
+import { UserError } from "../../config/errors.ts";
 import type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from "./job.ts";
 
 /** A task as handlers describe it. Times are seconds. */
@@ -128,7 +129,7 @@ export interface Edge {
 }
 
 /** A blueprint that cannot be taken in; the message says all that is wrong with it. */
-export class BlueprintError extends Error {
+export class BlueprintError extends UserError {
   override name = "BlueprintError";
 }
 

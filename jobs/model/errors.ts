@@ -3,11 +3,19 @@
  *
  * @module
  */
-import { isObject, parseJson } from "./json.ts";
+
+import { UserError } from "../../config/errors.ts";
 
 /** Settings, files or a storage that cannot be used; the message names all that is wrong. */
-export class ConfigError extends Error {
+export class ConfigError extends UserError {
   override name = "ConfigError";
+}
+
+/** A request that is answered with an error status; the message is the answer's text. */
+export class HttpError extends Error {
+  constructor(readonly status: number, message: string, readonly headers: Record<string, string> = {}) {
+    super(message);
+  }
 }
 
 /** What an error says, without its stack. */
@@ -20,10 +28,4 @@ export function reasonOf(error: unknown): string {
   let at = error;
   while (at instanceof Error && at.cause instanceof Error) at = at.cause;
   return at instanceof Error ? at.message.replace(/ \(os error \d+\)$/, "") : String(at);
-}
-
-/** The `error` text of an engine's answer, if it has one. */
-export function errorIn(text: string): string | undefined {
-  const answer = parseJson(text);
-  return isObject(answer) && typeof answer.error === "string" ? answer.error : undefined;
 }

@@ -3,13 +3,14 @@
  *
  * @module
  */
+
+import { HttpError } from "./errors.ts";
 import type { JsonObject, JsonValue } from "./job.ts";
 
-/** Why a body is refused; the message is the answer's text. */
-export class BodyError extends Error {
-  constructor(readonly status: number, message: string) {
-    super(message);
-  }
+/** The `error` text of an engine's answer, if it has one. */
+export function errorIn(text: string): string | undefined {
+  const answer = parseJson(text);
+  return isObject(answer) && typeof answer.error === "string" ? answer.error : undefined;
 }
 
 /** A JSON text's value; undefined when it is none, which the schema that reads it next refuses. */
@@ -28,17 +29,17 @@ const SUSPICIOUS = /__proto__|constructor|\\u|\d[eE]\+?\d|\d{16}/;
  * Reads a JSON text of limited depth.
  *
  * @param exact Whether whole numbers that a double cannot hold exactly are refused too.
- * @throws BodyError 400
+ * @throws HttpError 400
  */
 export function parseBody(text: string, maxDepth: number, exact: boolean): JsonValue {
   if (deeperThan(text, maxDepth)) {
-    throw new BodyError(400, `Invalid JSON body: nested deeper than ${maxDepth} levels`);
+    throw new HttpError(400, `Invalid JSON body: nested deeper than ${maxDepth} levels`);
   }
   let value: JsonValue;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    if (error instanceof SyntaxError) throw new BodyError(400, "Invalid JSON body");
+    if (error instanceof SyntaxError) throw new HttpError(400, "Invalid JSON body");
     throw error;
   }
   if (SUSPICIOUS.test(text)) inspect(value, exact);
@@ -74,19 +75,19 @@ function endOfString(text: string, start: number): number {
 function inspect(value: JsonValue | undefined, exact: boolean): void {
   if (typeof value === "number") {
     if (!Number.isFinite(value) || (exact && Number.isInteger(value) && !Number.isSafeInteger(value))) {
-      throw new BodyError(400, "Invalid JSON body: a number is too large to be kept");
+      throw new HttpError(400, "Invalid JSON body: a number is too large to be kept");
     }
   } else if (typeof value === "object" && value !== null) {
     if (!Array.isArray(value)) {
       if (Object.hasOwn(value, "__proto__")) {
-        throw new BodyError(400, 'Invalid JSON body: the key "__proto__" is not allowed');
+        throw new HttpError(400, 'Invalid JSON body: the key "__proto__" is not allowed');
       }
       const { constructor } = value;
       if (
         Object.hasOwn(value, "constructor") && typeof constructor === "object" && constructor !== null &&
         Object.hasOwn(constructor, "prototype")
       ) {
-        throw new BodyError(400, 'Invalid JSON body: the key "constructor.prototype" is not allowed');
+        throw new HttpError(400, 'Invalid JSON body: the key "constructor.prototype" is not allowed');
       }
     }
     for (const part of Object.values(value)) inspect(part, exact);

@@ -14,11 +14,13 @@
  *
  * @module
  */
+import { UserError } from "../../config/errors.ts";
 import { z } from "zod";
 import { systemClock } from "../model/clock.ts";
 import type { Log } from "../model/log.ts";
 import type { JsonObject } from "../model/job.ts";
-import { errorIn, reasonOf } from "../model/errors.ts";
+import { errorIn } from "../model/json.ts";
+import { reasonOf } from "../model/errors.ts";
 import { parseJson } from "../model/json.ts";
 import { Command, WireTask } from "../model/wire.ts";
 
@@ -69,7 +71,7 @@ export interface WorkerOptions {
 }
 
 /** A worker that cannot work as it is set up; the message says what to change. */
-export class WorkerError extends Error {
+export class WorkerError extends UserError {
   override name = "WorkerError";
 }
 
