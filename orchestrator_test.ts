@@ -6,10 +6,7 @@ import {
   assertMatch,
   assertRejects,
   assertStringIncludes,
-  assertThrows,
 } from "@std/assert";
-import { parseCommand } from "./cli/arguments.ts";
-import { helpText } from "./cli/help.ts";
 import { defineServices } from "./config/definition.ts";
 import { UserError } from "./config/errors.ts";
 import { VERSION } from "./config/version.ts";
@@ -17,7 +14,6 @@ import type { RunOptions } from "./control/run_options.ts";
 import { Orchestrator } from "./orchestrator.ts";
 import { wholeLines } from "./testing/sink.ts";
 import { isPortFree } from "./process/ports.ts";
-import { SERVICES } from "./services.ts";
 import { Folder, freePort, isAlive, Run, runToEnd, TESTDATA, waitUntil } from "./testing/run.ts";
 import { IDLE, PYTHON, script, UP } from "./testing/services.ts";
 import { binary } from "./testing/sink.ts";
@@ -472,79 +468,32 @@ Deno.test("as a library: a stop before the run makes it end at once", async () =
 });
 
 for (
-  const [line, expected] of [
-    ["", { kind: "run", names: [] }],
-    ["--services=db,web", { kind: "run", names: ["db", "web"] }],
-    ["--services db,web", { kind: "run", names: ["db", "web"] }],
-    ["-s db", { kind: "run", names: ["db"] }],
-    ["-s=db,db", { kind: "run", names: ["db"] }],
-    ["--service web", { kind: "foreground", name: "web" }],
-    ["--service=web", { kind: "foreground", name: "web" }],
-    ["--list", { kind: "list", json: false }],
-    ["-l --json", { kind: "list", json: true }],
-    ["--help --list", { kind: "help" }],
-    ["-h", { kind: "help" }],
-    ["-V", { kind: "version" }],
-    ["--version", { kind: "version" }],
-  ] as const
-) {
-  Deno.test(`the arguments "${line}" mean ${JSON.stringify(expected)}`, () => {
-    const command = parseCommand(line.split(" ").filter(Boolean));
-    const { options: _, ...rest } = "options" in command ? command : { ...command, options: undefined };
-    assertEquals<unknown>(rest, expected);
-  });
-}
-
-Deno.test("options name the files and folders of a run", () => {
-  const command = parseCommand("--env-file a/.env --infrastructure b --config c --no-dashboard".split(" "));
-  assert(command.kind === "run");
-  const { envFile, infrastructure, config, dashboard } = command.options;
-  assertEquals([envFile, infrastructure, config, dashboard], ["a/.env", "b", "c", false]);
-});
-
-for (
-  const [line, ...said] of [
-    ["--sevices db", "no option --sevices", "did you mean --services?", "--env-file"],
-    ["-x", "no option -x", "--services"],
-    ["lsit", `no command "lsit"`, "check"],
-    ["--services", "--services needs a value", "--services db,web"],
-    ["--services=", "--services needs a value"],
-    ["--services db,,web", "empty name"],
-    ["--services db --services web", "--services is given more than once"],
-    ["--service a --services b", "give one of them"],
-    ["--json", "--json goes with --list"],
-    ["--list db", `"db" is one word too many`],
-    ["--services db web", `"web" is one word too many`],
-  ]
-) {
-  Deno.test(`the arguments "${line}" are refused with a way out`, () => {
-    const { message } = assertThrows(() => parseCommand(line.split(" ")), UserError);
-    for (const part of said) assertStringIncludes(message, part);
-    assertEquals(message.split("\n").length, 1);
-  });
-}
-
-Deno.test("the help shows every option, the real aliases and examples with them", () => {
-  const text = helpText(SERVICES);
-  for (
-    const part of [
-      ..."--services,--service,--list,--json,--env-file,--infrastructure,--config,--no-dashboard".split(","),
-      ...["-s,", "-l,", "-h,", "-V,", "db, web, bot", "--services db,web", "--service bot", "exit status"],
-    ]
-  ) assertStringIncludes(text, part);
-});
-
-for (
   const [what, args, environment, said] of [
     ["an unknown option", ["--sevices=db"], {}, "did you mean --services?"],
-    ["an unknown alias", ["--services", "wbe"], {}, `did you mean "web"?`],
-    ["an unknown alias in the foreground", ["--service", "wbe"], {}, `did you mean "web"?`],
+    ["an unknown name", ["--services", "wbe"], {}, `did you mean "web"?`],
+    ["an unknown name in the foreground", ["--service", "wbe"], {}, `did you mean "web"?`],
     ["an unknown folder", ["--infrastructure", "/no/such"], {}, "/no/such"],
     ["a bad port", [], { WEB_SERVICE_PORT: "s3cret" }, "WEB_SERVICE_PORT"],
     ["a missing env file", ["--env-file", "/no/such/.env"], {}, "/no/such/.env"],
     ["an env file that is a folder", ["--env-file", "/"], {}, "/"],
     ["a missing services file", ["--config", "/no/such.yaml"], {}, "/no/such.yaml"],
     ["no services file to read", ["--config", "/"], {}, "/"],
+    [
+      "an empty name",
+      ["--services", "db,,web"],
+      {},
+      "--services holds an empty name; for example --services db,web.",
+    ],
+    ["--service beside --services", ["--service", "db", "--services", "web"], {}, "give one of them."],
+    ["--json without --list", ["--json"], {}, "--json needs --list."],
+    ["--wait without --detach", ["--wait", "5s"], {}, "--wait needs --detach"],
+    [
+      "a wait that is no duration",
+      ["-d", "--wait", "soon"],
+      {},
+      `--wait takes a duration, not "soon"; use seconds`,
+    ],
+    ["a level that is none", ["--log-level", "loud"], {}, "--log-level is one of debug, info, warn, error."],
   ] as const
 ) {
   Deno.test(`${what} is a sentence on stderr and status 2, before anything starts`, async () => {
@@ -601,7 +550,7 @@ Deno.test("--list shows the services as a table, --json as data, with the ports 
   ]);
   const json = JSON.parse((await runToEnd(folder, ["-l", "--json"])).out);
   assertEquals(
-    json.map(({ alias, port, dependencies }: Record<string, unknown>) => [alias, port, dependencies]),
+    json.map(({ name, port, dependencies }: Record<string, unknown>) => [name, port, dependencies]),
     [
       ["db", Number(Deno.env.get("DATABASE_SERVICE_PORT") ?? 8001), []],
       ["web", 9003, ["db"]],
@@ -635,7 +584,7 @@ Deno.test("--help and --version are told also where nothing can be read", async 
   assertEquals((await runToEnd(null, ["-V", ...args])).out, `orchestrator ${VERSION}\n`);
 });
 
-Deno.test("the help shows the aliases of the folder's own services", async () => {
+Deno.test("the help shows the names of the folder's own services", async () => {
   await using folder = await Folder.make({ services: [{ name: "shop", command: "true" }] });
   const { out } = await runToEnd(folder, ["--help"]);
   assertStringIncludes(out, "services: shop");

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Given } from "../config/command.ts";
+import { withRun } from "./with_run.ts";
 import { UserError } from "../config/errors.ts";
 import { ask, Unreachable } from "../control/client.ts";
 import { reach } from "../control/find.ts";
@@ -26,7 +28,11 @@ const encoder = new TextEncoder();
  * @returns 0 after leaving, otherwise the exit status of the run
  * @throws {UserError} without a terminal
  */
-export async function attach(record: RunRecord): Promise<number> {
+export function run(given: Given): Promise<number> {
+  return withRun(given, ({ record }) => attach(record));
+}
+
+async function attach(record: RunRecord): Promise<number> {
   if (!Deno.stdout.isTerminal() || !Deno.stdin.isTerminal()) {
     throw new UserError('attach needs a terminal; "orchestrator logs -f" and "orchestrator events" do not.');
   }

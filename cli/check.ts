@@ -4,17 +4,28 @@
  * @module
  */
 
+import type { Given } from "../config/command.ts";
+import { homeOptions } from "./options.ts";
+import { print } from "../terminal/outlet.ts";
 import { isVenvOutdated } from "./setup.ts";
 import type { Service } from "../config/definition.ts";
 import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { expand, findProgram, findPython, portOf, serviceEnvironment } from "../config/launch.ts";
 import type { Environment, Home } from "../config/settings.ts";
-import { readEnvironment } from "../config/settings.ts";
+import { findHome, readEnvironment } from "../config/settings.ts";
 import { resolvePath } from "../config/paths.ts";
 import { referencesIn } from "../config/explain.ts";
 import { ServicesFileError } from "../config/errors.ts";
 import { isPortFree, portHolder } from "../process/ports.ts";
+
+/** Reports every error. @returns 0, or 2 when a start would fail */
+export async function run(given: Given): Promise<number> {
+  const options = homeOptions(given);
+  const report = await checkInfrastructure({ home: findHome(options), config: options.config });
+  print(given.has("json") ? JSON.stringify(report, null, 2) : checkText(report));
+  return report.status;
+}
 
 /** One thing to mend (`error`: a start would fail) or to know (`warning`). */
 export interface Finding {

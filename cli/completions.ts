@@ -1,77 +1,99 @@
 /**
- * Scripts that complete the command line in a shell. Names of services are asked of the program at each time.
+ * `orchestrator completions SHELL`: a script that completes commands, options and names of services.
+ * What can be completed comes from the command table; the names come from the program itself at each Tab.
  *
  * @module
  */
 
-import { MAIN_FLAGS, WORDS } from "./arguments.ts";
-import { SPECS } from "./control.ts";
+import type { Command, Given, Option } from "../config/command.ts";
+import { GLOBAL_OPTIONS } from "../config/command.ts";
 import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { findHome } from "../config/settings.ts";
-import type { RunOptions } from "../control/run_options.ts";
 import { print } from "../terminal/outlet.ts";
+import { homeOptions } from "./options.ts";
+import type { Program } from "./runs.ts";
 
 /** What the scripts ask for the names of services with. */
 const NAMES = "names";
 
-/** Words that are followed by names of services. */
-const TAKE_NAMES = ["start", "logs", "restart", "stop", "env"];
+const SHELLS = ["bash", "zsh", "fish"] as const;
 
-const SHELLS = "bash zsh fish";
-
-const NAME_OPTIONS = ["-s", "--services", "--service"];
-
-/** Prints the script for a shell. @returns 0 @throws {UserError} for a shell that it does not know */
-export async function complete(words: readonly string[], options: RunOptions): Promise<number> {
-  const [shell, ...rest] = words;
-  if (rest.length === 0 && shell === NAMES) {
+/** Prints the script for a shell. @throws {UserError} for a shell that it does not know */
+export async function run(given: Given, { commands }: Pick<Program, "commands">): Promise<number> {
+  const [shell] = given.words;
+  if (shell === NAMES) {
+    const options = homeOptions(given);
     print((await loadServices(findHome(options), options.config)).map(({ name }) => name).join("\n"));
     return 0;
   }
-  const script = shell === undefined || rest.length > 0 ? undefined : SCRIPTS[shell];
-  if (script === undefined) {
-    throw new UserError(
-      `completions takes one of ${SHELLS.replaceAll(" ", ", ")}; for example: completions bash`,
-    );
+  const known = SHELLS.find((name) => name === shell);
+  if (known === undefined) {
+    throw new UserError(`There are completions for bash, zsh and fish, not for "${shell}".`);
   }
-  print(script());
+  print(SCRIPTS[known](choicesIn(commands)));
   return 0;
 }
 
-/** The options of each word, and under nothing those of the plain command. */
-function optionsByWord(): [word: string, options: string[]][] {
-  const specs = {
-    "": MAIN_FLAGS,
-    ...Object.fromEntries(Object.keys(WORDS).map((word) => [word, SPECS[word] ?? MAIN_FLAGS])),
-  };
-  return Object.entries(specs).map(([word, { boolean, text, letters }]) => [
-    word,
-    [...boolean, ...Object.keys(text)].map((name) => `--${name}`).concat(
-      Object.keys(letters).map((letter) => `-${letter}`),
-    ),
-  ]);
+/** What can be completed, as it is typed. */
+interface Choices {
+  /** The first word. */
+  first: string;
+  /** The word after `job`. */
+  jobs: string;
+  /** Commands that are followed by names of services, and options that take one. */
+  takeNames: readonly string[];
+  nameOptions: readonly string[];
+  /** The options of each command; those of the plain command stand under an empty name. */
+  options: readonly (readonly [command: string, options: readonly string[]])[];
 }
 
-const SCRIPTS: Record<string, () => string> = {
-  bash: () =>
+function choicesIn(commands: readonly Command<never>[]): Choices {
+  const typed = (options: readonly Option[]) =>
+    options.filter(({ hidden }) => !hidden).flatMap(({ name, letter }) =>
+      letter === undefined ? [`--${name}`] : [`--${name}`, `-${letter}`]
+    );
+  const words = ({ name, aliases = [] }: Command<never>) => [name, ...aliases];
+  const all = (options: readonly Option[] = []) => typed([...options, ...GLOBAL_OPTIONS]);
+  const bare = commands[0]?.options ?? [];
+  return {
+    first: [...new Set(commands.flatMap(words).map((word) => word.split(" ")[0]))].join(" "),
+    jobs: commands.flatMap(({ name }) => name.startsWith("job ") ? [name.slice(4)] : []).join(" "),
+    takeNames: commands.filter(({ names }) => names).flatMap(words),
+    nameOptions: typed(bare.filter(({ names }) => names)),
+    options: [
+      ["", all(bare)],
+      ...commands.flatMap((row) => words(row).map((word) => [word, all(row.options)] as const)),
+    ],
+  };
+}
+
+const SCRIPTS: Record<typeof SHELLS[number], (choices: Choices) => string> = {
+  bash: ({ first, jobs, takeNames, nameOptions, options }) =>
     `# orchestrator completions bash >> ~/.bashrc
 _orchestrator() {
   local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} word='' choices=''
   [[ \${COMP_WORDS[1]} == -* ]] || word=\${COMP_WORDS[1]}
   (( COMP_CWORD > 1 )) || word=''
+  [[ $word != job || COMP_CWORD -lt 3 ]] || word="job \${COMP_WORDS[2]}"
   case $before in
-    ${NAME_OPTIONS.join("|")}) choices=names ;;
+    ${nameOptions.join("|")}) choices=names ;;
   esac
   if [[ $choices != names && $current == -* ]]; then
     case $word in
-${optionsByWord().map(([word, options]) => `      '${word}') choices='${options.join(" ")}' ;;`).join("\n")}
+${
+      options.map(([name, options]) => `      '${name}') choices='${options.join(" ")}' ;;`).join(
+        "\n",
+      )
+    }
     esac
   elif [[ $choices != names ]]; then
     case $word in
-      '') (( COMP_CWORD > 1 )) || choices='${Object.keys(WORDS).join(" ")}' ;;
-      ${TAKE_NAMES.join("|")}) choices=names ;;
-      completions) choices='${SHELLS}' ;;
+      '') (( COMP_CWORD > 1 )) || choices='${first}' ;;
+      ${takeNames.join("|")}) choices=names ;;
+      job) choices='${jobs}' ;;
+      help) choices='${first}' ;;
+      completions) choices='${SHELLS.join(" ")}' ;;
     esac
   fi
   [[ $choices != names ]] || choices=$("\${COMP_WORDS[0]}" completions ${NAMES} 2>/dev/null)
@@ -79,47 +101,57 @@ ${optionsByWord().map(([word, options]) => `      '${word}') choices='${options.
 }
 complete -o default -F _orchestrator orchestrator`,
 
-  zsh: () =>
+  zsh: ({ first, jobs, takeNames, nameOptions, options }) =>
     `#compdef orchestrator
 # orchestrator completions zsh > a file _orchestrator in a folder of $fpath
 _orchestrator() {
   local current=$words[CURRENT] before=$words[CURRENT-1] word=''
   local -a choices
   (( CURRENT > 2 )) && [[ $words[2] != -* ]] && word=$words[2]
-  if (( \${\${(s:|:):-${NAME_OPTIONS.join("|")}}[(Ie)$before]} )); then
+  [[ $word == job ]] && (( CURRENT > 3 )) && word="job $words[3]"
+  if (( \${\${(s:|:):-${nameOptions.join("|")}}[(Ie)$before]} )); then
     choices=(\${(f)"$($words[1] completions ${NAMES} 2>/dev/null)"})
   elif [[ $current == -* ]]; then
     case $word in
-${optionsByWord().map(([word, options]) => `      '${word}') choices=(${options.join(" ")}) ;;`).join("\n")}
+${
+      options.map(([name, options]) => `      '${name}') choices=(${options.join(" ")}) ;;`).join(
+        "\n",
+      )
+    }
     esac
   else
     case $word in
-      '') (( CURRENT > 2 )) || choices=(${Object.keys(WORDS).join(" ")}) ;;
-      ${TAKE_NAMES.join("|")}) choices=(\${(f)"$($words[1] completions ${NAMES} 2>/dev/null)"}) ;;
-      completions) choices=(${SHELLS}) ;;
+      '') (( CURRENT > 2 )) || choices=(${first}) ;;
+      ${takeNames.join("|")}) choices=(\${(f)"$($words[1] completions ${NAMES} 2>/dev/null)"}) ;;
+      job) choices=(${jobs}) ;;
+      help) choices=(${first}) ;;
+      completions) choices=(${SHELLS.join(" ")}) ;;
     esac
   fi
   (( $#choices )) && compadd -a choices || _files
 }
-compdef _orchestrator orchestrator`,
+if [[ $funcstack[1] == _orchestrator ]]; then _orchestrator "$@"; else compdef _orchestrator orchestrator; fi`,
 
-  fish: () =>
-    [
+  fish: ({ first, jobs, takeNames, options }) => {
+    const ask = `(set -l words (commandline -opc); $words[1] completions ${NAMES} 2>/dev/null)`;
+    const seen = (words: readonly string[]) => `__fish_seen_subcommand_from ${words.join(" ")}`;
+    const row = (when: string, what: string) => `complete -c orchestrator -n '${when}' ${what}`;
+    return [
       "# orchestrator completions fish > ~/.config/fish/completions/orchestrator.fish",
-      `complete -c orchestrator -n __fish_use_subcommand -f -a '${Object.keys(WORDS).join(" ")}'`,
-      ...optionsByWord().flatMap(([word, options]) => {
-        const when = word === "" ? "__fish_use_subcommand" : `__fish_seen_subcommand_from ${word}`;
-        return options.map((option) =>
-          option.startsWith("--")
-            ? `complete -c orchestrator -n '${when}' -l ${option.slice(2)}`
-            : `complete -c orchestrator -n '${when}' -s ${option.slice(1)}`
-        );
-      }),
-      `complete -c orchestrator -n '__fish_seen_subcommand_from ${
-        TAKE_NAMES.join(" ")
-      }' -f -a '((commandline -opc)[1] completions ${NAMES} 2>/dev/null)'`,
-      `complete -c orchestrator -l services -s s -x -a '((commandline -opc)[1] completions ${NAMES} 2>/dev/null)'`,
-      `complete -c orchestrator -l service -x -a '((commandline -opc)[1] completions ${NAMES} 2>/dev/null)'`,
-      `complete -c orchestrator -n '__fish_seen_subcommand_from completions' -f -a '${SHELLS}'`,
-    ].join("\n"),
+      row("__fish_use_subcommand", `-f -a '${first}'`),
+      ...options.filter(([name]) => !name.includes(" ")).flatMap(([name, options]) =>
+        options.map((option) =>
+          row(
+            name === "" ? "__fish_use_subcommand" : seen([name]),
+            option.startsWith("--") ? `-l ${option.slice(2)}` : `-s ${option.slice(1)}`,
+          )
+        )
+      ),
+      row(seen(takeNames), `-f -a '${ask}'`),
+      `complete -c orchestrator -l services -s s -x -a '${ask}'`,
+      `complete -c orchestrator -l service -x -a '${ask}'`,
+      row(seen(["job"]), `-f -a '${jobs}'`),
+      row(seen(["completions"]), `-f -a '${SHELLS.join(" ")}'`),
+    ].join("\n");
+  },
 };

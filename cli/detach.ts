@@ -6,11 +6,12 @@
  * @module
  */
 
-import { BACKGROUND_FLAG } from "./arguments.ts";
 import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import type { Home } from "../config/settings.ts";
-import { namesOf, statusTable } from "../control/answers.ts";
+import { namesOf } from "../control/answers.ts";
+import { BACKGROUND_OPTION } from "./options.ts";
+import { statusTable } from "./status.ts";
 import { ask, Unreachable } from "../control/client.ts";
 import { findRun, pause, reach } from "../control/find.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
@@ -63,9 +64,7 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
     // The run itself says what is wrong with it.
   }
   await loadServices(home, config);
-  const word = Deno.args[0]?.startsWith("-") === false ? 1 : 0;
-  const own = [...Deno.args.slice(0, word), `--${BACKGROUND_FLAG}`, ...Deno.args.slice(word)];
-  const { program, args } = ownCommand(own);
+  const { program, args } = ownCommand([...Deno.args, `--${BACKGROUND_OPTION}`]);
   const child = new Deno.Command("/bin/sh", {
     args: ["-c", INTO_FILE, said, program, ...args],
     detached: true, // a session of its own: it outlives this terminal

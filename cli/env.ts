@@ -8,11 +8,15 @@ import { loadServices } from "../config/file.ts";
 import { isPort, serviceEnvironment } from "../config/launch.ts";
 import { findHome, readEnvironment } from "../config/settings.ts";
 import { unknownName } from "../config/suggest.ts";
-import type { RunOptions } from "../control/run_options.ts";
+import type { Given } from "../config/command.ts";
+import { environmentText, explainEnvironment } from "../config/explain.ts";
+import { print } from "../terminal/outlet.ts";
+import { homeOptions } from "./options.ts";
 
-/** Each variable of a service, with where it comes from and what it hides. */
-export async function explain(name: string, options: RunOptions): Promise<string> {
-  const { environmentText, explainEnvironment } = await import("../config/explain.ts");
+/** Explains the environment of a service. @throws {UserError} for a name that is none */
+export async function run(given: Given): Promise<number> {
+  const [name = ""] = given.words;
+  const options = homeOptions(given);
   const home = findHome(options);
   const services = await loadServices(home, options.config);
   const service = services.find((candidate) => candidate.name === name);
@@ -21,12 +25,13 @@ export async function explain(name: string, options: RunOptions): Promise<string
   const { environment, dotenv } = readEnvironment(home);
   // A variable that is missing or no port is shown, not refused.
   const port = environment[service.portEnv ?? ""] || "1";
-  const told = { ...service, envRequired: [], portEnv: isPort(port) ? service.portEnv : null };
+  const shown = { ...service, envRequired: [], portEnv: isPort(port) ? service.portEnv : null };
   const explained = explainEnvironment({
     service,
     process: own,
     dotenv,
-    final: serviceEnvironment(told, environment, home),
+    final: serviceEnvironment(shown, environment, home),
   });
-  return environmentText(service, explained, home.envFile);
+  print(environmentText(service, explained, home.envFile));
+  return 0;
 }

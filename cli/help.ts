@@ -1,59 +1,165 @@
 /**
- * The text of `--help`.
+ * `orchestrator help`: the program by groups of commands, or one command with its options and examples.
  *
  * @module
  */
 
-import { WORDS } from "./arguments.ts";
+import type { Command, Given, Option } from "../config/command.ts";
+import { findCommand, GLOBAL_OPTIONS, GROUPS } from "../config/command.ts";
 import type { Service } from "../config/definition.ts";
 import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { findHome } from "../config/settings.ts";
-import type { RunOptions } from "../control/run_options.ts";
 import { SERVICES } from "../services.ts";
+import { print } from "../terminal/outlet.ts";
+import { homeOptions } from "./options.ts";
+import type { Program } from "./runs.ts";
 
-/** The text of `--help`, with the real aliases. */
-export function helpText(services: readonly Service[]): string {
+type Table = readonly Command<never>[];
+
+/** The width that help is written for. */
+const WIDTH = 80;
+
+/** Explains the program, or the command that is named. @throws {UserError} for a word that is no command */
+export async function run(given: Given, { commands }: Pick<Program, "commands">): Promise<number> {
+  const [word] = given.words;
+  const group = commands.filter(({ name }) => name.startsWith(`${given.words.join(" ")} `));
+  if (word !== undefined && group.length > 0) {
+    print(
+      [`usage: orchestrator ${word} COMMAND [options]`, "", "commands:", ...listCommands(group)].join("\n"),
+    );
+    return 0;
+  }
+  return await showHelp(
+    word === undefined ? null : findCommand(commands, given.words).command,
+    given,
+    commands,
+  );
+}
+
+/** Shows the help of a command, or of the program. */
+export async function showHelp(
+  command: Command<never> | null,
+  given: Given,
+  commands: Table,
+): Promise<number> {
+  print(command === null ? programHelp(commands, await knownServices(given)) : commandHelp(command));
+  return 0;
+}
+
+/** The help of the program, with the names of the folder's own services. */
+export function programHelp(commands: Table, services: readonly Service[]): string {
   const names = services.map(({ name }) => name);
-  const two = names.slice(0, 2).join(",");
+  const [bare] = commands;
+  return [
+    "Starts, watches and stops the services of an infrastructure folder, and runs",
+    "jobs over workers.",
+    "",
+    "usage: orchestrator [options]              start services",
+    "       orchestrator COMMAND [options]      see: orchestrator help COMMAND",
+    ...GROUPS.flatMap((group) => [
+      "",
+      `${group.toLowerCase()}:`,
+      ...listCommands(commands.filter((command) => command.group === group)),
+    ]),
+    "",
+    "options without a command:",
+    ...listOptions(bare?.options ?? []),
+    "",
+    "options of every command, before or after it:",
+    ...listOptions(GLOBAL_OPTIONS),
+    "",
+    ...wrap(`services: ${names.join(", ")}`, "  "),
+    "",
+    "examples:",
+    ...listExamples(examplesWith(bare?.examples ?? [], names)),
+    "",
+    ...wrap(bare?.more ?? "", "  "),
+  ].join("\n");
+}
+
+/** The examples of the plain command, with the names of real services. */
+function examplesWith(examples: Command["examples"], names: readonly string[]): Command["examples"] {
+  const [first = "NAME", second = first] = names;
   const last = names.at(-1) ?? "NAME";
-  const words = Object.entries(WORDS).map(([word, does]) => `  ${word.padEnd(12)} ${does}`).join("\n");
-  return `Starts, watches and stops the services of an infrastructure folder.
+  return examples.map(([line, does]) => [
+    line.replace("db,web", first === second ? first : `${first},${second}`).replace(/\bweb$/, last),
+    does,
+  ]);
+}
 
-usage: orchestrator [--services ALIASES | --service ALIAS] [options]
-       orchestrator COMMAND [options]
+/** The help of one command. */
+export function commandHelp(
+  { name, aliases = [], words = "", does, options = [], examples, more }: Command<never>,
+) {
+  const usage = ["usage: orchestrator", name, words, "[options]"].filter(Boolean).join(" ");
+  return [
+    ...wrap(`${does[0]?.toUpperCase()}${does.slice(1)}.`, ""),
+    "",
+    usage,
+    ...(aliases.length > 0 ? [`also: ${aliases.map((alias) => `orchestrator ${alias}`).join(", ")}`] : []),
+    "",
+    ...(options.length > 0 ? ["options:", ...listOptions(options), ""] : []),
+    "options of every command:",
+    ...listOptions(GLOBAL_OPTIONS),
+    "",
+    examples.length > 1 ? "examples:" : "example:",
+    ...listExamples(examples),
+    ...(more === undefined
+      ? []
+      : ["", ...more.split("\n\n").flatMap((part) => [...wrap(part, ""), ""]).slice(0, -1)]),
+  ].join("\n");
+}
 
-options:
-  -s, --services ALIASES   start several services, comma separated; their dependencies are added
-      --service ALIAS      run one service in the foreground, no dashboard, dependencies not started
-  -l, --list               show the service table and exit (--json: the same as JSON)
-      --env-file PATH      .env to load (default: infrastructure/.env)
-      --infrastructure DIR the infrastructure folder (default: infrastructure/ beside this program,
-                           or the program's own folder when that holds services/)
-      --config FILE        services file (default: services.yaml, .yml or .json in the folder, else built in)
-      --no-dashboard       stream prefixed logs even on a terminal
-  -d, --detach             run in the background; returns when all are ready or one failed (--wait 60s: at the latest)
-      --log-dir DIR        write logs there too; --log-format text|json, --log-level debug|info|warn|error,
-                           --log-size 10MiB a file, --log-keep 5 older ones
-  -h, --help   -V, --version
+function listCommands(commands: readonly Command<never>[]): string[] {
+  return columns(commands.map(({ name, words, does, aliases = [] }) => [
+    `${name}${words === undefined ? "" : ` ${words}`}`,
+    aliases.length > 0 ? `${does} (also: ${aliases.join(", ")})` : does,
+  ]));
+}
 
-commands:
-${words}
+function listOptions(options: readonly Option[]): string[] {
+  const shown = options.filter(({ hidden }) => !hidden);
+  return columns(shown.map(({ name, letter, value, variable, does }) => [
+    `${letter === undefined ? "    " : `-${letter}, `}--${name}${value === undefined ? "" : ` ${value}`}`,
+    variable === undefined ? does : `${does} (${variable})`,
+  ]));
+}
 
-services: ${names.join(", ")}
+function listExamples(examples: Command["examples"]): string[] {
+  return columns(examples.map(([line, does]) => [`orchestrator ${line}`.trimEnd(), does]));
+}
 
-examples:
-  orchestrator                      start every service
-  orchestrator --services ${two.padEnd(10)}start some, and what they depend on
-  orchestrator --service ${last.padEnd(11)}become one service, in the foreground
-  orchestrator --list --json        the services, for scripts
+/** Two columns; a left part that is too long has its line for itself. */
+function columns(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.min(30, Math.max(...rows.map(([left]) => left.length)));
+  const indent = " ".repeat(width + 4);
+  return rows.flatMap(([left, right]) => {
+    const [first = "", ...rest] = wrap(right, "", WIDTH - indent.length);
+    const lines = left.length > width && first !== ""
+      ? [`  ${left}`, `${indent}${first}`]
+      : [`  ${left.padEnd(width)}  ${first}`.trimEnd()];
+    return [...lines, ...rest.map((line) => indent + line)];
+  });
+}
 
-exit status: 0 stopped as asked or all ended well, 1 a service crashed or could not start, 2 a mistake to mend first`;
+/** A text in lines of at most `width` columns; lines after the first begin with `indent`. Examples stay as they are. */
+function wrap(text: string, indent: string, width = WIDTH): string[] {
+  if (text.startsWith("  ")) return text.split("\n");
+  const lines = [""];
+  for (const word of text.split(/\s+/)) {
+    const last = lines[lines.length - 1] ?? "";
+    if (last === "" || last === indent) lines[lines.length - 1] = last + word;
+    else if (last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(indent + word);
+  }
+  return lines;
 }
 
 /** The services for the help, which is shown even where they can't be read. */
-export async function knownServices(options: RunOptions): Promise<readonly Service[]> {
+async function knownServices(given: Given): Promise<readonly Service[]> {
   try {
+    const options = homeOptions(given);
     return await loadServices(findHome(options), options.config);
   } catch (error) {
     if (error instanceof UserError) return SERVICES;

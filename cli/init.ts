@@ -4,10 +4,21 @@
  * @module
  */
 
+import type { Given } from "../config/command.ts";
+import { homeOptions } from "./options.ts";
+import { print } from "../terminal/outlet.ts";
+import { findHome } from "../config/settings.ts";
 import { DotenvError, readDotenv } from "../config/dotenv.ts";
 import { UserError } from "../config/errors.ts";
 import { findServicesFile } from "../config/paths.ts";
 import { servicesJsonSchema } from "../config/schema.ts";
+
+/** Writes a first services file. @throws {UserError} when there is one */
+export async function run(given: Given): Promise<number> {
+  const { path, guesses } = await initServices(findHome(homeOptions(given)));
+  print([`Wrote ${path}. What was guessed:`, ...guesses.map((guess) => `  ${guess}`)].join("\n"));
+  return 0;
+}
 
 /** A written services file and what was guessed for it, one sentence a guess. */
 export interface Initialized {

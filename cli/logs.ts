@@ -7,9 +7,12 @@
  * @module
  */
 
-import type { Flags } from "./arguments.ts";
+import type { Given } from "../config/command.ts";
+import { durationMs } from "../config/command.ts";
+import { findHome } from "../config/settings.ts";
+import { findRun } from "../control/find.ts";
+import { homeOptions, namesOf } from "./options.ts";
 import { concat } from "../config/bytes.ts";
-import { parseDuration } from "../config/duration.ts";
 import { UserError } from "../config/errors.ts";
 import type { Home } from "../config/settings.ts";
 import { resolvePath } from "../config/paths.ts";
@@ -56,16 +59,14 @@ interface Choice {
 /** Lines shown first when following and nothing else is said. */
 const FOLLOWED_LINES = 10;
 
-/** Shows logs. @returns the exit status @throws {UserError} for a name or an expression that is none */
-export async function showLogs(
-  home: Home,
-  record: RunRecord | null,
-  names: readonly string[],
-  flags: Flags,
-): Promise<number> {
-  const choice = readChoice(names, flags);
-  const named = flags.text["log-dir"];
-  const follow = flags.on.has("follow");
+/** Shows logs. @throws {UserError} for a name or an expression that is none */
+export async function run(given: Given): Promise<number> {
+  const home = findHome(homeOptions(given));
+  const names = namesOf(given);
+  const choice = readChoice(names, given);
+  const record = await findRun(home);
+  const named = given.one("log-dir");
+  const follow = given.has("follow");
   const folder = named !== undefined
     ? resolvePath(Deno.cwd(), named)
     : record === null
@@ -84,16 +85,17 @@ export async function showLogs(
   return await followRun(home, record, choice, names, follow);
 }
 
-function readChoice(names: readonly string[], { on, text }: Flags): Choice {
-  const { lines, since, grep } = text;
+function readChoice(names: readonly string[], given: Given): Choice {
+  const [lines, grep] = [given.one("lines"), given.one("grep")];
+  const sinceMs = durationMs(given, "since", Infinity);
   if (lines !== undefined && !/^[0-9]{1,9}$/.test(lines)) throw new UserError("-n takes a number of lines.");
-  const few = on.has("follow") && since === undefined ? FOLLOWED_LINES : Infinity;
+  const few = given.has("follow") && sinceMs === Infinity ? FOLLOWED_LINES : Infinity;
   return {
     names: names.length === 0 ? null : new Set(names),
-    sinceMs: since === undefined ? -Infinity : Date.now() - parseDuration(since),
+    sinceMs: Date.now() - sinceMs,
     pattern: grep === undefined ? null : readPattern(grep),
     lines: lines === undefined ? few : Number(lines),
-    json: on.has("json"),
+    json: given.has("json"),
   };
 }
 

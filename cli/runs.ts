@@ -4,7 +4,14 @@
  * @module
  */
 
+import type { Command } from "../config/command.ts";
 import type { RunOptions } from "../control/run_options.ts";
+
+/** What a command gets besides its arguments. */
+export interface Program extends Runs {
+  /** The command table. */
+  commands: readonly Command<Program>[];
+}
 
 /** How services are run: what the entry of the program gives to its commands. */
 export interface Runs {

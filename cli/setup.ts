@@ -4,8 +4,20 @@
  * @module
  */
 
+import type { Given } from "../config/command.ts";
+import { homeOptions } from "./options.ts";
+import { print } from "../terminal/outlet.ts";
+import { findProgram } from "../config/launch.ts";
+import { findHome, readEnvironment } from "../config/settings.ts";
 import { UserError } from "../config/errors.ts";
 import type { Environment } from "../config/settings.ts";
+
+/** Makes the venv and installs the requirements. */
+export async function run(given: Given): Promise<number> {
+  const home = findHome(homeOptions(given));
+  const { environment } = readEnvironment(home);
+  return await setupVenv({ infrastructure: home.infrastructure, environment, findProgram, write: print });
+}
 
 /** What a set-up needs to know and use. */
 export interface SetupInput {

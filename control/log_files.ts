@@ -8,7 +8,9 @@
  */
 
 import { describeChange } from "../terminal/messages.ts";
-import type { Event, Level, Listener } from "../supervisor/model.ts";
+import type { Level } from "../config/levels.ts";
+import { LEVELS } from "../config/levels.ts";
+import type { Event, Listener } from "../supervisor/model.ts";
 import { prefixLines } from "../terminal/prefix.ts";
 
 /** How logs are written. */
@@ -25,8 +27,6 @@ export interface LogOptions {
 
 /** What holds when nothing else is said. */
 export const LOG_DEFAULTS = { format: "text", level: "info", maxBytes: 10 * 1024 * 1024, keep: 5 } as const;
-
-export const LEVELS: readonly Level[] = ["debug", "info", "warn", "error"];
 
 /** A place in a log that rotation does not move: the file, and how much of it is meant. */
 export interface Position {

@@ -2,7 +2,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { Event, ServiceSnapshot, ServiceState } from "../supervisor/model.ts";
 import { LOG_DEFAULTS, logFileName, LogFiles, type LogOptions } from "./log_files.ts";
-import { parseSize } from "../cli/start.ts";
 
 const encoder = new TextEncoder();
 
@@ -207,12 +206,3 @@ Deno.test("every change of state is in the orchestrator's log; other messages by
 Deno.test("a service called orchestrator has a log of its own", () => {
   assertEquals(logFileName("orchestrator"), "-orchestrator.log");
 });
-
-for (
-  const [text, bytes] of [["2048", 2_048], ["64KiB", 65_536], ["10MiB", 10_485_760], ["1.5k", 1_536], [
-    "1G",
-    1_073_741_824,
-  ]] as const
-) {
-  Deno.test(`a size of ${text} is ${bytes} bytes`, () => assertEquals(parseSize(text), bytes));
-}

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Level } from "../config/levels.ts";
 import type { Service } from "../config/definition.ts";
 import type { Exit, Stream } from "../process/child.ts";
 
@@ -94,8 +95,6 @@ export type Event =
   /** Whole lines of one pipe, each with its newline. */
   | { kind: "output"; time: number; service: string; stream: Stream; lines: Uint8Array }
   | { kind: "log"; time: number; level: Level; message: string };
-
-export type Level = "debug" | "info" | "warn" | "error";
 
 /** Whether a state has no process of ours. */
 export function isAtRest(state: ServiceState): boolean {

@@ -7,6 +7,7 @@
 import { decoder } from "../config/bytes.ts";
 import type { Health, Service } from "../config/definition.ts";
 import { UserError } from "../config/errors.ts";
+import type { Level } from "../config/levels.ts";
 import type { Launch } from "../config/launch.ts";
 import { prepareLaunch, serviceEnvironment } from "../config/launch.ts";
 import type { Environment, Home } from "../config/settings.ts";
@@ -33,7 +34,6 @@ import {
 } from "./lifecycle.ts";
 import type {
   Event,
-  Level,
   Listener,
   RunResult,
   ServiceSnapshot,

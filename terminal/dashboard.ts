@@ -10,7 +10,7 @@ import type { ServiceSnapshot, ServiceState, Snapshot } from "../supervisor/mode
 import { isAtRest } from "../supervisor/model.ts";
 import { describeState } from "./messages.ts";
 import type { Paint } from "./palette.ts";
-import { alignAlias, prefixPaint, STATUS } from "./palette.ts";
+import { alignName, prefixPaint, STATUS } from "./palette.ts";
 import type { Viewport } from "./text.ts";
 import { centre, fit, formatUptime, oneLine } from "./text.ts";
 
@@ -55,7 +55,7 @@ const COLUMNS = {
   note: { heading: "", cell: describeState },
 } satisfies Record<string, Column>;
 
-/** Which column goes first when the terminal is narrow. The alias and the status stay. */
+/** Which column goes first when the terminal is narrow. The name and the status stay. */
 const DROPPED_FIRST = ["note", "pid", "service", "port", "uptime"] as const;
 
 /** The fewest rows and columns at which the panel is more than one line. */
@@ -86,7 +86,7 @@ export function dashboard(snapshot: Snapshot, screen: Viewport, look: PanelState
   const logs = recentLogs(snapshot.services, Math.max(0, spare)).map(({ name, line }) => {
     const prefix = paint(
       prefixPaint(snapshot.services, name),
-      `[${alignAlias(name, snapshot.services, widthOf)}]`,
+      `[${alignName(name, snapshot.services, widthOf)}]`,
     );
     return `${prefix} ${fit(line, inner - widthOf(prefix) - 1, widthOf)}`;
   });

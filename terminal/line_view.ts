@@ -10,7 +10,7 @@ import { decoder, encoder } from "../config/bytes.ts";
 import type { Event, Listener } from "../supervisor/model.ts";
 import { describeChange } from "./messages.ts";
 import type { Outlet } from "./outlet.ts";
-import { alignAlias, prefixPaint } from "./palette.ts";
+import { alignName, prefixPaint } from "./palette.ts";
 import { prefixLines } from "./prefix.ts";
 import { displayWidth, stripControl } from "./text.ts";
 
@@ -22,7 +22,7 @@ export interface View extends Listener {
   close(): Promise<void>;
 }
 
-/** One line per service line behind its alias, for pipes, files and terminals that want no panel. */
+/** One line per service line behind its name, for pipes, files and terminals that want no panel. */
 export class LineView implements View {
   readonly #outlet: Outlet;
   readonly #terminal: boolean;
@@ -73,7 +73,7 @@ export class LineView implements View {
   #prefix(name: string): Uint8Array {
     let prefix = this.#prefixes.get(name);
     if (prefix === undefined) {
-      const text = `[${alignAlias(name, this.#names(), displayWidth)}]`;
+      const text = `[${alignName(name, this.#names(), displayWidth)}]`;
       prefix = encoder.encode(`${this.#colors ? prefixPaint(this.#names(), name)(text) : text} `);
       this.#prefixes.set(name, prefix);
     }

@@ -8,7 +8,8 @@
 import * as colors from "@std/fmt/colors";
 import { formatSpan } from "../config/duration.ts";
 import { Tail } from "../process/lines.ts";
-import type { Level, RunResult, ServiceSnapshot, StateEvent } from "../supervisor/model.ts";
+import type { Level } from "../config/levels.ts";
+import type { RunResult, ServiceSnapshot, StateEvent } from "../supervisor/model.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
 import type { Paint } from "./palette.ts";
 import { useColors } from "./palette.ts";

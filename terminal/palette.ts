@@ -32,7 +32,7 @@ const PREFIX_PAINTS: readonly Paint[] = [
   colors.yellow,
 ];
 
-export function alignAlias(
+export function alignName(
   name: string,
   rows: readonly { name: string }[],
   widthOf: Viewport["widthOf"],

@@ -23,10 +23,17 @@ const CLEAN = {
 for (
   const [args, ...sentences] of [
     [["engine"], "needs --blueprints FILE"],
-    [["engine", "--blueprint", "x.js"], "There is no option --blueprint;", "engine --help"],
+    [
+      ["engine", "--blueprint", "x.js"],
+      '"engine" has no option --blueprint; did you mean --blueprints?',
+      ,
+    ],
     [["engine", "--blueprints", "missing.js"], "There is no file missing.js"],
     [["engine", "--blueprints", FLOW, "--port", "80x"], "--port must be a whole number from 0 to 65535"],
-    [["engine", "--blueprints", FLOW, "--log-level", "LOUD"], "--log-level must be one of"],
+    [
+      ["engine", "--blueprints", FLOW, "--log-level", "LOUD"],
+      "--log-level is one of debug, info, warn, error.",
+    ],
     [
       ["engine", "--blueprints", FLOW, "--storage", "postgres://u:s3cret@x"],
       "The storage is not recognized",
@@ -57,12 +64,15 @@ for (
       ["worker", "--exec", "a=true", "--token", "t", "--concurrency", "none"],
       "--concurrency must be a whole number",
     ],
-    [["worker", "--exec", "a=true", "--token", "t", "--grace=-1"], "--grace -1 cannot be used"],
+    [
+      ["worker", "--exec", "a=true", "--token", "t", "--grace=-1"],
+      '--grace takes a duration, not "-1"; use seconds',
+    ],
     [
       ["worker", "--exec", "a=true", "--token", "t", "--health-port", "99999"],
       "--health-port must be a whole number",
     ],
-    [["job", "sing"], 'There is no command "job sing"', "job submit"],
+    [["job", "sing"], 'There is no command "job sing"; "orchestrator help job" lists the commands.'],
     [["job", "status"], "needs ID"],
     [["job", "approve", "x"], "needs DECISION"],
     [["job", "status", "x"], "There is no client token; set CLIENT_TOKEN"],
@@ -108,7 +118,7 @@ for (
       "sqlite:jobs.sqlite",
     ],
     [["worker"], "--exec NAME=COMMAND", "(MAX_CONCURRENT_TASKS)", "ORCHESTRATORS_CONFIG"],
-    [["job"], "submit BLUEPRINT [DATA]", "exit status"],
+    [["job"], "submit BLUEPRINT [DATA]", "job retry ID"],
     [["job", "submit"], "--wait", "--idempotency-key KEY"],
     [["job", "approve"], "usage: orchestrator job approve ID DECISION [options]"],
     [["workers"], "--json"],
@@ -391,7 +401,7 @@ Deno.test("job status, list, history, cancel and retry, for people and as JSON",
   );
   assertStringIncludes((await run("job", "history", failed)).out, "job_quarantined");
   assert((await json("job", "history", failed)).length > 3);
-  assertEquals((await run("job", "retry", failed)).out, "It runs again.\n");
+  assertEquals((await run("job", "retry", failed)).out, "The job runs again.\n");
   assert(await engine.take("w1", 20) !== undefined);
   const unknown = await run("job", "status", "no-such-job");
   assertEquals([unknown.code, unknown.err], [2, "orchestrator: Job not found\n"]);

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import type { Level } from "../../config/levels.ts";
+import { LEVELS } from "../../config/levels.ts";
 import type { Log } from "../model/log.ts";
 import { stripControl } from "../model/text.ts";
 
@@ -74,10 +76,11 @@ export class Output {
   }
 }
 
-const LEVELS: Parameters<Log>[0][] = ["DEBUG", "INFO", "WARNING", "ERROR"];
+/** How levels are written, as Python's logging does. */
+const WRITTEN: Record<Level, string> = { debug: "DEBUG", info: "INFO", warn: "WARNING", error: "ERROR" };
 
 /** A log that writes lines of JSON, or of text for people, from a level on. */
-export function lineLog(format: "json" | "text", from: Parameters<Log>[0], output: Output): Log {
+export function lineLog(format: "json" | "text", from: Level, output: Output): Log {
   const least = LEVELS.indexOf(from);
   // Many lines belong to the same millisecond, and writing it costs more than the rest of a line.
   let at = NaN;
@@ -88,7 +91,7 @@ export function lineLog(format: "json" | "text", from: Parameters<Log>[0], outpu
     if (now !== at) time = new Date(at = now).toISOString();
     if (format === "json") {
       const rest = JSON.stringify(fields).slice(1);
-      const start = `{"time":"${time}","level":"${level}","event":${JSON.stringify(event)}`;
+      const start = `{"time":"${time}","level":"${WRITTEN[level]}","event":${JSON.stringify(event)}`;
       return output.line(rest === "}" ? `${start}}` : `${start},${rest}`);
     }
     const pairs = Object.entries(fields).filter(([, value]) => value !== undefined).map(([key, value]) => {
@@ -96,7 +99,9 @@ export function lineLog(format: "json" | "text", from: Parameters<Log>[0], outpu
       return `${key}=${typeof value === "string" && /[\s"=]/.test(text) ? JSON.stringify(text) : text}`;
     });
     const words = event.replaceAll("_", " ");
-    output.line(stripControl([`${time.slice(11, 23)} ${level.padEnd(7)} ${words}`, ...pairs].join("  ")));
+    output.line(
+      stripControl([`${time.slice(11, 23)} ${WRITTEN[level].padEnd(7)} ${words}`, ...pairs].join("  ")),
+    );
   };
 }
 

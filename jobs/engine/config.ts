@@ -4,6 +4,10 @@
  * @module
  */
 
+import { DURATION_FORMS, spanOf } from "../../config/duration.ts";
+import { UserError } from "../../config/errors.ts";
+import type { Level } from "../../config/levels.ts";
+import { parseLevel } from "../../config/levels.ts";
 import { ConfigError } from "../model/errors.ts";
 
 /** Every setting. Times are milliseconds, sizes bytes. */
@@ -56,18 +60,9 @@ export interface Settings {
   webhookHosts: string[];
   /** Time zone of schedules. */
   timeZone: string;
-  logLevel: "DEBUG" | "INFO" | "WARNING" | "ERROR";
+  logLevel: Level;
   logFormat: "json" | "text";
 }
-
-const LEVELS: Record<string, Settings["logLevel"]> = {
-  DEBUG: "DEBUG",
-  INFO: "INFO",
-  WARNING: "WARNING",
-  WARN: "WARNING",
-  ERROR: "ERROR",
-  CRITICAL: "ERROR",
-};
 
 /**
  * An engine's settings.
@@ -121,7 +116,7 @@ export class Config {
       retentionMs: reader.seconds("JOB_RETENTION_SECONDS", 0),
       webhookHosts: reader.text("WEBHOOK_HOSTS", "").split(/[\s,]+/).filter((host) => host !== ""),
       timeZone: reader.text("TZ", "UTC"),
-      logLevel: reader.choice("LOG_LEVEL", LEVELS, "INFO"),
+      logLevel: reader.level("LOG_LEVEL", "info"),
       logFormat: reader.choice("LOG_FORMAT", { JSON: "json", TEXT: "text" }, "json"),
     };
     reader.done();
@@ -153,10 +148,19 @@ class Reader {
     return fallback;
   }
   seconds(name: string, fallback: number): number {
-    const value = Number(this.text(name, String(fallback)));
-    if (value >= 0 && value <= 1e9) return value * 1000;
-    this.#faults.push(`${name} must be a number of seconds.`);
+    const spanMs = spanOf(this.text(name, String(fallback)));
+    if (spanMs !== null && spanMs <= 1e12) return spanMs;
+    this.#faults.push(`${name} must be ${DURATION_FORMS}.`);
     return fallback;
+  }
+  level(name: string, fallback: Level): Level {
+    try {
+      return parseLevel(this.text(name, fallback), name);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      this.#faults.push(error.message);
+      return fallback;
+    }
   }
   flag(name: string, fallback: boolean): boolean {
     const text = this.text(name, String(fallback)).toLowerCase();

@@ -21,7 +21,7 @@ Deno.test("settings come from the environment, with those of the program over th
   const config = Config.fromEnvironment(environment, { port: 1 });
   assertEquals([config.host, config.port, config.clientToken, config.workerToken], ["0.0.0.0", 1, "c", "w"]);
   assertEquals([config.workerTimeoutMs, config.jobMaxRetries, config.rateLimiting], [1500, 0, false]);
-  assertEquals([config.logLevel, config.logFormat, config.timeZone], ["WARNING", "text", "Europe/Berlin"]);
+  assertEquals([config.logLevel, config.logFormat, config.timeZone], ["warn", "text", "Europe/Berlin"]);
   assertEquals(config.webhookHosts, ["a.example", "*.b.example"]);
 });
 

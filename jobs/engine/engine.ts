@@ -258,7 +258,7 @@ export class JobEngine implements AsyncDisposable {
   async open(): Promise<MadeTokens> {
     if (this.#isStarted) return this.#madeTokens;
     this.#isStarted = true;
-    for (const message of this.storage.warnings ?? []) this.log("WARNING", "storage_warning", { message });
+    for (const message of this.storage.warnings ?? []) this.log("warn", "storage_warning", { message });
     await this.#loadTokens();
     const schedules = this.config.schedulesPath === ""
       ? []
@@ -334,7 +334,7 @@ export class JobEngine implements AsyncDisposable {
     );
   }
 
-  #warnAboutFile = (message: string) => this.log("WARNING", "workers_file_warning", { message });
+  #warnAboutFile = (message: string) => this.log("warn", "workers_file_warning", { message });
 
   /** Reads the workers file again. @throws ConfigError when there is none, or it cannot be used. */
   async reloadWorkers(): Promise<void> {
@@ -632,7 +632,7 @@ export class JobEngine implements AsyncDisposable {
     }
     change.job = { ...before, steps: before.steps + 1 };
     handlerFailed(change, error ?? "", rules);
-    this.log("WARNING", "handler_failed", { job_id: before.id, state: before.state, error });
+    this.log("warn", "handler_failed", { job_id: before.id, state: before.state, error });
   }
 
   // Saves changes in one commit, then notifies dispatcher, listeners and parents.
@@ -658,7 +658,7 @@ export class JobEngine implements AsyncDisposable {
       this.dispatcher.queued(change.enqueue);
       for (const task of change.enqueue) {
         if (task.queueBy !== undefined) this.#scheduleCheck(task.queueBy);
-        this.log("INFO", "task_dispatched", { job_id: task.jobId, task_id: task.id, type: task.type });
+        this.log("info", "task_dispatched", { job_id: task.jobId, task_id: task.id, type: task.type });
       }
       for (const child of change.children) {
         this.#inBackground(this.#runAndSave(new JobChange({ ...child, revision: 1 })));
@@ -674,7 +674,7 @@ export class JobEngine implements AsyncDisposable {
 
   #ended(job: Job): void {
     this.metrics.ended(job.blueprint, job.status, Math.max(0, this.clock.wall() - job.createdAt) / 1000);
-    this.log(job.status === "finished" || job.status === "cancelled" ? "INFO" : "WARNING", "job_ended", {
+    this.log(job.status === "finished" || job.status === "cancelled" ? "info" : "warn", "job_ended", {
       job_id: job.id,
       blueprint: job.blueprint,
       status: job.status,
@@ -742,7 +742,7 @@ export class JobEngine implements AsyncDisposable {
 
   #inBackground(work: Promise<unknown>): void {
     const guarded = work.catch((error) =>
-      this.log("ERROR", "background_failed", { error: messageOf(error) })
+      this.log("error", "background_failed", { error: messageOf(error) })
     );
     this.#background.add(guarded);
     void guarded.finally(() => this.#background.delete(guarded));
@@ -775,7 +775,7 @@ export class JobEngine implements AsyncDisposable {
   async register(message: Registration): Promise<void> {
     const now = this.now();
     await this.workers.register(message, now, this.clock.wall());
-    this.log("INFO", "worker_registered", { worker_id: message.worker_id, worker_type: message.worker_type });
+    this.log("info", "worker_registered", { worker_id: message.worker_id, worker_type: message.worker_type });
     this.dispatcher.dismiss(message.worker_id);
     const running = new Set(message.running_tasks);
     for (const task of await this.storage.heldBy(message.worker_id)) {
@@ -786,7 +786,7 @@ export class JobEngine implements AsyncDisposable {
   /** A heartbeat with content. */
   async heartbeat(workerId: string, message: Heartbeat): Promise<LiveWorker | undefined> {
     if (this.workers.get(workerId) === undefined) {
-      this.log("INFO", "worker_registered_by_heartbeat", { worker_id: workerId });
+      this.log("info", "worker_registered_by_heartbeat", { worker_id: workerId });
     }
     const worker = await this.workers.heartbeat(workerId, message, this.now(), this.clock.wall());
     this.dispatcher.changed(workerId);
@@ -1068,7 +1068,7 @@ export class JobEngine implements AsyncDisposable {
       try {
         await this.#runDue();
       } catch (error) {
-        this.log("ERROR", "due_work_failed", { error: messageOf(error) });
+        this.log("error", "due_work_failed", { error: messageOf(error) });
       }
     }
   }
@@ -1079,7 +1079,7 @@ export class JobEngine implements AsyncDisposable {
     await Promise.all((await this.storage.dueTasks(now, DUE_LIMIT)).map((task) => this.#timeOut(task)));
     for (const worker of this.workers.expired(now)) {
       if (!await this.workers.forget(worker)) continue;
-      this.log("WARNING", "worker_lost", { worker_id: worker.id });
+      this.log("warn", "worker_lost", { worker_id: worker.id });
       this.dispatcher.forget(worker.id);
       await Promise.all((await this.storage.heldBy(worker.id)).map((task) => this.#redeliver(task)));
     }
@@ -1207,7 +1207,7 @@ export class JobEngine implements AsyncDisposable {
           await this.storage.prune(this.clock.wall() - this.config.retentionMs, 1000);
         }
       } catch (error) {
-        this.log("ERROR", "storage_unavailable", { error: messageOf(error) });
+        this.log("error", "storage_unavailable", { error: messageOf(error) });
       }
     }
   }

@@ -1322,7 +1322,7 @@ Deno.test("a worker's history tells its registrations and its latest heartbeats"
 Deno.test("what a storage warns of is logged at the start", async () => {
   await using test = await openTestEngine({ blueprints: [taskFlow()], storage: sharedMemory() });
   assertEquals(test.lines[0], {
-    level: "WARNING",
+    level: "warn",
     event: "storage_warning",
     fields: { message: "It forgets everything." },
   });

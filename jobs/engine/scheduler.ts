@@ -251,7 +251,7 @@ export class Scheduler {
         try {
           next = Math.min(next, await this.#runDue(schedule));
         } catch (error) {
-          this.log("ERROR", "schedule_failed", {
+          this.log("error", "schedule_failed", {
             schedule: schedule.name,
             error: messageOf(error),
           });

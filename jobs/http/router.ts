@@ -120,7 +120,7 @@ export function handler(
         return errorResponse(error.status, error.message, error.headers);
       }
       if (error instanceof UserError) return errorResponse(400, error.message);
-      engine.log("ERROR", "request_failed", { method: request.method, error: messageOf(error) });
+      engine.log("error", "request_failed", { method: request.method, error: messageOf(error) });
       // The storage does not work at the moment; nothing was accepted, so a repeat helps.
       return errorResponse(503, "The engine cannot store anything at the moment; try again.", {
         "retry-after": "5",

@@ -386,7 +386,7 @@ Deno.test("malformed and hostile requests get a clear refusal, and leave nothing
   assertEquals(await test.engine.storage.list({ limit: 10, offset: 0 }), []);
   assertEquals((await test.client("/api/workers")).json, []);
   assertEquals(({} as Record<string, unknown>).x, undefined);
-  assertEquals(test.lines.filter((line) => line.level === "ERROR"), []);
+  assertEquals(test.lines.filter((line) => line.level === "error"), []);
 });
 
 Deno.test("a wrong method names the right ones", async () => {
@@ -727,7 +727,7 @@ Deno.test("whatever is sent, the engine answers below 500 and goes on working", 
       assertEquals(typeof JSON.parse(answer).error, "string", `seed ${seed}, request ${n}`);
     }
   }
-  assertEquals(test.lines.filter((line) => line.level === "ERROR"), []);
+  assertEquals(test.lines.filter((line) => line.level === "error"), []);
   await test.register("fresh", ["echo_task"]);
   await test.worker("/_worker/workers/fresh", { method: "PATCH", body: { supported_tasks: ["echo_task"] } });
   const id = await test.submit(PATH, { last: true });

@@ -65,7 +65,7 @@ function serve(engine: JobEngine, answer: (request: Request) => Promise<Response
     port: engine.config.port,
     onListen: () => {},
     onError: (error) => {
-      engine.log("ERROR", "request_failed", { error: messageOf(error) });
+      engine.log("error", "request_failed", { error: messageOf(error) });
       return Response.json({ error: "Internal Server Error" }, { status: 500 });
     },
   }, answer);

@@ -120,7 +120,7 @@ export function socket(engine: JobEngine, request: Request, workerId: string): R
     const event = readEvent(message.data, engine.config.maxDepth);
     if (event === undefined) return;
     recordEvent(engine, workerId === "" ? undefined : workerId, event).catch((error) => {
-      engine.log("ERROR", "progress_not_stored", { error: messageOf(error) });
+      engine.log("error", "progress_not_stored", { error: messageOf(error) });
     });
   };
   return response;

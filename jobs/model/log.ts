@@ -4,9 +4,11 @@
  * @module
  */
 
+import type { Level } from "../../config/levels.ts";
+
 /** Writes one structured log line: an event in snake_case and its fields, never a token. */
 export type Log = (
-  level: "DEBUG" | "INFO" | "WARNING" | "ERROR",
+  level: Level,
   event: string,
   fields?: Record<string, unknown>,
 ) => void;

@@ -14,6 +14,7 @@
  *
  * @module
  */
+import { DURATION_FORMS, spanOf } from "../../config/duration.ts";
 import { UserError } from "../../config/errors.ts";
 import { z } from "zod";
 import { systemClock } from "../model/clock.ts";
@@ -86,8 +87,12 @@ export class TaskStopped extends Error {
 // --- Settings -------------------------------------------------------------------------------------------------
 
 const seconds = (fallback: number) =>
-  z.coerce.number("must be a number of seconds.").min(0, "must not be negative.").max(1e6, "is too long.")
-    .default(fallback).transform((value) => value * 1000);
+  z.string().default(String(fallback)).transform((text, context) => {
+    const spanMs = spanOf(text);
+    if (spanMs !== null && spanMs <= 1e9) return spanMs;
+    context.addIssue({ code: "custom", message: `must be ${DURATION_FORMS}.` });
+    return z.NEVER;
+  });
 const whole = (least: number) =>
   z.coerce.number(`must be a whole number from ${least}.`).int("must be a whole number.")
     .min(least, `must be at least ${least}.`);
@@ -367,7 +372,7 @@ class Session {
   async #drain(graceMs: number, force: AbortSignal): Promise<void> {
     await Promise.all(this.connections.map((connection) => connection.releaseOthers()));
     const busy = () => this.running + this.undelivered > 0;
-    if (busy()) this.log("INFO", "worker_stopping", { running: this.running, grace_ms: graceMs });
+    if (busy()) this.log("info", "worker_stopping", { running: this.running, grace_ms: graceMs });
     await this.#until(() => !busy(), graceMs, force);
     if (!busy()) return;
     for (const connection of this.connections) connection.stopTasks();
@@ -554,7 +559,7 @@ class EngineConnection {
       }),
     });
     if (answer.status === 404) {
-      this.session.log("INFO", "worker_unknown", { engine: this.url });
+      this.session.log("info", "worker_unknown", { engine: this.url });
       return await this.#register();
     }
     if (answer.status !== 200) {
@@ -607,13 +612,13 @@ class EngineConnection {
       try {
         await this.#heartbeat();
         if (!announced) {
-          log("INFO", "heartbeats_started", { engine: this.url, every_ms: settings.HEARTBEAT_INTERVAL });
+          log("info", "heartbeats_started", { engine: this.url, every_ms: settings.HEARTBEAT_INTERVAL });
         }
         announced = true;
       } catch (error) {
         if (!(error instanceof ConnectionError)) throw error;
         if (over.signal.aborted) return;
-        log("WARNING", "heartbeat_failed", { error: error.message });
+        log("warn", "heartbeat_failed", { error: error.message });
         await systemClock.sleep(error.retryMs ?? 1_000, over.signal);
       }
     }
@@ -626,7 +631,7 @@ class EngineConnection {
       await this.#register({ status: "draining" }, { timeoutMs: 3_000 });
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error; // unreachable: it will notice the missing heartbeats
-      this.session.log("WARNING", "release_failed", { error: error.message });
+      this.session.log("warn", "release_failed", { error: error.message });
     }
   }
 
@@ -637,10 +642,10 @@ class EngineConnection {
     const { log, settings, changed } = this.session;
     while (!stop.aborted) {
       try {
-        log("DEBUG", "registering", { engine: this.url });
+        log("debug", "registering", { engine: this.url });
         // It names the tasks that run here, so that one whose delivery was lost with the connection is given out again.
         await this.#register({}, { signal: stop });
-        log("INFO", "registered", { engine: this.url, worker: settings.id });
+        log("info", "registered", { engine: this.url, worker: settings.id });
         this.up = this.#wasUp = true;
         changed.notify();
         await this.#poll(stop);
@@ -651,7 +656,7 @@ class EngineConnection {
         if (stop.aborted) return;
         if (error.permanent && !this.#wasUp) throw new WorkerError(`The engine at ${error.message}.`);
         const delay = Math.min(settings.TASK_POLL_ERROR_DELAY, 100 * 2 ** this.#failures++);
-        log("WARNING", "engine_unavailable", { error: error.message, retry_in_ms: Math.round(delay) });
+        log("warn", "engine_unavailable", { error: error.message, retry_in_ms: Math.round(delay) });
         await systemClock.sleep(error.retryMs ?? jittered(delay), stop);
       }
     }
@@ -664,7 +669,7 @@ class EngineConnection {
     const shares = settings.MULTI_ORCHESTRATOR_MODE === "ROUND_ROBIN" &&
       session.connections.length > settings.MAX_CONCURRENT_TASKS;
     const waitMs = shares ? Math.min(1_000, settings.TASK_POLL_TIMEOUT) : settings.TASK_POLL_TIMEOUT;
-    session.log("INFO", "polling_started", { engine: this.url });
+    session.log("info", "polling_started", { engine: this.url });
     const others = new Set<Promise<void>>();
     try {
       while (!stop.aborted) {
@@ -805,7 +810,7 @@ class EngineConnection {
       } catch (error) {
         if (!(error instanceof ConnectionError)) throw error;
         if (until.aborted) return;
-        log("DEBUG", "command_poll_failed", { error: error.message });
+        log("debug", "command_poll_failed", { error: error.message });
         await systemClock.sleep(jittered(settings.TASK_POLL_ERROR_DELAY), until);
       }
     }
@@ -821,7 +826,7 @@ class EngineConnection {
         continue;
       }
       await this.#holdSocket();
-      if (!over.signal.aborted) log("INFO", "socket_closed", { engine: this.url });
+      if (!over.signal.aborted) log("info", "socket_closed", { engine: this.url });
       await systemClock.sleep(jittered(settings.TASK_POLL_ERROR_DELAY), over.signal);
     }
   }
@@ -859,7 +864,7 @@ class EngineConnection {
     if (type !== undefined) type.running++;
     session.changed.notify();
     const started = systemClock.steady();
-    session.log("INFO", "task_received", { task_id: task.task_id, job_id: task.job_id, type: task.type });
+    session.log("info", "task_received", { task_id: task.task_id, job_id: task.job_id, type: task.type });
 
     const outcome = type === undefined
       ? failure("PERMANENT_ERROR", `Unsupported task: ${task.type}`)
@@ -874,7 +879,7 @@ class EngineConnection {
     const why = reason instanceof TaskStopped ? reason.why : undefined;
     const status = why ?? outcome.status;
     const ms = Math.round(systemClock.steady() - started);
-    session.log("INFO", "task_ended", {
+    session.log("info", "task_ended", {
       task_id: task.task_id,
       job_id: task.job_id,
       type: task.type,
@@ -967,7 +972,7 @@ class EngineConnection {
         const answer = await this.#send("POST", "/_worker/tasks/result", { body, timeoutMs: 60_000 });
         if (answer.status === 200) {
           if (answer.text.includes('"ignored"')) {
-            log("WARNING", "result_ignored", { ...fields, answer: answer.text });
+            log("warn", "result_ignored", { ...fields, answer: answer.text });
           }
           return;
         }
@@ -980,7 +985,7 @@ class EngineConnection {
           continue;
         }
         if (answer.status < 500 && ![401, 403, 408, 429].includes(answer.status)) {
-          log("WARNING", "result_refused", { ...fields, error: problem });
+          log("warn", "result_refused", { ...fields, error: problem });
           return;
         }
       } catch (error) {
@@ -988,10 +993,10 @@ class EngineConnection {
         problem = error.message;
       }
       if (tries >= (settings.RESULT_MAX_RETRIES ?? Infinity)) {
-        log("ERROR", "result_dropped", { ...fields, error: problem });
+        log("error", "result_dropped", { ...fields, error: problem });
         return;
       }
-      log("WARNING", "result_delayed", { ...fields, error: problem });
+      log("warn", "result_delayed", { ...fields, error: problem });
       const delay = Math.min(LONGEST_RESULT_DELAY_MS, settings.RESULT_RETRY_INITIAL_DELAY * 2 ** tries);
       await systemClock.sleep(retryMs ?? jittered(delay), over.signal);
     }

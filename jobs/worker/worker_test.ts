@@ -414,8 +414,8 @@ for (
     ["WORKER_ID", "a b", "without spaces"],
     ["MAX_CONCURRENT_TASKS", "0", "at least 1"],
     ["MAX_CONCURRENT_TASKS", "many", "whole number"],
-    ["HEARTBEAT_INTERVAL", "-1", "must not be negative"],
-    ["TASK_POLL_TIMEOUT", "soon", "number of seconds"],
+    ["HEARTBEAT_INTERVAL", "-1", "must be seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m."],
+    ["TASK_POLL_TIMEOUT", "soon", "must be seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m."],
     ["INSTALLED_MODELS", "llama", "must be JSON like"],
     ["WORKER_ENABLE_WEBSOCKETS", "perhaps", "true or false"],
   ]

@@ -1,0 +1,45 @@
+/**
+ * `orchestrator stop [NAME...]`: services, or everything and the orchestrator itself.
+ *
+ * @module
+ */
+
+import type { Given } from "../config/command.ts";
+import { namesOf as namesIn } from "../control/answers.ts";
+import { ask } from "../control/client.ts";
+import { pause } from "../control/find.ts";
+import { conclude, Mirror, waitFor } from "../control/mirror.ts";
+import type { RunRecord } from "../control/record.ts";
+import { isSame } from "../process/procfs.ts";
+import { print } from "../terminal/outlet.ts";
+import { namesOf, waitLimitMs } from "./options.ts";
+import { reportAbsence, withRun } from "./with_run.ts";
+
+/** Stops services and waits until they have stopped. Where nothing runs, that is what was wanted: exit status 0. */
+export function run(given: Given): Promise<number> {
+  const [names, limitMs] = [namesOf(given), waitLimitMs(given)];
+  return withRun(given, async ({ record, socket }) => {
+    using mirror = await Mirror.open(socket, 0);
+    if (names.length === 0) {
+      await ask(socket, "POST", "/stop", {});
+      return await waitForEnd(mirror, record, limitMs);
+    }
+    const chosen = namesIn(await ask(socket, "POST", "/stop", { names }));
+    const result = await waitFor(mirror, { names: chosen, goal: "stopped", limitMs });
+    // Nobody is left to keep running for: the end of the run is a stop, too.
+    return result.kind === "exit" ? result.status ?? 1 : await conclude(mirror, result);
+  }, (home) => {
+    reportAbsence(home);
+    return 0;
+  });
+}
+
+/** Follows a run to its end, the last of its process included. */
+async function waitForEnd(mirror: Mirror, record: RunRecord, limitMs: number): Promise<number> {
+  const lateAt = performance.now() + limitMs;
+  const result = await waitFor(mirror, { names: null, goal: "exited", limitMs });
+  if (result.kind !== "exit") return await conclude(mirror, result);
+  while (isSame(record.orchestrator, record.bootId) && performance.now() < lateAt) await pause();
+  print(`The orchestrator with PID ${record.orchestrator.pid} has stopped.`);
+  return result.status ?? 1;
+}

@@ -1,0 +1,21 @@
+/**
+ * The engine's settings as variables and options give them.
+ *
+ * @module
+ */
+
+import type { Settings } from "../engine/config.ts";
+import { Config } from "../engine/config.ts";
+import { ConfigError } from "../model/errors.ts";
+import type { Variables } from "./streams.ts";
+
+/** Settings of the engine, and of the log for worker and engine alike. */
+export function configOf({ environment, inWordsOfOptions }: Variables, isTerminal: boolean): Config {
+  const format: Partial<Settings> = !environment.LOG_FORMAT && isTerminal ? { logFormat: "text" } : {};
+  try {
+    return Config.fromEnvironment(environment, format);
+  } catch (error) {
+    if (error instanceof ConfigError) throw inWordsOfOptions(error);
+    throw error;
+  }
+}
