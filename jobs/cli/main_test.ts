@@ -26,7 +26,6 @@ for (
     [
       ["engine", "--blueprint", "x.js"],
       '"engine" has no option --blueprint; did you mean --blueprints?',
-      ,
     ],
     [["engine", "--blueprints", "missing.js"], "There is no file missing.js"],
     [["engine", "--blueprints", FLOW, "--port", "80x"], "--port must be a whole number from 0 to 65535"],

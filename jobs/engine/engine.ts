@@ -9,22 +9,15 @@ import {
   cancelled,
   childEnded,
   decided,
-  endJob,
   handlerDone,
   handlerFailed,
-  isRunnable,
-  JobChange,
   newJob,
   requeued,
-  type ResultStatus,
-  retriesDue,
-  type Rules,
-  taskAnswered,
-  type TaskResult,
-  taskTimedOut,
-  wakeOf,
-  workerLost,
 } from "../model/transitions.ts";
+import { endJob, isRunnable, JobChange, wakeOf } from "../model/job_change.ts";
+import type { ResultStatus, TaskResult } from "../model/task_results.ts";
+import { retriesDue, taskAnswered, taskTimedOut, workerLost } from "../model/task_results.ts";
+import type { Rules } from "../model/job_change.ts";
 import {
   type Action,
   type Actions,
