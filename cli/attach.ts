@@ -4,6 +4,7 @@
  * @module
  */
 
+import { encoder } from "../config/bytes.ts";
 import type { Given } from "../config/command.ts";
 import { withRun } from "./with_run.ts";
 import { UserError } from "../config/errors.ts";
@@ -19,8 +20,6 @@ import { Outlet, print } from "../terminal/outlet.ts";
 import { PanelView } from "../terminal/panel_view.ts";
 
 const ROUTES: Record<Desired, string> = { running: "/start", stopped: "/stop", restarted: "/restart" };
-
-const encoder = new TextEncoder();
 
 /**
  * Shows a run until its user leaves or it ends.

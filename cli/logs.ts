@@ -12,7 +12,7 @@ import { durationMs } from "../config/command.ts";
 import { findHome } from "../config/settings.ts";
 import { findRun } from "../control/find.ts";
 import { homeOptions, namesOf } from "./options.ts";
-import { concat } from "../config/bytes.ts";
+import { concat, decoder, encoder, NEWLINE } from "../config/bytes.ts";
 import { UserError } from "../config/errors.ts";
 import type { Home } from "../config/settings.ts";
 import { resolvePath } from "../config/paths.ts";
@@ -285,10 +285,6 @@ export function* merge(logs: readonly Iterable<Line>[]): Generator<Line> {
   }
 }
 
-const NEWLINE = 10;
-
-const decoder = new TextDecoder();
-
 /** One log over its rotated files: opened all at once, newest first, so that a rotation meanwhile moves nothing. */
 class Log {
   readonly #source: string;
@@ -438,7 +434,7 @@ class LineWriter {
 
 async function writeOut(text: string): Promise<boolean> {
   try {
-    for (let bytes = new TextEncoder().encode(text); bytes.length > 0;) {
+    for (let bytes = encoder.encode(text); bytes.length > 0;) {
       bytes = bytes.subarray(await Deno.stdout.write(bytes));
     }
     return true;

@@ -4,10 +4,12 @@
  * @module
  */
 
+/** The byte that ends a line. */
 export const NEWLINE = 10;
 
+/** Bytes that are not UTF-8 become U+FFFD. For whole texts only: one that comes in pieces needs a decoder of its own. */
 export const decoder = new TextDecoder();
-// bytes that are not UTF-8 become U+FFFD
+
 export const encoder = new TextEncoder();
 
 /** The bytes of all parts, one after the other. */

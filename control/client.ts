@@ -4,6 +4,7 @@
  * @module
  */
 
+import { decoder, encoder } from "../config/bytes.ts";
 import { UserError } from "../config/errors.ts";
 
 /** The orchestrator can't be asked: nobody listens on the socket, or it went away in the middle. */
@@ -14,9 +15,6 @@ export interface Reply {
   status: number;
   body: ReadableStream<Uint8Array>;
 }
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /**
  * Sends a request.

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { decoder, encoder } from "../config/bytes.ts";
 import type { Event, Listener, RunResult } from "../supervisor/model.ts";
 import type { Home } from "../config/settings.ts";
 import type { RunOptions } from "./run_options.ts";
@@ -46,9 +47,6 @@ const UNDER_WAY_MS = 15_000;
 const SETTLED_MS = 200;
 /** How long the record may lag behind what runs; meanwhile the mark in their environment tells what is ours. */
 const RECORD_MS = 20;
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** A run as others see it. */
 export class Control implements Listener {

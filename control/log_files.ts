@@ -7,6 +7,7 @@
  * @module
  */
 
+import { decoder, encoder, NEWLINE } from "../config/bytes.ts";
 import { describeChange } from "../terminal/messages.ts";
 import type { Level } from "../config/levels.ts";
 import { LEVELS } from "../config/levels.ts";
@@ -42,11 +43,8 @@ export function logFileName(service: string): string {
   return service === OWN ? `-${OWN}.log` : `${service}.log`;
 }
 
-const NEWLINE = 10;
 /** How often a file that can't be written is tried again, and one that is written is looked for. */
 const AGAIN_MS = 1_000;
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** What the orchestrator's own log says of an event, or `null` for the output of a service. */
 export function ownMessage(event: Event): { level: Level; text: string; service?: string } | null {

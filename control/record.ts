@@ -8,9 +8,10 @@
  * @module
  */
 
+import { encoder } from "../config/bytes.ts";
 import { UserError } from "../config/errors.ts";
 import type { Identity, Process } from "../process/procfs.ts";
-import { allProcesses, bootId, hasMark } from "../process/procfs.ts";
+import { bootId, hasMark, ownDescriptorOf, processes } from "../process/procfs.ts";
 
 /** What a run leaves behind for the next one. */
 export interface RunRecord {
@@ -29,7 +30,7 @@ export interface RunRecord {
 /** The processes that a run left and that are provably its own. */
 export function survivors(record: RunRecord): Process[] {
   if (record.bootId === "" || record.bootId !== bootId()) return []; // that boot's processes are gone
-  const all = allProcesses();
+  const all = [...processes()];
   const starts = new Map(all.map(({ pid, startTicks }) => [pid, startTicks]));
   // A group is known by its leader. When that is gone, its number may have been given away: only the mark counts.
   const groups = new Set(
@@ -79,7 +80,7 @@ const LONGEST_SOCKET = Deno.build.os === "darwin" ? 103 : 107;
  * @throws {UserError} when the path is too long and there is no other place
  */
 export function socketPath(infrastructure: string): string {
-  const fits = (path: string) => new TextEncoder().encode(path).length <= LONGEST_SOCKET;
+  const fits = (path: string) => encoder.encode(path).length <= LONGEST_SOCKET;
   const path = `${infrastructure}/.orchestrator/control.sock`;
   if (fits(path)) return path;
   const folder = Deno.env.get("XDG_RUNTIME_DIR");
@@ -93,7 +94,7 @@ export function socketPath(infrastructure: string): string {
 /** A short name for a text: FNV-1a over 64 bits. It only has to differ between the folders of one user. */
 function digest(text: string): string {
   let hash = 0xcbf29ce484222325n;
-  for (const byte of new TextEncoder().encode(text)) {
+  for (const byte of encoder.encode(text)) {
     hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
   }
   return hash.toString(16).padStart(16, "0");
@@ -192,19 +193,9 @@ export class RunFolder {
 function tryLock(file: Deno.FsFile, exclusive: boolean): boolean {
   const { tryLockSync }: Partial<Deno.FsFile> = file;
   if (tryLockSync !== undefined) return tryLockSync.call(file, exclusive);
-  const { ino, dev } = file.statSync();
-  const descriptor = Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => Number(name)).find((fd) => {
-    try {
-      const found = Deno.statSync(`/proc/self/fd/${fd}`);
-      return found.ino === ino && found.dev === dev;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false; // the one that listed them
-      throw error;
-    }
-  });
   const libc = Deno.dlopen("libc.so.6", { flock: { parameters: ["i32", "i32"], result: "i32" } });
   const [SHARED, EXCLUSIVE, AT_ONCE] = [1, 2, 4];
-  return libc.symbols.flock(descriptor ?? -1, (exclusive ? EXCLUSIVE : SHARED) | AT_ONCE) === 0;
+  return libc.symbols.flock(ownDescriptorOf(file) ?? -1, (exclusive ? EXCLUSIVE : SHARED) | AT_ONCE) === 0;
 }
 
 /** Makes a folder that only its owner may enter. */

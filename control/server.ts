@@ -5,6 +5,7 @@
  * @module
  */
 
+import { decoder, encoder } from "../config/bytes.ts";
 import { inodeOf, removeIfThere } from "./record.ts";
 
 /** A request that came in whole. */
@@ -53,9 +54,6 @@ const STATUS_TEXTS: Record<number, string> = {
   500: "Internal Server Error",
   503: "Service Unavailable",
 };
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** A client that reads an endless answer. One that does not keep up is dropped. */
 export class Follower {

@@ -7,7 +7,7 @@
 import { describeState } from "../terminal/messages.ts";
 import type { Exit } from "../process/child.ts";
 import type { ServiceState, Snapshot } from "../supervisor/model.ts";
-import { allProcesses } from "../process/procfs.ts";
+import { processes, residentBytes } from "../process/procfs.ts";
 
 /** One service. Spans and times are milliseconds, memory is bytes; `null`: there is none. */
 export interface ServiceStatus {
@@ -92,7 +92,7 @@ function isWell({ kind, state, lastExit }: ServiceStatus): boolean {
 
 function usageByGroup(): Map<number, { cpuMs: number; memoryBytes: number }> {
   const usage = new Map<number, { cpuMs: number; memoryBytes: number }>();
-  for (const { pid, group, cpuMs } of allProcesses()) {
+  for (const { pid, group, cpuMs } of processes()) {
     if (group === 0) continue; // the kernel's own
     const sum = usage.get(group) ?? { cpuMs: 0, memoryBytes: 0 };
     usage.set(group, {
@@ -101,14 +101,4 @@ function usageByGroup(): Map<number, { cpuMs: number; memoryBytes: number }> {
     });
   }
   return usage;
-}
-
-/** The memory of a process that is in RAM, or `null`. */
-function residentBytes(pid: number): number | null {
-  try {
-    const size = /^VmRSS:\s*([0-9]+) kB/m.exec(Deno.readTextFileSync(`/proc/${pid}/status`));
-    return size === null ? null : Number(size[1]) * 1_024;
-  } catch {
-    return null; // it ended, or there is no /proc
-  }
 }

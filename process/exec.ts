@@ -7,6 +7,7 @@
 import { encoder } from "../config/bytes.ts";
 import { UserError } from "../config/errors.ts";
 import type { Launch } from "../config/launch.ts";
+import { ownArguments, ownDescriptors } from "./procfs.ts";
 
 const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
   linux: "libc.so.6",
@@ -43,9 +44,8 @@ export function replaceProcess(program: string, args: readonly string[]): never 
   libc.signal(SIGPIPE, null); // the runtime ignores it, and what is ignored stays so across exec
   const F_SETFD = 2;
   const FD_CLOEXEC = 1;
-  const descriptors = Deno.build.os === "linux" ? "/proc/self/fd" : "/dev/fd";
-  for (const { name } of [...Deno.readDirSync(descriptors)]) {
-    if (Number(name) > 2) libc.fcntl(Number(name), F_SETFD, FD_CLOEXEC);
+  for (const descriptor of ownDescriptors()) {
+    if (descriptor > 2) libc.fcntl(descriptor, F_SETFD, FD_CLOEXEC);
   }
   const { pointers, keep } = cStrings([program, ...args]);
   libc.execv(encoder.encode(`${program}\0`), pointers);
@@ -71,6 +71,6 @@ export function ownCommand(own: readonly string[] = Deno.args): { program: strin
   const program = Deno.execPath().replace(/ \(deleted\)$/, ""); // it may have been replaced by a newer one
   const script = Deno.build.standalone ? [] : ["run", "-A", Deno.mainModule];
   if (Deno.build.os !== "linux") return { program, args: [...script, ...own] };
-  const words = Deno.readTextFileSync("/proc/self/cmdline").split("\0").slice(1, -1);
+  const words = ownArguments();
   return { program, args: [...words.slice(0, words.length - Deno.args.length), ...own] };
 }

@@ -53,13 +53,7 @@ export class LineCutter {
   }
 
   #join(last: Uint8Array): Uint8Array {
-    const whole = new Uint8Array(this.#held + last.length);
-    let at = 0;
-    for (const piece of this.#pieces) {
-      whole.set(piece, at);
-      at += piece.length;
-    }
-    whole.set(last, at);
+    const whole = concat([...this.#pieces, last]);
     this.#pieces = [];
     this.#held = 0;
     return whole;

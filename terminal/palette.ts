@@ -6,6 +6,7 @@
 
 // @ts-types="../config/std.d.ts"
 import * as colors from "@std/fmt/colors";
+import { readProcess } from "../process/procfs.ts";
 import type { ServiceState } from "../supervisor/model.ts";
 import type { Viewport } from "./text.ts";
 
@@ -53,8 +54,6 @@ export function useColors(): boolean {
 /** Whether this process may draw: a shell's background job that touched the terminal would be stopped by it. */
 export function ownsTerminal(): boolean {
   if (!Deno.stdout.isTerminal() || Deno.env.get("TERM") === "dumb" || Deno.env.get("CI")) return false;
-  if (Deno.build.os !== "linux") return true;
-  const stat = Deno.readTextFileSync("/proc/self/stat");
-  const [, , group, , , terminalGroup] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return group === terminalGroup || terminalGroup === "-1";
+  const own = readProcess(Deno.pid);
+  return own === null || own.group === own.terminalGroup || own.terminalGroup === -1;
 }

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { concat, decoder } from "../config/bytes.ts";
+
 /** The folder of `orchestrator.ts`. */
 export const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname).replace(/\/$/, "");
 /** The folder of the scripts that tests start. */
@@ -17,7 +19,6 @@ export const LIMIT_MS = 60_000;
 export const NOTHING_IGNORED = Deno.env.has("ORCHESTRATOR_TEST_ALL");
 
 const MARK = "ORCHESTRATOR_TEST_MARK";
-const decoder = new TextDecoder();
 
 /** A port that nothing listens on right now. */
 export function freePort(): number {
@@ -167,13 +168,7 @@ export class Output {
 
   /** All of it so far, as it came. */
   get bytes(): Uint8Array {
-    const whole = new Uint8Array(this.#bytes.reduce((sum, part) => sum + part.length, 0));
-    let at = 0;
-    for (const part of this.#bytes) {
-      whole.set(part, at);
-      at += part.length;
-    }
-    return whole;
+    return concat(this.#bytes);
   }
 
   /** Its lines so far, the last one perhaps not whole. */

@@ -4,9 +4,8 @@
  * @module
  */
 
+import { decoder } from "../config/bytes.ts";
 import { endMarked, newMark, NOTHING_IGNORED, orchestratorCommand, waitUntil } from "./run.ts";
-
-const decoder = new TextDecoder();
 
 /** Why no terminal can be had here, or `null` when it can. Its lack is a failure where nothing may be ignored. */
 export function whyNoTerminal(): string | null {
