@@ -9,23 +9,14 @@
 
 // @ts-types="../config/std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
-
-const ROOT = `${import.meta.dirname}/..`;
-
-/** Runs the Deno that runs this, with its messages on the terminal. */
-async function deno(...args: string[]): Promise<boolean> {
-  // Bundling fetches esbuild from the npm registry: through a company's proxy, with the certificates of the system.
-  const env = { DENO_TLS_CA_STORE: Deno.env.get("DENO_TLS_CA_STORE") ?? "system,mozilla" };
-  return (await new Deno.Command(Deno.execPath(), { args, env, cwd: ROOT }).spawn().status).success;
-}
+import { bundle, deno, ROOT } from "./bundle.ts";
 
 const { output } = parseArgs(Deno.args, { string: ["output"], default: { output: `${ROOT}/orchestrator` } });
-const folder = await Deno.makeTempDir({ prefix: "orchestrator-bundle-" });
+const folder = await Deno.makeTempDir({ prefix: "orchestrator-parts-" });
 try {
-  const split = ["--platform", "deno", "--code-splitting", "--outdir", folder];
-  const bundled = await deno("bundle", "--quiet", ...split, "build/main.ts");
+  const bundled = await bundle(folder, { split: true });
   if (!bundled) console.error("Not bundled: the binary will be larger and start more slowly.");
-  const entry = bundled ? `${folder}/main.js` : "orchestrator.ts";
+  const entry = bundled ? `${folder}/orchestrator.js` : "orchestrator.ts";
   const config = ["--config", `${ROOT}/deno.json`, "--no-check", "--output", output];
   Deno.exitCode = await deno("compile", "--quiet", "-A", ...config, entry) ? 0 : 1;
 } finally {
