@@ -167,5 +167,4 @@ export function main(args: readonly string[]): Promise<number> {
   });
 }
 
-// Once the top level is through: V8 reads it anew for the stack of an error that came up within, all of a bundle.
-if (import.meta.main) queueMicrotask(async () => Deno.exit(await main(Deno.args)));
+if (import.meta.main) main(Deno.args).then((status) => Deno.exit(status));

@@ -30,7 +30,7 @@ export async function bundle(folder: string, { split }: { split: boolean }): Pro
     const config = split ? `${ROOT}/deno.json` : await writeLazyConfig(stubs);
     const settings = ["--config", config, "--lock", `${ROOT}/deno.lock`, "--frozen", "--platform", "deno"];
     const output = ["--outdir", folder, ...split ? ["--code-splitting"] : []];
-    if (!await deno("bundle", "--quiet", ...settings, ...output, "orchestrator.ts")) return false;
+    if (!await deno("bundle", "--quiet", ...settings, ...output, "build/orchestrator.ts")) return false;
   } finally {
     await Deno.remove(stubs, { recursive: true });
   }

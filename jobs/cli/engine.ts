@@ -34,6 +34,7 @@ async function runEngine(given: Given, streams: Streams): Promise<number> {
   const log = lineLog(config.logFormat, config.logLevel, streams.out);
   await using engine = new OrchestratorEngine(storage, config, { log });
   for (const blueprint of blueprints) engine.registerBlueprint(blueprint);
+  dropAbortWarning();
   const { url, madeTokens } = await listen(engine, config, variables);
 
   // Tokens are shown once, beside the log, so that no log holds them.
@@ -67,6 +68,19 @@ async function runEngine(given: Given, streams: Streams): Promise<number> {
   log("info", "engine_stopping");
   const stopped = engine.stop().then(() => 0);
   return await Promise.race([stopped, aborted(signals.force).then(() => 1)]);
+}
+
+/**
+ * Keeps the log free of a warning of the runtime's. That a poll's connection is lost only `request.signal` tells; without
+ * the flag `no-legacy-abort` of `deno.json`, in a bundle, it is aborted after each answer, too, when nothing listens any
+ * more. Who has read it is warned of that, once.
+ */
+function dropAbortWarning(): void {
+  const { warn } = console;
+  console.warn = (...words: unknown[]) => {
+    if (String(words[0]).includes("no-legacy-abort")) console.warn = warn;
+    else warn(...words);
+  };
 }
 
 async function listen(
