@@ -52,7 +52,7 @@ export class Orchestrator {
    * Runs until everything has ended or was stopped. SIGINT, SIGTERM and SIGHUP stop it; a second SIGINT or SIGTERM kills.
    *
    * @returns 0 after a stop that was asked for or when every service ended with status 0, 1 otherwise
-   * @throws {UserError} for what the user can mend before anything starts
+   * @throws {UserError} for what users can fix before anything starts
    */
   async run(): Promise<number> {
     try {
@@ -159,7 +159,7 @@ async function openControl(home: Home, options: RunOptions): Promise<Control | n
   return control;
 }
 
-/** Runs the command line. @returns the exit status: 0, 1, or 2 for what the user can mend */
+/** Runs the command line. @returns the exit status: 0, 1, or 2 for what users can fix */
 export function main(args: readonly string[]): Promise<number> {
   return runCommandLine(args, {
     run: (names, options) => new Orchestrator(names, options).run(),

@@ -23,8 +23,8 @@ async function nordCity(): Promise<{ folder: Folder; ports: number[] }> {
   const ports = [freePort(), freePort()];
   const folder = await Folder.make({
     services: [
-      { name: "db", title: "Database", command: script("serves.py", ports[0]), port: ports[0] },
-      { name: "web", command: script("serves.py", ports[1]), port: ports[1], dependencies: ["db"] },
+      { name: "db", title: "Database", command: script("serves.py", ports[0]!), port: ports[0] },
+      { name: "web", command: script("serves.py", ports[1]!), port: ports[1], dependencies: ["db"] },
       { name: "bot", command: UP.command, dependencies: ["db"], health: { log: "up" } },
     ],
   });
@@ -114,7 +114,7 @@ Deno.test("a crash while running: CRASHED is told, the others are stopped, the c
   const { lines } = run.out;
   const head = lines.findIndex((line) => line.includes("✖"));
   assertMatch(
-    lines[head],
+    lines[head]!,
     /✖ Database Service \[db\] exited with status 1, after running for [\d.]+ (ms|s)\.$/,
   );
   const at = (text: string) => lines.findIndex((line) => line.includes(text));
@@ -128,7 +128,7 @@ Deno.test("a crash while starting: its last lines, its status, the others stoppe
   const ports = [freePort(), freePort()];
   await using folder = await Folder.make({
     services: [
-      { name: "db", command: script("serves.py", ports[0]), port: ports[0] },
+      { name: "db", command: script("serves.py", ports[0]!), port: ports[0] },
       {
         name: "web",
         command: `for n in $(seq 30); do echo "line $n"; done; printf 'last words'; kill -KILL $$`,
@@ -285,8 +285,8 @@ Deno.test("a guard that was killed is replaced", async () => {
   const guards = () => run.processes().filter(({ command }) => command.includes("orchestrator-guard"));
   await run.line("a is running"); // it is more than a second old
   const [first] = guards();
-  Deno.kill(first.pid, "SIGKILL");
-  await waitUntil(() => guards().some(({ pid }) => pid !== first.pid), "there is another");
+  Deno.kill(first!.pid, "SIGKILL");
+  await waitUntil(() => guards().some(({ pid }) => pid !== first!.pid), "there is another");
   run.signal("SIGKILL");
   await run.code();
   await run.allGone(30_000);
@@ -421,7 +421,7 @@ Deno.test("as a library: run, events, snapshot and stop", async () => {
   ]);
 });
 
-Deno.test("as a library: what the user can mend is thrown before anything starts", async () => {
+Deno.test("as a library: what users can fix is thrown before anything starts", async () => {
   await using folder = await Folder.make();
   const services = defineServices({ a: { command: "touch started", port: 80, portEnv: "A_PORT" } });
   const run = (names: string[], more: RunOptions = {}) =>

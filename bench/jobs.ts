@@ -493,7 +493,7 @@ class Figures {
 
 function quantile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
 }
 
 function whole(value: number): string {
@@ -602,7 +602,7 @@ async function keep(crew: Crew, subject: Subject, before: number, wanted: number
   }
   const rate = (jobs - first) / seconds;
   const server = redis && /used_memory_human:(\S+)/.exec(await redis.command("info", "memory"))?.[1];
-  subject.kept = { before, after: engine.memory(), jobs, rate, server };
+  subject.kept = { before, after: engine.memory(), jobs, rate, ...(server === undefined ? {} : { server }) };
 }
 
 // ------------------------------------------------------------------------------------------------------------------
@@ -616,8 +616,8 @@ function report(bare: Figures, stubs: Figures[], subjects: readonly Subject[], j
   const limit = bare.median;
   const share = (value: number, of = limit) => `${whole(value / of * 100)} %`;
   const rates: [string, string, Figures][] = [
-    ["no engine, ready answers", "1", stubs[0]],
-    ["no engine, ready answers", String(WORKERS), stubs[1]],
+    ["no engine, ready answers", "1", stubs[0]!],
+    ["no engine, ready answers", String(WORKERS), stubs[1]!],
   ];
   for (const { name, one, four } of subjects) {
     rates.push([name, "1", one], [name, String(WORKERS), four]);
@@ -714,7 +714,15 @@ async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags
     const storage = redis?.url ?? (name === "sqlite" ? `sqlite:${folder}/jobs.sqlite` : "memory");
     const engine = await Engine.start(storage, folder, flags.profiles);
     const [one, four, submissions] = [new Figures(), new Figures(), new Figures()];
-    subjects.push({ name, engine, redis, one, four, submissions, latency: [] });
+    subjects.push({
+      name,
+      engine,
+      ...(redis === undefined ? {} : { redis }),
+      one,
+      four,
+      submissions,
+      latency: [],
+    });
   }
   const before = subjects.map(({ engine }) => engine.memory());
   tell("warming up");
@@ -746,7 +754,7 @@ async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags
     await audit(subject);
   }
   if (flags.kept > 0) {
-    for (const [index, subject] of subjects.entries()) await keep(crew, subject, before[index], flags.kept);
+    for (const [index, subject] of subjects.entries()) await keep(crew, subject, before[index]!, flags.kept);
   }
   console.log(report(limit, [stubOne, stubFour], subjects, flags.jobs));
 }
@@ -778,6 +786,6 @@ if (import.meta.main) {
     string: ["role", "only", "rounds", "jobs", "kept", "profiles"],
     default: { rounds: "15", jobs: "1000", kept: "100000" },
   });
-  if (role !== undefined) await ROLES[role]();
+  if (role !== undefined) await ROLES[role]!();
   else await main({ only, rounds: Number(rounds), jobs: Number(jobs), kept: Number(kept), profiles });
 }

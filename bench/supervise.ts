@@ -327,7 +327,7 @@ async function findRunners(): Promise<Runner[]> {
       name: `honcho ${version}`,
       role: "peer",
       prepare: (job, folder) => [
-        program,
+        program!,
         "-m",
         "honcho",
         "--no-colour",
@@ -364,7 +364,7 @@ class Figures {
       if (!(error instanceof Unable)) throw error;
       progress(`${runner.name}: ${error.message}`);
       for (const column of columns) {
-        this.#faults.set(`${runner.name}\n${column}`, error.message.split(";")[0]);
+        this.#faults.set(`${runner.name}\n${column}`, error.message.split(";")[0]!);
       }
     }
   }
@@ -383,7 +383,7 @@ class Figures {
 
 function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
+  return sorted[Math.floor(sorted.length / 2)] ?? NaN;
 }
 
 const wholeMs = (values: readonly number[]) => `${median(values).toFixed(0)} ms`;
@@ -393,8 +393,10 @@ const mib = (values: readonly number[]) => `${median(values).toFixed(1)} MiB`;
 
 function table(title: string, headings: readonly string[], rows: readonly Row[]): string {
   const all = [["", ...headings], ...rows.map(({ name, cells }) => [name, ...cells])];
-  const widths = all[0].map((_, column) => Math.max(3, ...all.map((row) => row[column].length)));
-  const lines = all.map((row) => `| ${row.map((cell, column) => cell.padEnd(widths[column])).join(" | ")} |`);
+  const widths = all[0]!.map((_, column) => Math.max(3, ...all.map((row) => row[column]!.length)));
+  const lines = all.map((row) =>
+    `| ${row.map((cell, column) => cell.padEnd(widths[column]!)).join(" | ")} |`
+  );
   const rule = `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`;
   return `\n${title}\n\n${[lines[0], rule, ...lines.slice(1)].join("\n")}`;
 }
@@ -585,24 +587,24 @@ async function checkLines(path: string, children: number): Promise<string | null
   const setNext = (child: number, number: number) => {
     next[child] = number;
     const digits = encoder.encode(String(number).padStart(10, "0"));
-    expected[child].set(digits, PAYLOAD - 10);
+    expected[child]!.set(digits, PAYLOAD - 10);
   };
   const countUp = (child: number) => {
-    next[child]++;
+    next[child]!++;
     const line = expected[child];
     let at = PAYLOAD - 1;
-    for (; line[at] === 57; at--) line[at] = 48;
-    line[at]++;
+    for (; line![at] === 57; at--) line![at] = 48;
+    line![at]!++;
   };
   for (let child = 0; child < children; child++) countUp(child), next[child] = 1;
 
   const isDigit = (byte: number | undefined) => byte !== undefined && byte >= 48 && byte <= 57;
   function take(line: Uint8Array): void {
     const payload = line.subarray(Math.max(0, line.length - PAYLOAD));
-    const child = payload[0] - 49;
+    const child = payload[0]! - 49;
     const whole = payload.length === PAYLOAD && child >= 0 && child < children &&
       !isDigit(line[line.length - PAYLOAD - 1]);
-    if (whole && payload.every((byte, at) => byte === expected[child][at])) return countUp(child);
+    if (whole && payload.every((byte, at) => byte === expected[child]![at])) return countUp(child);
     if (whole && payload.every(isDigit)) {
       misplaced++;
       setNext(child, numberOf(payload) + 1);
@@ -705,7 +707,7 @@ const restart: Measure = async (all, rounds) => {
       await run.until("it was restarted often enough", () => times().length > 2 * total + 2);
       const found = times().slice(1, 2 * total + 1); // exit, start, exit, start
       for (let at = 0; at < found.length; at += 2) {
-        figures.add(runner, "restart", (found[at + 1] - found[at]) * 1_000);
+        figures.add(runner, "restart", (found[at + 1]! - found[at]!) * 1_000);
       }
       await run.stop();
     });
@@ -737,8 +739,8 @@ const idle: Measure = async (all) => {
   );
   await pause(IDLE_MS);
   const rows = started.map(({ runner, run }, index) => {
-    const all = before[index].map(({ pid, used }) => usedSince(used, pid));
-    const helperPids = before[index].slice(1).map(({ pid }) => pid);
+    const all = before[index]!.map(({ pid, used }) => usedSince(used, pid));
+    const helperPids = before[index]!.slice(1).map(({ pid }) => pid);
     return {
       name: runner.name,
       cells: [
@@ -786,7 +788,7 @@ const list: Measure = async (all, rounds) => {
     progress(`list, round ${round} of ${total}`);
     for (const { runner, column, line: [program, ...args] } of cases) {
       const beganAt = performance.now();
-      if (await output(program, args) === null) throw new Error(`${program} ${args.join(" ")} failed`);
+      if (await output(program!, args) === null) throw new Error(`${program} ${args.join(" ")} failed`);
       if (round > 0) figures.add(runner, column, performance.now() - beganAt);
     }
   }
@@ -827,7 +829,7 @@ async function main(args: readonly string[]): Promise<number> {
   const [version, cores] = [Deno.version.deno, navigator.hardwareConcurrency];
   console.log(`Deno ${version}, ${await output("node", ["--version"])} (Node), ${cores} processors`);
   for (const name of asked) {
-    const text = await MEASURES[name](all, rounds);
+    const text = await MEASURES[name]!(all, rounds);
     if (terminal) progress("");
     console.log(text);
   }

@@ -27,7 +27,7 @@ export async function run(given: Given): Promise<number> {
   return report.status;
 }
 
-/** One thing to mend (`error`: a start would fail) or to know (`warning`). */
+/** One thing to correct (`error`: a start would fail) or to know (`warning`). */
 export interface Finding {
   level: "error" | "warning";
   /** What it is about: `services file`, `environment`, `python`, or the name of a service. */
@@ -39,10 +39,10 @@ export interface Finding {
 export interface CheckInput {
   home: Home;
   /** The services file asked for by name. */
-  config?: string;
+  config?: string | undefined;
 }
 
-/** Everything found, in the order in which one would mend it. */
+/** Everything found, in the order in which one would correct it. */
 export interface CheckReport {
   findings: Finding[];
   services: number;
@@ -63,7 +63,7 @@ export async function checkInfrastructure({ home, config }: CheckInput): Promise
     services = await loadServices(home, config);
   } catch (error) {
     if (error instanceof ServicesFileError) error.problems.forEach(finder("services file").error);
-    else told(error, finder("services file").error);
+    else report(error, finder("services file").error);
   }
 
   let environment: Environment = Deno.env.toObject();
@@ -72,7 +72,7 @@ export async function checkInfrastructure({ home, config }: CheckInput): Promise
     environment = read.environment;
     read.warnings.forEach(finder("environment").warning);
   } catch (error) {
-    told(error, finder("environment").error);
+    report(error, finder("environment").error);
   }
 
   if (services.some(usesPython)) checkPython(home, environment, finder("python"));
@@ -88,21 +88,24 @@ export async function checkInfrastructure({ home, config }: CheckInput): Promise
 
 /** A report as text: one finding a line, and a last line that sums up. */
 export function checkText({ findings, services }: CheckReport): string {
-  const count = (level: Finding["level"]) => findings.filter((finding) => finding.level === level).length;
+  const plural = (level: Finding["level"]) => {
+    const count = findings.filter((finding) => finding.level === level).length;
+    return `${count} ${level}${count === 1 ? "" : "s"}`;
+  };
   const lines = findings.map(({ level, about, text }) => `${level}: ${about}: ${text}`);
   const checked = `${services} service${services === 1 ? "" : "s"} checked`;
   const sum = findings.length === 0
-    ? `Nothing to mend; ${checked}.`
-    : `${count("error")} to mend, ${count("warning")} to know; ${checked}.`;
+    ? `No errors; ${checked}.`
+    : `${plural("error")}, ${plural("warning")}; ${checked}.`;
   return [...lines, sum].join("\n");
 }
 
 type Finder = Record<Finding["level"], (text: string) => void>;
 
-/** Passes on the message of a mistake the user can mend; anything else is a bug and travels up. */
-function told(error: unknown, tell: (text: string) => void) {
+/** Passes on the message of an error that users can fix; anything else is a bug and travels up. */
+function report(error: unknown, add: (text: string) => void) {
   if (!(error instanceof UserError)) throw error;
-  tell(error.message);
+  add(error.message);
 }
 
 const usesPython = ({ command }: Service) => Array.isArray(command) && command[0] === "python";
@@ -137,7 +140,7 @@ function checkService(
   try {
     port = portOf(service, environment);
   } catch (fault) {
-    told(fault, error);
+    report(fault, error);
   }
   if (port !== null) {
     const other = ports.get(port);
@@ -161,13 +164,13 @@ function checkService(
   const missing = service.envRequired.filter((name) => !final[name]);
   if (missing.length > 0) error(`${missing.join(", ")} must be set; add a line for each to ${home.envFile}.`);
   for (const name of unsetReferences(service, port === null ? final : { PORT: `${port}`, ...final })) {
-    warning(`\${${name}} is not set and stands for nothing.`);
+    warning(`\${${name}} is not set (expands to an empty string).`);
   }
 
   const folder = resolvePath(home.infrastructure, expand(service.workingDir, environment));
   if (!folderAt(folder)) return void error(`its working folder ${folder} does not exist.`);
   if (typeof service.command === "string") return;
-  const [program, script] = service.command.map((word) => expand(word, final));
+  const [program = "", script] = service.command.map((word) => expand(word, final));
   if (program === "python") {
     if (script === undefined || script.startsWith("-")) return;
     const entry = resolvePath(folder, script);
@@ -176,7 +179,7 @@ function checkService(
   }
   const path = program.includes("/") ? resolvePath(folder, program) : findProgram(program, final);
   if (path === null || !fileAt(path)) {
-    error(`there is no program ${path ?? `${program} on PATH`}; install it or mend its command.`);
+    error(`there is no program ${path ?? `${program} on PATH`}; install it or correct its command.`);
   } else if (!((Deno.statSync(path).mode ?? 0o111) & 0o111)) {
     error(`${path} may not be executed; chmod +x it.`);
   }

@@ -33,7 +33,7 @@ function freePort(): number {
   return listener.addr.port;
 }
 
-Deno.test("a folder in order has nothing to mend, and its status is 0", async () => {
+Deno.test("a folder in order has no errors, and its status is 0", async () => {
   const { text, status } = await check({
     ".env": "TOKEN=hunter2\n",
     "services.json": services(
@@ -43,7 +43,7 @@ Deno.test("a folder in order has nothing to mend, and its status is 0", async ()
     ),
     "main.py": "",
   });
-  assertEquals([text, status], ["Nothing to mend; 3 services checked.", 0]);
+  assertEquals([text, status], ["No errors; 3 services checked.", 0]);
 });
 
 Deno.test("everything that would fail is found at once, and the status is 2", async () => {
@@ -78,14 +78,14 @@ Deno.test("everything that would fail is found at once, and the status is 2", as
       }; stop it or change the port.`,
       "error: taken: OTHER, THIRD must be set; add a line for each to ./.env.",
       'error: bad: Cannot use BAD_PORT, the port of "bad": its value is not a whole number from 1 to 65535.',
-      "warning: b: ${NOWHERE} is not set and stands for nothing.",
+      "warning: b: ${NOWHERE} is not set (expands to an empty string).",
       "error: b: its entry point ./gone.py does not exist.",
       `error: c: port ${shared} is the port of "b", too; change C_PORT.`,
-      "error: c: there is no program no-such-program-here on PATH; install it or mend its command.",
+      "error: c: there is no program no-such-program-here on PATH; install it or correct its command.",
       "error: d: ./plain.txt may not be executed; chmod +x it.",
-      "error: e: there is no program ./gone; install it or mend its command.",
+      "error: e: there is no program ./gone; install it or correct its command.",
       "error: f: its working folder ./gone does not exist.",
-      "9 to mend, 2 to know; 7 services checked.",
+      "9 errors, 2 warnings; 7 services checked.",
     ],
   );
 });

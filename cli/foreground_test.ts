@@ -66,9 +66,9 @@ for (
 ) {
   Deno.test(`where the caller ignores ${what} the service has the signals that an exec would give it`, async () => {
     await using folder = await folderOf({ command: ["sh", "-c", TELL_SIGNALS] });
-    const args = ["-c", shell, "sh", "sh", "-c", TELL_SIGNALS];
+    const args = ["-c", shell!, "sh", "sh", "-c", TELL_SIGNALS];
     const { stdout } = await new Deno.Command("/bin/sh", { args, stdin: "null" }).output();
-    const { out } = await runToEnd(folder, ["--service", "a"], { shell });
+    const { out } = await runToEnd(folder, ["--service", "a"], { shell: shell! });
     const expected = signalsOf(new TextDecoder().decode(stdout));
     assertEquals(Object.keys(expected).length, 3);
     assertEquals(signalsOf(out), expected);
@@ -120,7 +120,7 @@ Deno.test("what this program and its runtime need for themselves is not handed o
   await using clean = new Run(folder, ["--service", "a"], { environment: { ONLY: "x" } });
   await clean.code();
   const added = clean.out.lines.map((line) => line.split("=")[0]).filter((name) =>
-    !(name in Deno.env.toObject())
+    !(name! in Deno.env.toObject())
   );
   const own = [
     "ONLY",
@@ -132,7 +132,7 @@ Deno.test("what this program and its runtime need for themselves is not handed o
     "OLDPWD",
     "_",
   ];
-  assertEquals(added.filter((name) => !own.includes(name)), []);
+  assertEquals(added.filter((name) => !own.includes(name!)), []);
 });
 
 Deno.test("a Python service runs by the interpreter of the folder, and imports what is shared", async () => {

@@ -139,7 +139,7 @@ function nameFor(folder: string): string {
 
 function titleFor(folder: string, name: string): string {
   const words = folder.split(/[\s_\p{Cc}-]+/u).filter((word) => word !== "");
-  return words.map((word) => word[0].toUpperCase() + word.slice(1)).join(" ") || name;
+  return words.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join(" ") || name;
 }
 
 /** Gives each service the port variable that carries its name. */
@@ -165,7 +165,7 @@ function givePorts(services: Guess[], infrastructure: string, guesses: string[])
     const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
     const other = taken.get(port);
     if (port < 1 || port > 65_535) {
-      guesses.push(`${variable} in ${path} is not a port: mend it, or add port.`);
+      guesses.push(`${variable} in ${path} is not a port: correct it, or add port.`);
     } else if (other !== undefined) {
       guesses.push(`${variable} and ${other} are the same port: give each its own.`);
     } else {

@@ -272,16 +272,15 @@ export function* merge(logs: readonly Iterable<Line>[]): Generator<Line> {
     return done ? [] : [{ lines, line: value as Line, timeMs: (value as Line).timeMs ?? -Infinity }];
   });
   while (heads.length > 0) {
-    let first = 0;
-    for (let index = 1; index < heads.length; index++) {
-      if (heads[index].timeMs < heads[first].timeMs) first = index;
-    }
-    const head = heads[first];
+    const head = heads.reduce((first, one) => one.timeMs < first.timeMs ? one : first);
     yield head.line;
     const { value, done } = head.lines.next();
-    if (done) heads.splice(first, 1);
+    if (done) heads.splice(heads.indexOf(head), 1);
     // A clock that was set back must not hold up what follows.
-    else heads[first] = { ...head, line: value, timeMs: Math.max(head.timeMs, value.timeMs ?? -Infinity) };
+    else {
+      head.line = value;
+      head.timeMs = Math.max(head.timeMs, value.timeMs ?? -Infinity);
+    }
   }
 }
 
@@ -379,14 +378,14 @@ class Log {
         if (!(error instanceof SyntaxError)) throw error; // a line that only looks like it
       }
     }
-    const timed = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) /.exec(text);
-    if (timed === null) return { timeMs: null, source, text };
-    const rest = text.slice(timed[0].length);
-    const timeMs = Date.parse(timed[1]);
-    const own = source === OWN ? /^(debug|info|warn|error) +/.exec(rest) : null;
-    return own === null
+    const [head, time] = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) /.exec(text) ?? [];
+    if (head === undefined || time === undefined) return { timeMs: null, source, text };
+    const rest = text.slice(head.length);
+    const timeMs = Date.parse(time);
+    const level = source === OWN ? /^(debug|info|warn|error) +/.exec(rest)?.[1] : undefined;
+    return level === undefined
       ? { timeMs, source, text: rest }
-      : { timeMs, source, level: own[1], text: rest.slice(6) };
+      : { timeMs, source, level, text: rest.slice(6) };
   }
 }
 

@@ -52,7 +52,8 @@ export async function statusTable(answer: unknown): Promise<string> {
     ]),
   ]);
   const painted = table.split("\n").map((line, index) => {
-    const state = index === 0 ? null : STATUS[services[index - 1].state];
+    const service = services[index - 1]; // the headings come first
+    const state = service === undefined ? null : STATUS[service.state];
     return hue && state !== null ? line.replace(`${state.mark} ${state.label}`, state.paint) : line;
   });
   const facts = [

@@ -183,7 +183,7 @@ function readStatement(text: string, start: number): Statement {
  * stands before that backslash. When there is none, at the last that has one, which then ends the value.
  */
 function closingQuote(text: string, open: number): number {
-  const quote = text[open];
+  const quote = text.charAt(open);
   let last = -1;
   for (let at = text.indexOf(quote, open + 1); at >= 0; at = text.indexOf(quote, at + 1)) {
     if (text[at - 1] !== "\\") return at;
@@ -204,7 +204,7 @@ const ESCAPES: Record<string, string> = {
 
 function unescape(value: string, quote: "'" | '"'): string {
   const escape = quote === "'" ? /\\[\\']/g : /\\[\\'"abfnrtv]/g;
-  return value.replace(escape, (pair) => ESCAPES[pair[1]] ?? pair[1]);
+  return value.replace(escape, (pair) => ESCAPES[pair.charAt(1)] ?? pair.charAt(1));
 }
 
 function withoutComment(part: string): string {
@@ -260,7 +260,7 @@ function evaluate(text: string, environment: Readonly<Record<string, string>>, p
   const lookUp = (name: string, fallback: string): string => {
     // A key without "=" hides the process's variable of that name, and takes no default.
     if (entries.has(name)) return entries.get(name) ?? "";
-    return Object.hasOwn(environment, name) ? environment[name] : fallback;
+    return (Object.hasOwn(environment, name) ? environment[name] : undefined) ?? fallback;
   };
 
   let line = 1;

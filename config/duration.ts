@@ -26,7 +26,7 @@ export function spanOf(duration: string | number): number | null {
   const [, seconds, ...amounts] = parts;
   const spanMs = seconds !== undefined
     ? 1000 * Number(seconds)
-    : amounts.reduce((sum, amount, i) => sum + UNITS[i].ms * Number(amount ?? 0), 0);
+    : UNITS.reduce((sum, { ms }, index) => sum + ms * Number(amounts[index] ?? 0), 0);
   return Number.isFinite(spanMs) ? Math.round(spanMs) : null;
 }
 

@@ -47,10 +47,11 @@ export function explainEnvironment({ service, process, dotenv, final }: Environm
       { value: own(process, name), from: "process" },
     ];
     const known = below.findIndex((layer) => layer.value !== undefined);
+    const nearest = below[known];
     const from = written !== undefined
       ? "services file"
-      : known >= 0 && below[known].value === value
-      ? below[known].from
+      : nearest?.value === value
+      ? nearest.from
       : "orchestrator";
     const hidden = below.slice(from === "services file" || from === "orchestrator" ? 0 : known + 1);
     return {
@@ -70,7 +71,7 @@ export function explainEnvironment({ service, process, dotenv, final }: Environm
 
 /** The names that a text refers to as `${NAME}`, each once. */
 export function referencesIn(text: string): string[] {
-  return [...new Set(Array.from(text.matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g), ([, name]) => name))];
+  return [...new Set(Array.from(text.matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g), ([, name = ""]) => name))];
 }
 
 /** An explanation as text, one variable a line, followed by what it hides. */
@@ -80,12 +81,12 @@ export function environmentText(service: Service, explained: readonly Explained[
   const lines = explained.flatMap(({ name, value, from, hides, line, unset }) => [
     `${name}=${oneLine(value)}  (${origin(from, line)})`,
     ...hides.map((hidden) => `    hides ${oneLine(hidden.value)}  (${origin(hidden.from)})`),
-    ...unset.map((word) => `    \${${word}} is not set and stands for nothing`),
+    ...unset.map((word) => `    \${${word}} is not set (expands to an empty string)`),
   ]);
   const missing = service.envRequired.filter((name) =>
     !explained.some((one) => one.name === name && one.value)
   );
-  return [...lines, ...missing.map((name) => `${name} is not set, and "${service.name}" requires it`)].join(
+  return [...lines, ...missing.map((name) => `${name} is required by "${service.name}" and not set`)].join(
     "\n",
   );
 }

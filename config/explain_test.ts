@@ -15,7 +15,7 @@ Deno.test("each variable tells where its value comes from and what it hides, wit
     },
   });
   const explained = explainEnvironment({
-    service,
+    service: service!,
     process: { HOME: "/home/nc", LOG: "process", LEVEL: "info", PYTHONPATH: "/own", API_KEY: "k1" },
     dotenv: {
       entries: new Map([["LEVEL", "debug"], ["API_KEY", "k2"], ["LOG", "file"], ["PW", "s3cret"], [
@@ -35,7 +35,7 @@ Deno.test("each variable tells where its value comes from and what it hides, wit
       DB_URL: "postgres://u:s3cret@h/d",
     },
   });
-  const text = environmentText(service, explained, ".env");
+  const text = environmentText(service!, explained, ".env");
   assertEquals(
     text,
     `API_KEY=***  (.env)
@@ -46,13 +46,13 @@ LEVEL=debug  (.env:3)
 LOG=debug--8003  (services file)
     hides file  (.env)
     hides process  (process)
-    \${NOWHERE} is not set and stands for nothing
+    \${NOWHERE} is not set (expands to an empty string)
 PW=s3cret  (.env)
 PYTHONPATH=/infra:/own  (orchestrator)
     hides /own  (process)
 WEB_PORT=8003  (orchestrator)
 HOME=/home/nc  (process)
-BOT_TOKEN is not set, and "web" requires it`,
+BOT_TOKEN is required by "web" and not set`,
   );
 });
 
@@ -60,8 +60,8 @@ Deno.test("a value of several lines or with control characters is shown as one h
   const [service] = defineServices({ a: { command: "x" } });
   const final = { A: "x\ny\x1b[31m\x9b" };
   const text = environmentText(
-    service,
-    explainEnvironment({ service, process: final, dotenv: null, final }),
+    service!,
+    explainEnvironment({ service: service!, process: final, dotenv: null, final }),
     ".env",
   );
   assertEquals(text, String.raw`A="x\ny\u001b[31m\u{9b}"  (process)`);
@@ -123,7 +123,7 @@ for (
   ]
 ) {
   Deno.test(`${JSON.stringify(value)} is shown as ${JSON.stringify(shown)}`, () => {
-    assertEquals(maskValue("VALUE", value), shown);
+    assertEquals(maskValue("VALUE", value!), shown);
   });
 }
 

@@ -46,8 +46,13 @@ Deno.test("a definition in code is completed with the defaults, its name and its
     store: { command: ["a"], port: 7301 },
     shop: { command: "b", title: "Shop", dependencies: ["store"] },
   });
-  assertEquals([store.name, store.title, store.port, store.restartPolicy], ["store", "store", 7301, "never"]);
-  assertEquals([shop.title, shop.dependencies, shop.timeoutStopMs], ["Shop", ["store"], 10_000]);
+  assertEquals([store!.name, store!.title, store!.port, store!.restartPolicy], [
+    "store",
+    "store",
+    7301,
+    "never",
+  ]);
+  assertEquals([shop!.title, shop!.dependencies, shop!.timeoutStopMs], ["Shop", ["store"], 10_000]);
 });
 
 Deno.test("a service of a file that says only what it must is the same as one defined in code", async () => {
@@ -137,8 +142,8 @@ Deno.test("every field of a services file arrives, spans in milliseconds, texts 
       retries: 1,
     },
   });
-  assertEquals([migrate.kind, migrate.command, migrate.maxRetries], ["task", "./migrate.sh && true", 5]);
-  assertEquals([cache.kind, cache.command, cache.health?.probe], ["external", [], {
+  assertEquals([migrate!.kind, migrate!.command, migrate!.maxRetries], ["task", "./migrate.sh && true", 5]);
+  assertEquals([cache!.kind, cache!.command, cache!.health?.probe], ["external", [], {
     kind: "tcp",
     port: "6379",
   }]);
@@ -152,7 +157,7 @@ Deno.test("every field of a services file arrives, spans in milliseconds, texts 
 Deno.test("JSON is read as well, with tabs, a byte order mark and its $schema", async () => {
   const json =
     '\ufeff{\n\t"$schema": "x",\n\t"services": [\n\t\t{ "name": "a", "command": ["x", "\\u0430"] }\n\t]\n}\n';
-  assertEquals((await read(json))[0].command, ["x", "а"]);
+  assertEquals((await read(json))[0]!.command, ["x", "а"]);
 });
 
 Deno.test("all mistakes are told at once, in the order of the file, with place, path, what is found and allowed", async () => {
@@ -276,8 +281,8 @@ for (
 ) {
   Deno.test(`the name ${JSON.stringify(name)} is ${ok ? "taken" : "refused"}`, async () => {
     const file = JSON.stringify({ services: [{ name, command: ["x"] }] });
-    if (ok) assertEquals((await read(file))[0].name, name);
-    else assertStringIncludes((await problemsOf(file))[0], "services[0].name");
+    if (ok) assertEquals((await read(file))[0]!.name, name);
+    else assertStringIncludes((await problemsOf(file))[0]!, "services[0].name");
   });
 }
 
@@ -409,7 +414,7 @@ Deno.test("10,000 services in one chain of dependencies are read without recursi
   assertEquals((await read(`services: [${chain.join()}]`)).length, 8_000);
   const ring =
     (await problemsOf(`services: [${chain.join().replace("dependencies: []", "dependencies: [s7999]")}]`))[0];
-  assertMatch(ring, /s0 -> s7999 -> .* -> \.\.\. -> .* -> s0 is a cycle/);
+  assertMatch(ring!, /s0 -> s7999 -> .* -> \.\.\. -> .* -> s0 is a cycle/);
 });
 
 Deno.test("a file below the current folder is named as one would type it", async () => {
@@ -490,8 +495,8 @@ for (const example of ["tasks", "node"]) {
 Deno.test("the YAML of docs/services.md is valid", async () => {
   const docs = await Deno.readTextFile(new URL("../docs/services.md", import.meta.url));
   const [sample] = [...docs.matchAll(/```yaml\n(x-[\s\S]*?)```/g)].map(([, yaml]) => yaml);
-  const [db, web] = await read(sample);
-  assertEquals([db.maxRetries, web.maxRetries, web.restartPolicy], [5, 10, "on-failure"]);
+  const [db, web] = await read(sample!);
+  assertEquals([db!.maxRetries, web!.maxRetries, web!.restartPolicy], [5, 10, "on-failure"]);
 });
 
 // Words and spans
@@ -568,14 +573,14 @@ Deno.test("an unchanged file is read from what was kept, a changed one and a bro
     assertEquals(kept.services, JSON.parse(JSON.stringify(fresh)));
     kept.services[0].title = "from the note";
     await Deno.writeTextFile(note, JSON.stringify(kept));
-    assertEquals((await readServicesFile(path, memory))[0].title, "from the note");
+    assertEquals((await readServicesFile(path, memory))[0]!.title, "from the note");
 
     await Deno.writeTextFile(note, JSON.stringify({ ...kept, defaults: "others" }));
-    assertEquals((await readServicesFile(path, memory))[0].title, "a");
+    assertEquals((await readServicesFile(path, memory))[0]!.title, "a");
     await Deno.writeTextFile(note, JSON.stringify(kept).slice(0, 40));
-    assertEquals((await readServicesFile(path, memory))[0].title, "a");
+    assertEquals((await readServicesFile(path, memory))[0]!.title, "a");
     await Deno.writeTextFile(path, "services:\n  - {name: b, command: [sleep, 1]}\n");
-    assertEquals((await readServicesFile(path, memory))[0].name, "b");
+    assertEquals((await readServicesFile(path, memory))[0]!.name, "b");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -31,7 +31,7 @@ export function isPort(text: string | undefined): boolean {
 export function expand(text: string, environment: Environment): string {
   return text.replaceAll(
     /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g,
-    (_, name: string) => Object.hasOwn(environment, name) ? environment[name] : "",
+    (_, name: string) => (Object.hasOwn(environment, name) ? environment[name] : undefined) ?? "",
   );
 }
 
@@ -44,7 +44,9 @@ export function expand(text: string, environment: Environment): string {
 export function serviceEnvironment(service: Service, environment: Environment, home: Home): Environment {
   const port = portOf(service, environment);
   const known = port === null ? environment : { ...environment, PORT: String(port) };
-  const own = Object.entries(service.environment).map(([name, value]) => [name, expand(value, known)]);
+  const own = Object.entries(service.environment).map(([name, value]) =>
+    [name, expand(value, known)] as const
+  );
   const path = environment.PYTHONPATH
     ? `${home.infrastructure}:${environment.PYTHONPATH}`
     : home.infrastructure;
@@ -121,20 +123,20 @@ export function prepareLaunch(service: Service, environment: Environment, home: 
   const known = launch.port === null
     ? launch.environment
     : { ...launch.environment, PORT: String(launch.port) };
-  const [name, ...args] = service.command.map((word) => expand(word, known));
+  const [name = "", ...args] = service.command.map((word) => expand(word, known));
   if (name !== "python") {
     const program = name.includes("/") ? resolvePath(cwd, name) : findProgram(name, launch.environment);
     if (program === null || !exists(program, "isFile")) {
       throw cannot(
         `there is no program ${service.command[0]}${name.includes("/") ? "" : " on PATH"}; ` +
-          "install it or mend its command",
+          "install it or correct its command",
       );
     }
     return { ...launch, program, args };
   }
   const script = args[0];
   if (script !== undefined && !script.startsWith("-") && !exists(resolvePath(cwd, script), "isFile")) {
-    throw cannot(`its entry point ${resolvePath(told, service.command[1])} does not exist`);
+    throw cannot(`its entry point ${resolvePath(told, service.command[1] ?? "")} does not exist`);
   }
   const python = findPython(home.infrastructure, launch.environment);
   if (python === null) {

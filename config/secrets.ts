@@ -48,7 +48,7 @@ function maskUrls(value: string): string {
       const [credentials] = userinfo;
       const at = /(?:@|%40)$/i.exec(credentials)?.[0] ?? "";
       const user = /^([^:%]*)(:|%3a)/i.exec(credentials);
-      return `${scheme}${user ? user[1] + user[2] : ""}${MASK}${at}${rest.slice(credentials.length)}`;
+      return `${scheme}${user?.slice(1, 3).join("") ?? ""}${MASK}${at}${rest.slice(credentials.length)}`;
     })
   ).join("");
 }

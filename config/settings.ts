@@ -34,7 +34,9 @@ export function findInfrastructure(): string {
  *
  * @throws {UserError} when the infrastructure folder or an `.env` file named by the user is not there
  */
-export function findHome(options: { infrastructure?: string; envFile?: string } = {}): Home {
+export function findHome(
+  options: { infrastructure?: string | undefined; envFile?: string | undefined } = {},
+): Home {
   const infrastructure = resolvePath(Deno.cwd(), options.infrastructure ?? findInfrastructure());
   if (!exists(infrastructure, "isDirectory")) {
     throw new UserError(

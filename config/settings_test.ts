@@ -9,7 +9,7 @@ Deno.test("the default .env may be missing, one given by name may not", async ()
   const { environment, warnings } = readEnvironment(findHome({ infrastructure: folder.path }));
   assertEquals(environment, Deno.env.toObject());
   assertEquals(warnings.length, 1);
-  assertStringIncludes(warnings[0], `${folder.path}/.env`);
+  assertStringIncludes(warnings[0]!, `${folder.path}/.env`);
   const envFile = `${folder.path}/other.env`;
   assertThrows(() => readEnvironment(findHome({ infrastructure: folder.path, envFile })), UserError, envFile);
 });
@@ -19,8 +19,8 @@ Deno.test("a line of .env that can't be read is named by file and number, not by
   const { environment, warnings } = readEnvironment(findHome({ infrastructure: folder.path }));
   assertEquals([environment.GOOD, environment.ALSO], ["1", "2"]);
   assertEquals(warnings.length, 1);
-  assertStringIncludes(warnings[0], `${folder.path}/.env:2`);
-  assert(!warnings[0].includes("s3cret"));
+  assertStringIncludes(warnings[0]!, `${folder.path}/.env:2`);
+  assert(!warnings[0]!.includes("s3cret"));
 });
 
 Deno.test("what .env says wins over the process environment", async () => {

@@ -27,26 +27,26 @@ const folded = (word: string) => word.toLowerCase().replace(/[\s_-]/g, "");
 /** Damerau-Levenshtein distance of neighbours, given up (as `limit`) once it can't stay below `limit`. */
 function stepsBetween(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) >= limit) return limit;
+  const at = (row: readonly number[], index: number) => row[index] ?? Infinity;
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
       const same = a[i - 1] === b[j - 1];
-      next[j] = Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + (same ? 0 : 1));
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        next[j] = Math.min(next[j], before[j - 2] + 1);
-      }
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const kept = Math.min(at(next, j - 1) + 1, at(row, j) + 1, at(row, j - 1) + (same ? 0 : 1));
+      next[j] = swapped ? Math.min(kept, at(before, j - 2) + 1) : kept;
     }
     if (Math.min(...next) >= limit) return limit;
     [before, row] = [row, next];
   }
-  return Math.min(row[b.length], limit);
+  return Math.min(at(row, b.length), limit);
 }
 
-/** The fault of naming a service that does not exist. */
+/** The error of naming a service that does not exist. */
 export function unknownName(name: string, names: readonly string[]): UserError {
   const guess = closest(name, names);
-  const hint = guess === null ? "" : ` did you mean "${guess}"?`;
-  return new UserError(`There is no service "${name}";${hint} The services are ${names.join(", ")}.`);
+  const hint = guess === null ? "." : `; did you mean "${guess}"?`;
+  return new UserError(`There is no service "${name}"${hint} The services are ${names.join(", ")}.`);
 }

@@ -173,7 +173,7 @@ export class Control implements Listener {
   #describe(error: unknown): string {
     if (!(error instanceof Error)) throw error;
     if (error instanceof UserError) return error.message;
-    return `Cannot use ${this.#folder.path}: ${error.message.split("\n")[0].replace(/ \(os error.*/, "")}.`;
+    return `Cannot use ${this.#folder.path}: ${error.message.replace(/( \(os error|\n).*/s, "")}.`;
   }
 
   async #serve(socket: string): Promise<void> {
@@ -203,7 +203,7 @@ export class Control implements Listener {
           }
         }
         closeWatcher(watcher);
-        await this.#mend(socket);
+        await this.#repair(socket);
         // A folder is really gone once the lock in it is let go; what is told of that would end a watch on the new one.
         await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
       } catch (error) {
@@ -220,7 +220,7 @@ export class Control implements Listener {
       this.#folder.isWritten;
   }
 
-  async #mend(socket: string): Promise<void> {
+  async #repair(socket: string): Promise<void> {
     if (!this.#folder.isLockFile(this.#lock!)) {
       const lock = this.#folder.lock();
       if (lock === null) throw new UserError(`${this.#folder.path} belongs to another orchestrator now.`);

@@ -205,7 +205,7 @@ class LogFile {
       if (!(error instanceof Error)) throw error;
       this.close();
       this.#fault = { lost: (fault?.lost ?? 0) + count(rest), againAt: performance.now() + AGAIN_MS };
-      if (fault === null) this.#listener.failed(error.message.split("\n")[0].replace(/ \(os error.*/, ""));
+      if (fault === null) this.#listener.failed(error.message.replace(/( \(os error|\n).*/s, ""));
     }
   }
 

@@ -130,7 +130,7 @@ Deno.test("a full disk is told once for all files, and its end once with what is
     for (const name of ["db", "web"]) desk.logs.event(output("lost\n", name));
   }
   assertEquals(desk.complaints.length, 1);
-  assertMatch(desk.complaints[0], /^Cannot write .*db\.log: No space left on device\. The services run on/);
+  assertMatch(desk.complaints[0]!, /^Cannot write .*db\.log: No space left on device\. The services run on/);
   for (const name of ["db", "web"]) Deno.removeSync(`${desk.folder}/${name}.log`);
   const lateAt = performance.now() + 20_000;
   while (desk.complaints.length < 2 && performance.now() < lateAt) {
@@ -138,7 +138,7 @@ Deno.test("a full disk is told once for all files, and its end once with what is
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   assertEquals(desk.complaints.length, 2);
-  const missing = Number(/written again in .*; ([0-9]+) lines are missing/.exec(desk.complaints[1])?.[1]);
+  const missing = Number(/written again in .*; ([0-9]+) lines are missing/.exec(desk.complaints[1]!)?.[1]);
   assert(missing >= 100);
 });
 
@@ -196,7 +196,7 @@ Deno.test("every change of state is in the orchestrator's log; other messages by
     await using desk = await open({ level });
     desk.logs.event({ kind: "state", time, at: 0, row, from });
     for (const said of ["debug", "info", "warn", "error"] as const) {
-      desk.logs.event({ kind: "log", time, level: said, message: said[0] });
+      desk.logs.event({ kind: "log", time, level: said, message: said[0]! });
     }
     const lines = whole(desk.folder, "orchestrator.log").trimEnd().split("\n");
     assertEquals(lines.map((line) => line.slice(25)), expected);

@@ -17,7 +17,7 @@ function numbers(text: string, name: string): number[] {
 function assertSeamless(found: readonly number[], what: string): void {
   found.forEach((number, index) => {
     if (index > 0) {
-      assertEquals(number, found[index - 1] + 1, `${what}: ${found.slice(index - 3, index + 3)}`);
+      assertEquals(number, found[index - 1]! + 1, `${what}: ${found.slice(index - 3, index + 3)}`);
     }
   });
 }

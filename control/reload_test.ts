@@ -6,10 +6,10 @@ import type { Service } from "../config/definition.ts";
 import { type Change, describePlan, planReload, type Present } from "./reload.ts";
 import { quick, Site } from "../testing/site.ts";
 
-const [BASE] = defineServices({ db: { command: ["db"], port: 8001 } });
+const BASE = defineServices({ db: { command: ["db"], port: 8001 } })[0]!;
 
 function launchOf(service: Service, environment: Record<string, string> = { A: "1" }): Launch {
-  const [program, ...args] = service.command as string[];
+  const [program = "", ...args] = service.command as string[];
   return { program, args, cwd: "/", environment, port: service.port };
 }
 

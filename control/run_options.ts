@@ -10,11 +10,11 @@ import type { LogOptions } from "./log_files.ts";
 /** What a run may be told. */
 export interface RunOptions {
   /** The `.env` to load instead of `infrastructure/.env`. */
-  envFile?: string;
+  envFile?: string | undefined;
   /** The infrastructure folder instead of the one beside this script or binary. */
-  infrastructure?: string;
+  infrastructure?: string | undefined;
   /** The services file instead of the folder's. */
-  config?: string;
+  config?: string | undefined;
   /** Services to run instead of any file's. */
   services?: readonly Service[];
   /** `false`: prefixed lines even on a terminal; `"none"`: nothing is shown. */

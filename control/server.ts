@@ -290,13 +290,13 @@ async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | 
       if (held.length === 0) return null;
       throw new RequestError(400, "The request ends in its head.");
     }
-    if (!/^[A-Z]/.test(String.fromCharCode(held[0]))) throw new RequestError(400, "This is not HTTP.");
+    if (!/^[A-Z]/.test(String.fromCharCode(held[0] ?? 0))) throw new RequestError(400, "This is not HTTP.");
     end = headEnd(held);
   }
-  const [first, ...fields] = decoder.decode(held.subarray(0, end)).split("\r\n");
-  const line = /^([A-Z]{1,10}) (\S+) HTTP\/1\.[01]$/.exec(first);
-  const url = line === null ? null : parseTarget(line[2]);
-  if (line === null || url === null) throw new RequestError(400, "This is not HTTP.");
+  const [first = "", ...fields] = decoder.decode(held.subarray(0, end)).split("\r\n");
+  const [, method, target] = /^([A-Z]{1,10}) (\S+) HTTP\/1\.[01]$/.exec(first) ?? [];
+  const url = target === undefined ? null : parseTarget(target);
+  if (method === undefined || url === null) throw new RequestError(400, "This is not HTTP.");
   const headers = new Map(fields.map((field) => {
     const colon = field.indexOf(":");
     return [field.slice(0, colon).trim().toLowerCase(), field.slice(colon + 1).trim()];
@@ -316,7 +316,7 @@ async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | 
     if (!await more()) throw new RequestError(400, "The request ends in its body.");
   }
   const body = parseBody(decoder.decode(held.subarray(0, length)));
-  return { method: line[1], path: url.pathname, query: url.searchParams, body };
+  return { method, path: url.pathname, query: url.searchParams, body };
 }
 
 function parseTarget(target: string): URL | null {

@@ -59,7 +59,7 @@ Deno.test({
 
       npm.kill("SIGTERM");
       await npm.status;
-      assertEquals([isAlive(server), isAlive(helper)], [true, true]);
+      assertEquals([isAlive(server!), isAlive(helper!)], [true, true]);
       const answer = await fetch(`http://127.0.0.1:${port}/`);
       assertMatch(await answer.text(), /^\d{4}-\d\d-\d\dT\S+Z\n$/);
 

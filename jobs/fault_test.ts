@@ -88,7 +88,7 @@ async function submit(
   data: Record<string, number>,
 ): Promise<string> {
   const body = JSON.stringify({ ...data, label });
-  for (let turn = Math.floor(data.pauseMs);; turn++) {
+  for (let turn = Math.floor(data.pauseMs!);; turn++) {
     const said = await ask(`${urls[turn % urls.length]}/api/v1/jobs/${kind}`, {
       method: "POST",
       body,
@@ -125,9 +125,9 @@ async function killingSpree(storage: string, engineCount: number): Promise<void>
       const kind = (["single", "single", "fork", "parent"] as const)[Math.floor(chance() * 4)];
       const label = `job ${labels++}`;
       const data = { pauseMs: chance() * 60, priority: Math.floor(chance() * 3) };
-      const id = await submit(urls, kind, label, data);
+      const id = await submit(urls, kind!, label, data);
       assert(!accepted.has(id), `${label} was given the id of ${accepted.get(id)?.label}`);
-      accepted.set(id, { kind, label });
+      accepted.set(id, { kind: kind!, label });
       await sleep(chance() * 40);
     }
   };
@@ -140,11 +140,11 @@ async function killingSpree(storage: string, engineCount: number): Promise<void>
     for (const until = performance.now() + LOAD_MS; performance.now() < until;) {
       await sleep(200 + chance() * 800);
       const victim = mortals[Math.floor(chance() * mortals.length)];
-      await victim.kill();
+      await victim!.kill();
       kills++;
       // A worker comes back as itself or as somebody else.
-      if (victim.script === "crash_worker.ts" && chance() < 0.5) victim.args[0] = `worker-${kills}-again`;
-      void victim.start();
+      if (victim!.script === "crash_worker.ts" && chance() < 0.5) victim!.args[0] = `worker-${kills}-again`;
+      void victim!.start();
     }
     ending = true;
     await Promise.all(clients);
@@ -280,7 +280,7 @@ redisTest(
     const [dyingUrl, otherUrl] = ports.map((port) => `http://127.0.0.1:${port}`);
     try {
       await Promise.all([dying.start(), other.start()]);
-      const id = await submit([dyingUrl], "single", "orphan", { pauseMs: 0 });
+      const id = await submit([dyingUrl!], "single", "orphan", { pauseMs: 0 });
       const state = async () => JSON.parse(await ask(`${otherUrl}/api/v1/jobs/${id}`) ?? "{}").status;
       assert(["pending", "running"].includes(await state()));
       await dying.kill();

@@ -27,7 +27,7 @@ async function request(url: string, body?: string): Promise<Answer> {
   const response = await fetch(url, {
     method: body === undefined ? "GET" : "POST",
     headers: { "Content-Type": "application/json", "X-Avtomatika-Token": TOKENS.CLIENT_TOKEN },
-    body,
+    body: body ?? null,
   });
   return { status: response.status, json: await response.json() };
 }

@@ -40,7 +40,7 @@ async function childOf(
 
 Deno.test("a child leads its own session and group", async () => {
   const { pid, told } = await childOf("ps -o sid=,pgid= -p $$");
-  assertEquals(told[0].trim().split(/[\s:]+/).slice(1).map(Number), [pid, pid]);
+  assertEquals(told[0]!.trim().split(/[\s:]+/).slice(1).map(Number), [pid, pid]);
 });
 
 Deno.test("a child gets the environment it is given and nothing else, and no input", async () => {
@@ -57,7 +57,7 @@ Deno.test("a child ignores no signals that it did not ask to ignore", async () =
   // Who runs the tests may ignore some (a shell's background job does); the runtime's own SIGPIPE is not handed on.
   const SIGPIPE = 1n << 12n;
   const inherited = ignored(Deno.readTextFileSync("/proc/self/status")) & ~SIGPIPE;
-  assertEquals(ignored(told[0]), inherited);
+  assertEquals(ignored(told[0]!), inherited);
 });
 
 for (

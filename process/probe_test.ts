@@ -69,7 +69,7 @@ Deno.test("a look that takes too long ends in time, with all that it has started
   await waitUntil(() => !isAlive(group), "the check is gone");
   const left = (await outputOf("ps", "-eo", "pgid=,stat=")).split("\n").filter((line) => {
     const [itsGroup, state] = line.trim().split(/\s+/);
-    return Number(itsGroup) === group && !state.startsWith("Z");
+    return Number(itsGroup) === group && !state!.startsWith("Z");
   });
   assertEquals(left, []);
 });

@@ -274,9 +274,9 @@ Deno.test("the pause before a retry doubles up to its limit, give or take 10 %",
     const attempt = 1 + Math.floor(random() * 12);
     const [least, pause, most] = [0, random(), 1].map((chance) => backoffMs(service, attempt, chance));
     const full = Math.min(1_000 * 2 ** (attempt - 1), 60_000);
-    assert(Math.abs(least - 0.9 * full) < 1e-6, `${least} of ${full}`);
-    assert(Math.abs(most - Math.min(1.1 * full, 60_000)) < 1e-6, `${most} of ${full}`);
-    assert(least <= pause && pause <= most);
+    assert(Math.abs(least! - 0.9 * full) < 1e-6, `${least} of ${full}`);
+    assert(Math.abs(most! - Math.min(1.1 * full, 60_000)) < 1e-6, `${most} of ${full}`);
+    assert(least! <= pause! && pause! <= most!);
   }
 });
 
@@ -378,7 +378,7 @@ function managedOf(
   states: Record<string, readonly [State, Desired]>,
 ): Map<string, Managed> {
   return new Map(services.map((service) => {
-    const [named, desired] = states[service.name];
+    const [named, desired] = states[service.name]!;
     return [service.name, { service, state: STATES[named], desired }];
   }));
 }
@@ -519,7 +519,7 @@ class World {
   }
 
   pick<T>(choices: readonly T[]): T {
-    return choices[Math.floor(this.random() * choices.length)];
+    return choices[Math.floor(this.random() * choices.length)]!;
   }
 
   #soon(name: string, trigger: Trigger): void {
@@ -658,7 +658,7 @@ class World {
 Deno.test("whatever happens, what runs and what the table shows are the same (500 seeded worlds)", () => {
   for (let seed = 1; seed <= 500; seed++) {
     const random = seeded(seed);
-    const choose = <T>(choices: readonly T[]) => choices[Math.floor(random() * choices.length)];
+    const choose = <T>(choices: readonly T[]) => choices[Math.floor(random() * choices.length)]!;
     const names = ["db", "cache", "web", "bot", "job"].slice(0, 2 + Math.floor(random() * 4));
     const services = names.map((name, index) => ({
       ...define({

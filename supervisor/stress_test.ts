@@ -96,7 +96,7 @@ Deno.test("a service that prints 1 GB loses no line, takes no memory and holds u
   Deno.kill(pid, "SIGTERM");
   assertEquals([await run.code(), run.out.text], [0, "10000000\n"]);
   assertLess(megabytes, 300);
-  const pauses = times.slice(1).map((time, index) => time - times[index] - 1_000).sort((a, b) => a - b);
+  const pauses = times.slice(1).map((time, index) => time - times[index]! - 1_000).sort((a, b) => a - b);
   // Half of the restarts may take longer: the machine is shared with the flood itself.
   if (pauses.length > 0) assertLess(pauses[Math.floor(pauses.length / 2)], 1_000);
 });
@@ -193,7 +193,7 @@ function misfits(supervisor: Supervisor): string[] {
 
 Deno.test(`random sequences with real children: what runs is what is shown (${RANDOM_SECONDS} s)`, async () => {
   const random = seeded(SEED);
-  const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)];
+  const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)]!;
   const endAt = performance.now() + RANDOM_SECONDS * 1_000;
   await using folder = await Folder.make();
   const home = findHome({ infrastructure: folder.path });
@@ -296,7 +296,7 @@ for (
       await using run = new Run(folder);
       await sleep(random() * 600);
       const signal = signals[Math.floor(random() * signals.length)];
-      run.signal(signal);
+      run.signal(signal!);
       const { code, signal: ended } = await run.exit;
       // Before it listens to signals it has started nothing, and dies of them like any program.
       if (signal !== "SIGKILL") {

@@ -36,8 +36,8 @@ Deno.test("what depends on a service without a port starts three seconds after i
   await run.is("web", "starting");
   const [starting, running] = run.changes("db");
   const [started] = run.changes("web");
-  assertGreaterOrEqual(running.at - starting.at, 1_000);
-  assertGreaterOrEqual(started.at - starting.at, 3_000);
+  assertGreaterOrEqual(running!.at - starting!.at, 1_000);
+  assertGreaterOrEqual(started!.at - starting!.at, 3_000);
   assertEquals(run.story, ["db starting", "db running", "web starting"]);
 });
 
@@ -49,15 +49,15 @@ Deno.test("a service whose port variable is not set is ready when it has lived f
   });
   await run.is("web", "running");
   const [starting, running] = run.changes("db");
-  assertGreaterOrEqual(running.at - starting.at, 990);
+  assertGreaterOrEqual(running!.at - starting!.at, 990);
 });
 
 Deno.test("what is independent starts side by side", async () => {
   await using folder = await Folder.make();
   const ports = [freePort(), freePort()];
   await using run = new Inside(folder, {
-    a: { command: script("serves.py", ports[0], 0.3), port: ports[0] },
-    b: { command: script("serves.py", ports[1], 0.3), port: ports[1] },
+    a: { command: script("serves.py", ports[0]!, 0.3), port: ports[0]! },
+    b: { command: script("serves.py", ports[1]!, 0.3), port: ports[1]! },
   });
   await run.is("a", "running");
   await run.is("b", "running");
@@ -211,7 +211,7 @@ Deno.test("one that takes no notice of the signal is killed when its time is ove
   const [, stopping, stopped] = run.changes("a").slice(-3);
   assertEquals([status, run.state("a").kind], [0, "stopped"]);
   assertEquals(run.state("a").lastExit, { kind: "killed", signal: "SIGKILL" });
-  assertGreaterOrEqual(stopped.at - stopping.at, 500);
+  assertGreaterOrEqual(stopped!.at - stopping!.at, 500);
   assertStringIncludes(run.text("a"), "no thanks");
   assertEquals(run.processes(), []);
 });
@@ -265,7 +265,7 @@ Deno.test("a port that someone keeps after the stop is named, and the run fails"
   const escaped = Number(run.text("a").split(" ")[1]);
   Deno.kill(escaped, "SIGKILL");
   assertEquals([status, remaining.length], [1, 1]);
-  for (const part of [`${port}`, `"a"`, `PID ${escaped}`]) assertStringIncludes(remaining[0], part);
+  for (const part of [`${port}`, `"a"`, `PID ${escaped}`]) assertStringIncludes(remaining[0]!, part);
 });
 
 Deno.test("a stop while services start starts nothing more and leaves nothing", async () => {
@@ -336,7 +336,7 @@ Deno.test("one that dies at every start is tried with growing pauses, then FAILE
   });
   const starts = run.changes("a").filter(({ row }) => row.state.kind === "starting").map(({ at }) => at);
   [100, 200, 400].forEach((pause, index) =>
-    assertGreaterOrEqual(starts[index + 1] - starts[index], pause * 0.9 - 2)
+    assertGreaterOrEqual(starts[index + 1]! - starts[index]!, pause * 0.9 - 2)
   );
 });
 
@@ -353,7 +353,7 @@ Deno.test("a pause before a retry is told, and ends at once on stop", async () =
   });
   await run.is("a", "restarting");
   const snapshot = run.supervisor.snapshot();
-  assertMatch(describeState(snapshot.services[0], snapshot.at), /^in \d+ s, try 1 of 5$/);
+  assertMatch(describeState(snapshot.services[0]!, snapshot.at), /^in \d+ s, try 1 of 5$/);
   const { status } = await run.supervisor.close();
   assertEquals([status, run.states("a")], [0, ["starting", "restarting", "stopped"]]);
 });
@@ -395,7 +395,7 @@ Deno.test("one that restarts always does so after status 0 too, with its pause a
   });
   await run.was("a", "starting", 5);
   const starts = run.changes("a").filter(({ row }) => row.state.kind === "starting").map(({ at }) => at);
-  assertGreaterOrEqual(starts[1] - starts[0], 25);
+  assertGreaterOrEqual(starts[1]! - starts[0]!, 25);
   assertEquals(run.state("a").failures, []);
 });
 
@@ -506,7 +506,7 @@ for (
     });
     const state = await run.is("a", "running");
     const [starting, running] = run.changes("a");
-    assertGreaterOrEqual(running.at - starting.at, 400);
+    assertGreaterOrEqual(running!.at - starting!.at, 400);
     assert(isAlive(state.pid!));
   });
 }

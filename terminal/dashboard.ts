@@ -24,7 +24,7 @@ export interface PanelState {
   help: boolean;
   colors: boolean;
   /** What is said where otherwise stands how to stop everything. */
-  hint?: string;
+  hint?: string | undefined;
 }
 
 interface Column {
@@ -127,8 +127,9 @@ function hintLines(
   widthOf: Viewport["widthOf"],
 ): string[] {
   if (!look.help) return [hintText(snapshot, look)];
-  const lines = [KEYS[0]];
-  for (const key of KEYS.slice(1)) {
+  const [first = "", ...others] = KEYS;
+  const lines = [first];
+  for (const key of others) {
     const longer = `${lines.at(-1)} · ${key}`;
     if (widthOf(longer) <= columns) lines[lines.length - 1] = longer;
     else lines.push(key);
@@ -220,7 +221,7 @@ function tableLines(
   return [
     paint(colors.bold, line((name) => COLUMNS[name].heading, (text) => text)),
     ...rows.map((row, index) =>
-      line((name) => cells.get(name)![index], (text, name) => {
+      line((name) => cells.get(name)?.[index] ?? "", (text, name) => {
         if (name === "status") return paint(STATUS[row.state.kind].paint, text);
         return name === kept[0] && row.name === selected ? paint(colors.inverse, text) : text;
       })
@@ -240,7 +241,7 @@ function recentLogs(rows: readonly ServiceSnapshot[], room: number): { name: str
     });
   }
   return rows.flatMap((row, index) =>
-    row.recent.slice(row.recent.length - counts[index]).map((line) => ({
+    row.recent.slice(row.recent.length - (counts[index] ?? 0)).map((line) => ({
       name: row.name,
       line: oneLine(line),
     }))

@@ -59,7 +59,7 @@ Deno.test("the panel is the document's", () => {
     web: ["2026-02-09 12:00:01 - INFO - Web service started"],
     bot: ["2026-02-09 12:00:02 - INFO - Bot polling started"],
   };
-  assertEquals(panel(nordCity((name) => logs[name]), 66, 24), [
+  assertEquals(panel(nordCity((name) => logs[name]!), 66, 24), [
     "╭──────────────────── Nord City Orchestrator ────────────────────╮",
     "│ Service           Alias  Status     PID    Port  Uptime        │",
     "│ Database Service  db     ● RUNNING  12345  8001  00:05:23      │",
@@ -201,7 +201,7 @@ for (const [columns, rows] of [[40, 10], [60, 20], [80, 24], [81, 25], [120, 40]
       for (const look of [{}, { help: true }, { selected: snapshot.services.at(-1)!.name, narrowed: "a" }]) {
         const lines = panel(snapshot, columns, rows, look);
         assert(lines.length <= rows - 1, `${lines.length} lines leave nothing for the stream`);
-        assertMatch(lines[0], /^╭─+ Nord City Orchestrator ─+╮$/);
+        assertMatch(lines[0]!, /^╭─+ Nord City Orchestrator ─+╮$/);
         assertMatch(lines.at(-1)!, /^╰─+╯$/);
         for (const line of lines) {
           assertEquals(widthOf(line), Math.min(columns, 120), line);
@@ -220,10 +220,10 @@ Deno.test("columns line up below their headings, whatever is in them", () => {
   const place = (line: string, text: string) => widthOf(line.slice(0, line.indexOf(text)));
   const [heading, ...rest] = lines.slice(1, 5);
   for (const [line, mark] of [[rest[0], "●"], [rest[1], "🔄"], [rest[2], "⏳"]]) {
-    assertEquals(place(line, mark), place(heading, "Status"), line);
+    assertEquals(place(line!, mark!), place(heading!, "Status"), line);
   }
-  assertEquals(place(rest[0], "5432"), place(heading, "Port"));
-  assertEquals(place(rest[1], "00:00:04"), place(heading, "Uptime"));
+  assertEquals(place(rest[0]!, "5432"), place(heading!, "Port"));
+  assertEquals(place(rest[1]!, "00:00:04"), place(heading!, "Uptime"));
 });
 
 Deno.test("a note too long for the panel is cut, its heading is not", () => {
@@ -235,8 +235,8 @@ Deno.test("a note too long for the panel is cut, its heading is not", () => {
     reason: "a reason ".repeat(20),
   };
   const lines = panel({ at: 0, stopping: false, services: [row("a", { state })] }, 80, 24);
-  assert(!lines[1].includes("…"), lines[1]);
-  assertMatch(lines[2], /a reason .*… │$/);
+  assert(!lines[1]!.includes("…"), lines[1]);
+  assertMatch(lines[2]!, /a reason .*… │$/);
 });
 
 Deno.test("recent logs give way first, evenly; a quiet service keeps its own", () => {
@@ -273,7 +273,7 @@ for (
     const wide = nordCity();
     const rows = wide.services.map((one) => ({ ...one, title: `${one.title} of the Nord City` }));
     const lines = panel({ ...wide, services: rows }, columns, 24);
-    assertEquals(lines[1].slice(1, -1).trim().split(/ +/), [...headings]);
+    assertEquals(lines[1]!.slice(1, -1).trim().split(/ +/), [...headings]);
   });
 }
 
@@ -281,8 +281,8 @@ for (const [columns, rows] of [[39, 24], [80, 9], [20, 5], [10, 3]] as const) {
   Deno.test(`${columns}x${rows} has room for a status line only`, () => {
     const lines = panel(nordCity(threeEach), columns, rows);
     assertEquals(lines.length, 1);
-    assertEquals(widthOf(lines[0]), columns);
-    assertStringIncludes("3/3 running  db ●  web ●  bot ●", lines[0].trim().replace("…", ""));
+    assertEquals(widthOf(lines[0]!), columns);
+    assertStringIncludes("3/3 running  db ●  web ●  bot ●", lines[0]!.trim().replace("…", ""));
   });
 }
 
@@ -332,9 +332,9 @@ Deno.test("the panel says how to stop, whom it waits for, what is shown, and the
 Deno.test("the chosen service stands out, without colours too", () => {
   const plain = panel(nordCity(), 80, 24, { selected: "web" });
   assertEquals(plain.filter((line) => line.startsWith("│›")).length, 1);
-  assertStringIncludes(plain[3], "│›Web Service");
+  assertStringIncludes(plain[3]!, "│›Web Service");
   const coloured = panel(nordCity(), 80, 24, { selected: "web", colors: true });
-  assertStringIncludes(coloured[3], CAN_COLOUR ? "\x1b[7mWeb Service" : "Web Service");
+  assertStringIncludes(coloured[3]!, CAN_COLOUR ? "\x1b[7mWeb Service" : "Web Service");
 });
 
 Deno.test("a panel of 200 services is made in a few milliseconds", () => {
@@ -466,7 +466,7 @@ Deno.test("a crash card says which, how, after how long, and the last lines", ()
   ]);
   assertEquals(crashCard(CRASHED, [], false).length, 1);
   assertEquals(crashCard(row("a"), ["x"], false), []);
-  assertStringIncludes(crashCard(CRASHED, ["\x1b[33myellow"], true)[2], "\x1b[33myellow\x1b[0m");
+  assertStringIncludes(crashCard(CRASHED, ["\x1b[33myellow"], true)[2]!, "\x1b[33myellow\x1b[0m");
 });
 
 Deno.test("a crash card holds twenty lines, or more where a traceback began before", () => {

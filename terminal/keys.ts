@@ -29,7 +29,7 @@ export class KeyReader {
       this.#pasted = end === -1 ? pasted.slice(1 - PASTE_ENDS.length) : null;
       return end === -1 ? [] : this.read(pasted.slice(end + PASTE_ENDS.length));
     }
-    const [typed, ...pasted] = text.split(PASTE_BEGINS);
+    const [typed = "", ...pasted] = text.split(PASTE_BEGINS);
     const keys = keysIn(typed);
     if (pasted.length === 0) return keys;
     this.#pasted = "";

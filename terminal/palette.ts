@@ -43,7 +43,7 @@ export function alignName(
 }
 
 export function prefixPaint(rows: readonly { name: string }[], name: string): Paint {
-  return PREFIX_PAINTS[rows.findIndex((row) => row.name === name) % PREFIX_PAINTS.length];
+  return PREFIX_PAINTS[rows.findIndex((row) => row.name === name) % PREFIX_PAINTS.length] ?? colors.gray;
 }
 
 /** Whether what is printed may have colours. */

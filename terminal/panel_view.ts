@@ -35,6 +35,13 @@ export interface PanelSource {
   hint?: string;
 }
 
+/** What the keys ask for. */
+const DESIRED_BY_KEY: ReadonlyMap<string, Desired> = new Map([
+  ["r", "restarted"],
+  ["s", "stopped"],
+  ["S", "running"],
+]);
+
 /** The log stream with the panel below it. */
 export class PanelView implements View {
   static readonly PERIOD_MS = 500;
@@ -219,13 +226,13 @@ export class PanelView implements View {
   }
 
   #command(character: string, selected: string | null): void {
-    const desires: Record<string, Desired> = { r: "restarted", s: "stopped", S: "running" };
+    const desired = DESIRED_BY_KEY.get(character);
     if (character === "q") this.#source.quit();
     else if (character === "?") this.#look = { ...this.#look, help: !this.#look.help };
-    else if (character in desires) {
+    else if (desired !== undefined) {
       try {
         if (selected === null) this.message("choose a service with the arrow keys first");
-        else this.#source.setDesired([selected], desires[character]);
+        else this.#source.setDesired([selected], desired);
       } catch (error) {
         if (!(error instanceof UserError)) throw error;
         this.message(error.message);

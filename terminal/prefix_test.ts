@@ -31,7 +31,7 @@ Deno.test("blocks of every shape get their prefixes, one after the other", () =>
     const prefix = ["", "> ", "[ db] ", "p".repeat(60), "q".repeat(1_100)][index % 5];
     const expected = prefix + text.slice(0, -1).replaceAll("\n", `\n${prefix}`) + "\n";
     const result = decoder.decode(prefixLines(encoder.encode(prefix), encoder.encode(text)));
-    assert(result === expected, `block ${index} of ${text.length} bytes behind ${prefix.length}`);
+    assert(result === expected, `block ${index} of ${text.length} bytes behind ${prefix!.length}`);
   }
 });
 

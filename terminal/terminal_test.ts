@@ -89,7 +89,7 @@ function assertPinned(rows: readonly string[], columns: number): void {
   const panel = panelOf(rows);
   const all = rows.join("\n");
   assertGreater(panel.length, 4, all);
-  assertMatch(panel[0], /^╭─+ Nord City Orchestrator ─+╮$/, all);
+  assertMatch(panel[0]!, /^╭─+ Nord City Orchestrator ─+╮$/, all);
   assertEquals(panel.at(-1), rows.at(-1), `the panel is at the bottom:\n${all}`);
   for (const row of panel) assertEquals(widthOf(row), Math.min(columns, 120), all);
   for (const row of panel.slice(1, -1)) assertMatch(row, /^│ .* │$/, all);
@@ -192,7 +192,7 @@ onTerminal("below 40x10 the panel is one status line", async () => {
   await terminal.type(session.command());
   await terminal.shows("2/2 running  db ●  idle ●");
   const rows = await terminal.rows();
-  assertStringIncludes(rows[8], "2/2 running");
+  assertStringIncludes(rows[8]!, "2/2 running");
   assertEquals(numbersIn(await terminal.history(), "db"), upTo(100));
 });
 
@@ -296,16 +296,16 @@ onTerminal("no line is lost while the window changes its size", async () => {
       [81, 50],
     ]
   ) {
-    await terminal.resize(columns, rows);
-    await terminal.resize(columns - 1, rows);
+    await terminal.resize(columns!, rows!);
+    await terminal.resize(columns! - 1, rows!);
     await waitUntil(async () => (await terminal.rows()).length === rows, "the window has that size");
-    await terminal.shows(columns < 40 ? /running/ : /Ctrl\+C to stop/);
+    await terminal.shows(columns! < 40 ? /running/ : /Ctrl\+C to stop/);
   }
   await terminal.resize(100, 30);
   const rows = await terminal.shows("[  db] all of db");
   await waitUntil(async () => {
     const panel = panelOf(await terminal.rows());
-    return panel.length > 0 && widthOf(panel[0]) === 100;
+    return panel.length > 0 && widthOf(panel[0]!) === 100;
   }, "the panel has found its place");
   assertGreater(rows.length, 0);
   assertPinned(await terminal.rows(), 100);
@@ -325,7 +325,7 @@ onTerminal(
     await terminal.resize(45, 12);
     const rows = await waitUntil(async () => {
       const now = await terminal.rows();
-      return panelOf(now).length > 0 && widthOf(panelOf(now)[0]) === 45 && now.some((row) => /^\[/.test(row))
+      return panelOf(now).length > 0 && widthOf(panelOf(now)[0]!) === 45 && now.some((row) => /^\[/.test(row))
         ? now
         : null;
     }, "lines stand above the panel");
@@ -435,7 +435,7 @@ onTerminal(
     await terminal.keys("C-c");
     const rows = await terminal.shows(/^\$>$/);
     const prompt = rows.indexOf("$>");
-    assertMatch(rows[prompt - 1], /^╰─+╯$/);
+    assertMatch(rows[prompt - 1]!, /^╰─+╯$/);
     const panel = panelOf(rows);
     assertEquals(panel.filter((row) => row.includes("○ STOPPED")).length, 2);
     const lines = await terminal.history();
@@ -557,13 +557,13 @@ onTerminal("the last thing on the screen after a crash is its card, with the who
   await assertGivenBack(session, stty);
   const lines = (await terminal.history()).map((line) => line.replace(/^\[orchestrator\] /, ""));
   const card = lines.slice(lines.findIndex((line) => line.startsWith("✖ Web")), lines.indexOf("status 1"));
-  assertMatch(card[0], /^✖ Web Service \[web\] exited with status 3, after running for \d+ ms\.$/);
+  assertMatch(card[0]!, /^✖ Web Service \[web\] exited with status 3, after running for \d+ ms\.$/);
   assertEquals(card.slice(2), traceback.map((line) => `  │ ${line}`));
   assert(lines.some((line) => /│ Web Service +web +✖ CRASHED/.test(line)), "the panel above it stays");
   assert(lines.some((line) => line.includes("○ STOPPED")));
 });
 
-onTerminal("a mistake to mend leaves no trace of a dashboard", async () => {
+onTerminal("an error in the services file leaves no trace of a dashboard", async () => {
   await using session = await Session.open([IDLE]);
   const { terminal } = session;
   const stty = await terminal.run("stty -a");
@@ -682,19 +682,19 @@ Deno.test("a frame is one write, and what is as it was is not written", async ()
   terminal.draw(["one", "two", "three"], size);
   const [first, ...others] = await written();
   assertEquals(others, []);
-  for (const text of ["one", "two", "three"]) assertStringIncludes(first, text);
+  for (const text of ["one", "two", "three"]) assertStringIncludes(first!, text);
   terminal.draw(["one", "two", "three"], size);
   assertEquals((await written()).join(""), "");
   terminal.draw(["one", "TWO", "three"], size);
   const changed = await written();
   assertEquals(changed.length, 1);
-  assertStringIncludes(changed[0], "TWO");
-  assert(!changed[0].includes("one") && !changed[0].includes("three"));
+  assertStringIncludes(changed[0]!, "TWO");
+  assert(!changed[0]!.includes("one") && !changed[0]!.includes("three"));
   terminal.draw(["a"], size);
   terminal.draw(["b"], size);
   const latest = await written();
   assertEquals(latest.length, 1);
-  assert(!latest[0].includes("a\x1b"), "a frame that nobody saw is left out");
+  assert(!latest[0]!.includes("a\x1b"), "a frame that nobody saw is left out");
   terminal.print("x\ny\n");
   assertEquals((await written()).join("").replaceAll(/\x1b\[K/g, ""), "\r\nx\r\ny");
   terminal.close();

@@ -259,7 +259,7 @@ export class Run implements AsyncDisposable {
       if (text === undefined) delete environment[key];
       else environment[key] = text;
     }
-    this.#child = new Deno.Command(program, {
+    this.#child = new Deno.Command(program!, {
       args: rest,
       cwd: options.cwd ?? folder?.path ?? ROOT,
       env: { ...environment, [name]: value },

@@ -12,7 +12,7 @@ import { TESTDATA } from "./run.ts";
 
 /** One service in code. */
 export function define(fields: Partial<Service> = {}): Service {
-  return { ...defineServices({ a: { command: ["true"] } })[0], ...fields };
+  return { ...defineServices({ a: { command: ["true"] } })[0]!, ...fields };
 }
 
 /** A generator of numbers from 0 to 1 that gives the same ones for the same seed. */

@@ -94,7 +94,7 @@ export class Site implements AsyncDisposable {
   spawn(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Command {
     const [program, ...first] = orchestratorCommand();
     return new Command(
-      new Deno.Command(program, {
+      new Deno.Command(program!, {
         args: [...first, ...args, "--infrastructure", this.path],
         cwd: this.path,
         env: { DENO_NO_UPDATE_CHECK: "1", ...environment, [this.#mark.name]: this.#mark.value },

@@ -162,7 +162,8 @@ export class TestTerminal implements AsyncDisposable {
       "-p",
       [...names, "pane_title"].map((name) => `#{${name}}`).join(" "),
     );
-    const [column, row, shown, alternate, upper, lower, scrolledOff] = answer.split(" ").map(Number);
+    const [column = 0, row = 0, shown, alternate, upper = 0, lower = 0, scrolledOff = 0] = answer.split(" ")
+      .map(Number);
     return {
       column,
       row,

@@ -22,13 +22,13 @@ export class ClientError extends UserError {
 /** What a submission may say besides its data. Times are seconds. */
 export interface SubmitOptions {
   /** The same key with the same data returns the same job. */
-  idempotencyKey?: string;
+  idempotencyKey?: string | undefined;
   /** Where the end is reported to. */
-  webhookUrl?: string;
+  webhookUrl?: string | undefined;
   /** How long its tasks may wait for a worker. */
-  dispatchTimeout?: string;
+  dispatchTimeout?: string | undefined;
   /** How long its tasks may take. */
-  resultTimeout?: string;
+  resultTimeout?: string | undefined;
 }
 
 const Blueprints = z.array(
@@ -176,7 +176,7 @@ export class JobClient {
     method: "GET" | "POST",
     path: string,
     { body, headers = [], signal }: {
-      body?: string;
+      body?: string | undefined;
       headers?: (readonly [string, string])[];
       signal: AbortSignal;
     },
@@ -185,7 +185,7 @@ export class JobClient {
     try {
       response = await fetch(this.url + path, {
         method,
-        body,
+        body: body ?? null,
         signal,
         redirect: "manual",
         headers: [

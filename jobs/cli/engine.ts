@@ -50,12 +50,17 @@ async function runEngine(given: Given, streams: Streams): Promise<number> {
   if (config.logFormat === "text") {
     streams.out.line(`Engine running on ${url}\n`);
     const endpoints = blueprints.flatMap(({ name, apiEndpoint, apiVersion }) =>
-      apiEndpoint === undefined ? [] : [[
-        `  POST /api${apiVersion === undefined ? "" : `/${apiVersion}`}${apiEndpoint}`,
-        `submit a ${name} job`,
-      ]]
+      apiEndpoint === undefined ? [] : [
+        [
+          `  POST /api${apiVersion === undefined ? "" : `/${apiVersion}`}${apiEndpoint}`,
+          `submit a ${name} job`,
+        ] as const,
+      ]
     );
-    const rows = [...endpoints, ["  GET  /api/jobs/{id}", "a job"], ["  GET  /", "the page"], [
+    const rows: (readonly [string, string])[] = [...endpoints, ["  GET  /api/jobs/{id}", "a job"], [
+      "  GET  /",
+      "the page",
+    ], [
       "  GET  /_public/docs",
       "all there is",
     ]];

@@ -137,8 +137,8 @@ Deno.test("docs/jobs.md names every variable and every option", async () => {
   new Config({}, new Proxy({}, { get: (_, name) => void read.add(String(name)) }));
   for (const word of ["engine", "worker"]) {
     const { out } = await runToEnd(null, [word, "--help"]);
-    for (const [, name] of out.matchAll(/\(([A-Z_]+)\)/g)) read.add(name);
-    for (const [, name] of out.matchAll(/^ {2}(--[\w-]+)/gm)) read.add(name);
+    for (const [, name] of out.matchAll(/\(([A-Z_]+)\)/g)) read.add(name!);
+    for (const [, name] of out.matchAll(/^ {2}(--[\w-]+)/gm)) read.add(name!);
   }
   read.delete("--help");
   assertEquals([...read].filter((name) => !docs.includes(`\`${name}`) && !docs.includes(`${name} `)), []);

@@ -108,8 +108,9 @@ export function lineLog(format: "json" | "text", from: Level, output: Output): L
 /** Columns under headings. */
 export function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = [heads, ...rows].map((row) => row.map((cell) => stripControl(cell).replaceAll(/\s+/g, " ")));
-  const widths = heads.map((_, column) => Math.max(...cells.map((row) => row[column].length)));
-  return cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd()).join(
-    "\n",
-  );
+  const widths = heads.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
+  return cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd())
+    .join(
+      "\n",
+    );
 }

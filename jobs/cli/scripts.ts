@@ -82,7 +82,7 @@ async function loadModule(path: string): Promise<Record<string, unknown>> {
 
 // The script's error: its first line, and where in the file it is.
 function unloadable(path: string, error: unknown): UserError {
-  const [message] = (error instanceof Error ? error.message : String(error)).split("\n");
+  const [message = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
   const where = error instanceof Error
     ? new RegExp(`${escaped(basename(path))}:(\\d+):(\\d+)`).exec(`${error.message}\n${error.stack}`)
     : null;

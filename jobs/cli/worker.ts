@@ -57,7 +57,9 @@ async function runWorker(given: Given, streams: Streams): Promise<number> {
 
   using signals = stopSignals();
   const worker = makeWorker(variables, () => new Worker({ environment, graceMs, log }));
-  for (const [name, handler] of tasks) worker.task(name, handler, { maxConcurrent: limits.get(name) });
+  for (const [name, handler] of tasks) {
+    worker.task(name, handler, limits.has(name) ? { maxConcurrent: limits.get(name)! } : {});
+  }
   await using _health = serveHealth(variables, worker);
   if (config.logFormat === "text") {
     streams.out.line([

@@ -171,7 +171,8 @@ class Reader {
   choice<T>(name: string, choices: Record<string, T>, fallback: T): T {
     const text = this.environment[name]?.trim().toUpperCase();
     if (!text) return fallback;
-    if (Object.hasOwn(choices, text)) return choices[text];
+    const choice = Object.hasOwn(choices, text) ? choices[text] : undefined;
+    if (choice !== undefined) return choice;
     this.#faults.push(`${name} must be one of ${Object.keys(choices).join(", ")}.`);
     return fallback;
   }

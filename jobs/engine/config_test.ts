@@ -63,7 +63,7 @@ for (
   ]
 ) {
   Deno.test(`a clients file: ${part}`, () => {
-    const error = assertThrows(() => readClients(text, "clients.toml"), ConfigError, part);
+    const error = assertThrows(() => readClients(text!, "clients.toml"), ConfigError, part);
     assert(error.message.startsWith("Cannot ") && !error.message.includes("top-secret"), error.message);
   });
 }
@@ -73,7 +73,7 @@ Deno.test("clients have plan, quota and params, and no token", () => {
     `[ann]\ntoken = "t"\nplan = "gold"\nmonthly_attempts = 5\nregion = "eu"\n`,
     "c.toml",
   );
-  assertEquals([client.name, client.plan, client.monthlyAttempts, client.params], ["ann", "gold", 5, {
+  assertEquals([client!.name, client!.plan, client!.monthlyAttempts, client!.params], ["ann", "gold", 5, {
     region: "eu",
   }]);
   assert(!JSON.stringify(client).includes('"t"'));

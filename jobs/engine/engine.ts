@@ -48,11 +48,11 @@ import { type LiveWorker, Workers } from "./workers.ts";
 
 /** What a submission says besides its data. */
 export interface Submission {
-  idempotencyKey?: string;
-  trace?: Trace;
-  webhookUrl?: string;
-  queueTimeoutMs?: number;
-  resultTimeoutMs?: number;
+  idempotencyKey?: string | undefined;
+  trace?: Trace | undefined;
+  webhookUrl?: string | undefined;
+  queueTimeoutMs?: number | undefined;
+  resultTimeoutMs?: number | undefined;
 }
 
 /** What became of a submission. */
@@ -157,6 +157,8 @@ class HandlerCall implements HandlerContext {
 interface Running {
   call: HandlerCall;
   revision: number;
+  /** Ends the wait for it. */
+  waiting: AbortController;
 }
 
 /** A job that waits for a worker as this engine stored it, and its task once this engine has assigned it. */
@@ -358,6 +360,7 @@ export class JobEngine implements AsyncDisposable {
       this.clock.sleep(1_000, drain.signal),
     ]);
     drain.abort();
+    for (const { waiting } of this.#running.values()) waiting.abort();
     this.#unsubscribe?.();
     await this.#flushTallies().catch(() => {});
     if (this.#isStarted) await this.storage.time(this.now()).catch(() => {});
@@ -462,7 +465,8 @@ export class JobEngine implements AsyncDisposable {
     const known = this.authenticator.named(clientName);
     const client: Client = { name: clientName, plan: "unknown", params: {}, tokenDigest: "", ...known };
     // The tick is the key: several engines, or one that died between the job and its note, begin it once.
-    await this.submit({ ...client, monthlyAttempts: undefined }, blueprint, data, {
+    delete client.monthlyAttempts;
+    await this.submit(client, blueprint, data, {
       idempotencyKey: `schedule ${schedule} ${new Date(tick).toISOString()}`,
     });
   }
@@ -515,7 +519,8 @@ export class JobEngine implements AsyncDisposable {
         this.#handlerEnded(change, blueprint, call, end, startedAt);
         continue;
       }
-      this.#running.set(job.id, { call, revision: change.stored + 1 });
+      const waiting = new AbortController();
+      this.#running.set(job.id, { call, revision: change.stored + 1, waiting });
       let outcome: CommitOutcome;
       try {
         outcome = await this.#save([change], this.now() + LEASE_MS);
@@ -528,7 +533,7 @@ export class JobEngine implements AsyncDisposable {
         call.abort(new DOMException("The job was changed meanwhile.", "AbortError"));
         return outcome;
       }
-      this.#inBackground(this.#awaitHandler(change, blueprint, call, end, startedAt));
+      this.#inBackground(this.#awaitHandler(change, blueprint, call, end, startedAt, waiting));
       return outcome;
     }
   }
@@ -550,8 +555,8 @@ export class JobEngine implements AsyncDisposable {
     call: HandlerCall,
     ending: Promise<HandlerEnd>,
     startedAt: number,
+    waiting: AbortController,
   ): Promise<void> {
-    const waiting = new AbortController();
     const limit = this.clock.sleep(this.config.handlerTimeoutMs, waiting.signal).then((): HandlerEnd => ({
       error: `The handler of state "${change.job.state}" did not end within ${
         this.config.handlerTimeoutMs / 1000

@@ -635,7 +635,7 @@ Deno.test("a handler that throws is run four times with growing delays, then the
   await clock.advance(5_000);
   const job = await test.until(id, ended);
   assertEquals([job.status, job.error_message, job.state_history], ["quarantined", "boom", {}]);
-  assertEquals(runs.map((at) => at - runs[0]), [0, 200, 600, 1400]);
+  assertEquals(runs.map((at) => at - runs[0]!), [0, 200, 600, 1400]);
 });
 
 Deno.test("a retried handler that ends well goes on, and each state has its own retries", async () => {
@@ -741,8 +741,8 @@ Deno.test("end handlers run and their changes are kept, whatever the way in", as
     ]]
   ) {
     const flow = new StateMachineBlueprint({ name: "ends", apiEndpoint: "/e" })
-      .handlerFor("a", { isStart: true, to: [end] }, ({ actions }) => actions.transitionTo(end))
-      .handlerFor(end, { isEnd: true }, ({ stateHistory }) => void (stateHistory.ran = end));
+      .handlerFor("a", { isStart: true, to: [end!] }, ({ actions }) => actions.transitionTo(end!))
+      .handlerFor(end!, { isEnd: true }, ({ stateHistory }) => void (stateHistory.ran = end!));
     await using test = await openTestEngine({ blueprints: [flow] });
     const job = await test.until(await test.submit("/api/e"), ended);
     assertEquals([job.status, job.state_history], [wanted, { ran: end }]);
@@ -774,8 +774,8 @@ Deno.test("data stores are shared by the jobs of a blueprint", async () => {
   const flow = new StateMachineBlueprint({ name: "count", apiEndpoint: "/n" })
     .addDataStore("counter", { n: 10 })
     .handlerFor("a", { isStart: true }, async ({ actions, dataStores, stateHistory }) => {
-      const n = Number(await dataStores.counter.get("n")) + 1;
-      await dataStores.counter.set("n", n);
+      const n = Number(await dataStores.counter!.get("n")) + 1;
+      await dataStores.counter!.set("n", n);
       stateHistory.n = n;
       return actions.transitionTo("end");
     })
@@ -812,14 +812,14 @@ Deno.test("parallel branches run side by side, have their own retries, and repea
   assertEquals((await test.client(`/api/jobs/${id}`)).json.active_branches.length, 3);
   const accepted = { status: "parallel_branch_result_accepted" };
   const both = await Promise.all(
-    [0, 1].map((n) => test.answer("w", tasks[n], { status: "success", data: { n } })),
+    [0, 1].map((n) => test.answer("w", tasks[n]!, { status: "success", data: { n } })),
   );
   assertEquals(both.map((answer) => answer.json), [accepted, accepted]);
-  assertEquals((await test.answer("w", tasks[0], { status: "success" })).json.status, "ignored");
+  assertEquals((await test.answer("w", tasks[0]!, { status: "success" })).json.status, "ignored");
   let last = tasks[2];
   for (let attempt = 0; attempt < 4; attempt++) {
     if (attempt > 0) last = await taken(test);
-    assertEquals((await test.answer("w", last, { status: "failure", error: "flaky" })).json, accepted);
+    assertEquals((await test.answer("w", last!, { status: "failure", error: "flaky" })).json, accepted);
   }
   const job = await test.until(id, ended);
   assertEquals([job.status, job.state_history], ["finished", {
@@ -947,7 +947,7 @@ Deno.test("a sub-job's end resumes its parent, however it ends", async () => {
     const job = await test.until(id, ended);
     assertEquals(job.current_state, wanted);
     const entry = (job.state_history as Record<string, JsonObject>)[`sub_job_${task.job_id}_result`];
-    assertEquals(entry.outcome, outcome);
+    assertEquals(entry!.outcome, outcome);
   }
 });
 
@@ -1013,7 +1013,7 @@ Deno.test("a repeated submission with the same Idempotency-Key is the same job",
   const many = await Promise.all(Array.from({ length: 10 }, () => submit("k1", { a: 1 })));
   assertEquals(new Set(many.map((answer) => answer.json.job_id)).size, 1);
   assertEquals(many.map((answer) => answer.status), Array(10).fill(202));
-  assert((await submit("k2", { a: 1 })).json.job_id !== many[0].json.job_id);
+  assert((await submit("k2", { a: 1 })).json.job_id !== many[0]!.json.job_id);
   assertEquals((await submit("k1", { a: 2 })).status, 422);
   assertEquals((await test.client("/api/jobs")).json.length, 2);
   assertEquals((await submit("", {})).status, 400);
@@ -1057,7 +1057,7 @@ Deno.test("clients see and touch their own jobs only, and quotas count submissio
         "/approval-link",
       ]]
     ) {
-      const answer = await test.client(`/api/v1/jobs/${id}${below}`, { method, headers: bob });
+      const answer = await test.client(`/api/v1/jobs/${id}${below}`, { method: method!, headers: bob });
       assertEquals([answer.status, answer.json], [404, { error: "Job not found" }], below);
     }
     const decide = await test.client(`/api/jobs/${id}/approve`, {
@@ -1480,14 +1480,14 @@ Deno.test("a job's end is posted to its webhook, signed, and again until it is t
     await clock.advance(500);
   }
   await delivered;
-  const { event, job_id, state_history } = JSON.parse(got[1].body);
+  const { event, job_id, state_history } = JSON.parse(got[1]!.body);
   assertEquals([event, job_id, state_history], ["job_finished", id, { n: 1 }]);
   const key = new TextEncoder().encode(await hex(new TextEncoder().encode("client-token")));
   const hmac = await crypto.subtle.importKey("raw", key, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
   const signature = new Uint8Array(
-    await crypto.subtle.sign("HMAC", hmac, new TextEncoder().encode(got[1].body)),
+    await crypto.subtle.sign("HMAC", hmac, new TextEncoder().encode(got[1]!.body)),
   );
-  assertEquals(got[1].signature, `sha256=${signature.toHex()}`);
+  assertEquals(got[1]!.signature, `sha256=${signature.toHex()}`);
   for (const bad of ["http://10.0.0.1/x", "file:///etc/passwd", "nonsense", "http://user:pw@127.0.0.1/"]) {
     assertEquals((await test.client(PATH, { body: {}, headers: { "x-webhook-url": bad } })).status, 400);
   }
@@ -1526,7 +1526,7 @@ Deno.test("lists are paged and narrowed; metrics are valid and alive", async () 
   assertEquals(await list(""), [4, 3, 2, 1, 0]);
   assertEquals(await list("limit=2&offset=1"), [3, 2]);
   assertEquals(await list("status=finished"), [0]);
-  assertEquals(await list(`search=${ids[3].slice(-12)}`), [3]);
+  assertEquals(await list(`search=${ids[3]!.slice(-12)}`), [3]);
   for (const bad of ["limit=x", "offset=-1", "limit=1e3"]) {
     const answer = await test.client(`/api/v1/jobs?${bad}`);
     assertEquals([answer.status, answer.json.error], [400, "Invalid limit/offset parameter"]);

@@ -45,7 +45,8 @@ export class Metrics {
     counts.count++;
     counts.durationSum += seconds;
     const bucket = BOUNDS_SECONDS.findIndex((bound) => seconds <= bound);
-    counts.durations[bucket === -1 ? BOUNDS_SECONDS.length : bucket]++;
+    const slot = bucket === -1 ? BOUNDS_SECONDS.length : bucket;
+    counts.durations[slot] = (counts.durations[slot] ?? 0) + 1;
     this.#ended++;
   }
 
@@ -113,7 +114,7 @@ export class Metrics {
     for (const [blueprint, { durations, durationSum, count }] of this.#blueprints) {
       let sum = 0;
       for (const [index, bound] of BOUNDS_SECONDS.entries()) {
-        sum += durations[index];
+        sum += durations[index] ?? 0;
         row("orchestrator_job_duration_seconds_bucket", { blueprint, le: String(bound) }, sum);
       }
       row("orchestrator_job_duration_seconds_bucket", { blueprint, le: "+Inf" }, count);

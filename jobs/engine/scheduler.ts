@@ -111,17 +111,17 @@ function readTiming(entry: Record<string, unknown>, fail: (what: string) => Conf
 
 /** Reads a cron line of five fields (minute, hour, day of month, month, day of week); undefined: it is none. */
 export function parseCron(text: string): Timing | undefined {
-  const fields = text.trim().toLowerCase().split(/\s+/);
-  if (fields.length !== 5) return undefined;
-  const minutes = cronField(fields[0], 0, 59, []);
-  const hours = cronField(fields[1], 0, 23, []);
-  const dates = cronField(fields[2], 1, 31, []);
-  const months = cronField(fields[3], 1, 12, MONTHS);
-  const weekdays = cronField(fields[4], 0, 7, WEEKDAYS)?.map((day) => day % 7);
+  const [minute, hour, dayOfMonth, monthOfYear, dayOfWeek, ...more] = text.trim().toLowerCase().split(/\s+/);
+  if (!minute || !hour || !dayOfMonth || !monthOfYear || !dayOfWeek || more.length > 0) return undefined;
+  const minutes = cronField(minute, 0, 59, []);
+  const hours = cronField(hour, 0, 23, []);
+  const dates = cronField(dayOfMonth, 1, 31, []);
+  const months = cronField(monthOfYear, 1, 12, MONTHS);
+  const weekdays = cronField(dayOfWeek, 0, 7, WEEKDAYS)?.map((day) => day % 7);
   if (!minutes || !hours || !dates || !months || !weekdays) return undefined;
   // As cron has it: two restricted day fields mean either, otherwise the restricted one decides.
-  const anyDate = fields[2].startsWith("*");
-  const anyWeekday = fields[4].startsWith("*");
+  const anyDate = dayOfMonth.startsWith("*");
+  const anyWeekday = dayOfWeek.startsWith("*");
   const isDay = ({ month, date, weekday }: Day) => {
     if (!months.includes(month)) return false;
     if (anyDate || anyWeekday) return dates.includes(date) && weekdays.includes(weekday);
@@ -145,7 +145,7 @@ function cronField(
       if (index !== -1) return least === 1 ? index + 1 : index;
       return /^\d+$/.test(word) ? Number(word) : NaN;
     };
-    const [, first, last, stepText] = match;
+    const [, first = "", last, stepText] = match;
     const step = stepText === undefined ? 1 : Number(stepText);
     const from = first === "*" ? least : value(first);
     const to = first === "*" ? most : last !== undefined ? value(last) : stepText !== undefined ? most : from;
@@ -218,10 +218,18 @@ function zoneOf(timeZone: string): (moment: number) => number {
     second: "numeric",
   });
   return (moment) => {
-    const parts = Object.fromEntries(
+    const parts = new Map<string, number>(
       format.formatToParts(moment).map(({ type, value }) => [type, Number(value)]),
     );
-    const local = Date.UTC(parts.year, parts.month - 1, parts.day, parts.hour, parts.minute, parts.second);
+    const part = (type: string) => parts.get(type) ?? NaN;
+    const local = Date.UTC(
+      part("year"),
+      part("month") - 1,
+      part("day"),
+      part("hour"),
+      part("minute"),
+      part("second"),
+    );
     return local - Math.floor(moment / 1000) * 1000;
   };
 }

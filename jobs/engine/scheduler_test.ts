@@ -7,7 +7,7 @@ import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";
 import { HandClock, openTestEngine } from "../testing/engine.ts";
 
-const timing = (text: string) => readSchedules(`[s]\nblueprint = "b"\n${text}\n`, "s.toml")[0].timing;
+const timing = (text: string) => readSchedules(`[s]\nblueprint = "b"\n${text}\n`, "s.toml")[0]!.timing;
 
 const TICKS: [string, string, string, string[]][] = [
   ["daily_at = '09:30'", "UTC", "2026-01-15T12:00:00Z", ["2026-01-16T09:30", "2026-01-17T09:30"]],
@@ -102,7 +102,7 @@ for (
   ]
 ) {
   Deno.test(`a schedule that ${part} is refused`, () => {
-    assertThrows(() => readSchedules(text, "s.toml"), ConfigError, part);
+    assertThrows(() => readSchedules(text!, "s.toml"), ConfigError, part);
   });
 }
 

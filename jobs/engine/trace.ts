@@ -52,7 +52,7 @@ export function beginSpan(
 ): Span | undefined {
   if (tracer === undefined) return undefined;
   let context: RuntimeContext = Deno.telemetry.contextManager.active();
-  const [, traceId, spanId, flags] = parent?.traceparent?.split("-") ?? [];
+  const [, traceId, spanId, flags = ""] = parent?.traceparent?.split("-") ?? [];
   if (spanId !== undefined) {
     const spanContext = { traceId, spanId, traceFlags: parseInt(flags, 16), isRemote: true };
     context = context.setValue(SPAN_KEY, { spanContext: () => spanContext });

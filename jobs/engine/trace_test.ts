@@ -16,7 +16,7 @@ Deno.test("a job's steps are exported as spans below its client's trace, and go 
   const isComplete = () =>
     ["job traced", "state start", "state end"].every((name) => named(name).length > 0) &&
     spans.some((span) => span.name.startsWith("POST")) &&
-    spans.some((span) => span.spanId === named("job traced")[0].parentSpanId);
+    spans.some((span) => span.spanId === named("job traced")[0]!.parentSpanId);
   await using collector = Deno.serve({ port: 0, onListen() {} }, async (request) => {
     if (new URL(request.url).pathname !== "/v1/traces") return new Response("{}");
     const { resourceSpans } = await request.json();
@@ -66,9 +66,9 @@ Deno.test("a job's steps are exported as spans below its client's trace, and go 
   assert(isComplete(), `exported: ${JSON.stringify(spans)}`);
   const { traceparent } = JSON.parse(new TextDecoder().decode(stdout));
   const [job] = named("job traced");
-  assertEquals(job.traceId, traceId);
+  assertEquals(job!.traceId, traceId);
   for (const state of ["state start", "state end"]) {
-    assertEquals(named(state).map((span) => [span.traceId, span.parentSpanId]), [[traceId, job.spanId]]);
+    assertEquals(named(state).map((span) => [span.traceId, span.parentSpanId]), [[traceId, job!.spanId]]);
   }
-  assertEquals(traceparent, `00-${traceId}-${job.spanId}-01`);
+  assertEquals(traceparent, `00-${traceId}-${job!.spanId}-01`);
 });

@@ -18,17 +18,17 @@ export interface WorkerInfo {
   load: number;
   maxTasks: number;
   hotCache: string[];
-  models: { name: string; version?: string | null }[];
+  models: { name: string; version?: string | null | undefined }[];
   resources: JsonObject;
-  gpu?: { model: string; vram_gb: number };
-  hostname?: string;
-  ip?: string;
+  gpu?: { model: string; vram_gb: number } | undefined;
+  hostname?: string | undefined;
+  ip?: string | undefined;
   /** Price a second. */
-  cost?: number;
+  cost?: number | undefined;
   /** The older field, used by the default strategy. */
-  oldCost?: number;
+  oldCost?: number | undefined;
   /** Its last registrations and heartbeats, oldest first. */
-  history?: WorkerHistoryEntry[];
+  history?: WorkerHistoryEntry[] | undefined;
 }
 
 /** Entries kept of a worker's history: they are stored and removed with its record. */

@@ -49,7 +49,7 @@ function escaped(text: string): string {
     '"': "&quot;",
     "'": "&#39;",
   };
-  return text.replace(/[&<>"']/g, (sign) => names[sign]);
+  return text.replace(/[&<>"']/g, (sign) => names[sign] ?? sign);
 }
 
 /** A schema in words, as HTML: `list of JobSummary`, with the fields of an object below. */
@@ -104,7 +104,7 @@ function operationHtml(path: string, method: string, operation: Operation): stri
       types.length > 0 ? `: ${types.join(", ")}` : ""
     }</li>`;
   });
-  const body = requestBody?.content["application/json"].schema;
+  const body = requestBody?.content["application/json"]?.schema;
   return `<section class="card" id="${operationId}"><h3><span class="method">${method.toUpperCase()}</span> ` +
     `<code>${escaped(path)}</code></h3><p>${escaped(summary)} <small>${access}</small></p>` +
     (rows.length > 0 ? `<h4>Parameters</h4><ul>${rows.join("")}</ul>` : "") +

@@ -86,7 +86,7 @@ export function openapiDocument(routes: readonly Route[]): OpenApi {
     return id;
   };
   for (const route of routes) {
-    const inPath = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+    const inPath = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => ({
       name,
       in: "path" as const,
       required: true,

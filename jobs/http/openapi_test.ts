@@ -71,19 +71,19 @@ Deno.test("the document holds together: references, parameters, tokens, names", 
 
 Deno.test("a request body is described by the schema that checks it", async () => {
   const { document } = await readDocument();
-  const register = document.paths["/_worker/workers/register"].post;
-  assertEquals(register.requestBody?.content["application/json"].schema, {
+  const register = document.paths["/_worker/workers/register"]!.post;
+  assertEquals(register?.requestBody?.content["application/json"]?.schema, {
     $ref: "#/components/schemas/Registration",
   });
   const { Registration, JobView, JobStatus } = document.components.schemas;
-  assertEquals(Registration.required, ["worker_id"]);
-  assertEquals(Registration.properties?.max_concurrent_tasks, {
+  assertEquals(Registration!.required, ["worker_id"]);
+  assertEquals(Registration!.properties?.max_concurrent_tasks, {
     type: "integer",
     minimum: 1,
     maximum: 1_000_000,
   });
-  assertEquals(JobView.properties?.status, { $ref: "#/components/schemas/JobStatus" });
-  assert(JobStatus.enum?.includes("quarantined"));
+  assertEquals(JobView!.properties?.status, { $ref: "#/components/schemas/JobStatus" });
+  assert(JobStatus!.enum?.includes("quarantined"));
   // The engine refuses what the document forbids.
   await using engine = await openEngine();
   const body = { worker_id: "w", max_concurrent_tasks: 0 };
@@ -119,7 +119,7 @@ Deno.test("paths that differ only in signs get ids that differ", () => {
     handle: () => new Response(),
   });
   const { paths } = openapiDocument([route("/a-b"), route("/a_b"), route("/a.b")]);
-  assertEquals(new Set(Object.values(paths).map(({ get }) => get.operationId)).size, 3);
+  assertEquals(new Set(Object.values(paths).map(({ get }) => get!.operationId)).size, 3);
 });
 
 Deno.test("text of routes is shown as text on the reference page", () => {

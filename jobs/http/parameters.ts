@@ -13,8 +13,9 @@ export function check<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [issue] = result.error.issues;
-  const where = issue.path.join(".");
-  throw new HttpError(400, where === "" ? issue.message : `Invalid field ${where}: ${issue.message}`);
+  const { path, message } = issue ?? { path: [], message: "The body cannot be read." };
+  const where = path.join(".");
+  throw new HttpError(400, where === "" ? message : `Invalid field ${where}: ${message}`);
 }
 
 export function secondsOf(text: string | null, name: string): number | undefined {

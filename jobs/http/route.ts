@@ -10,8 +10,8 @@ import type { Client } from "../engine/tokens.ts";
 /** A request that found its route and passed its token check. */
 export interface RequestContext {
   request: Request;
-  /** Values of `{name}` in the route's path, decoded. */
-  params: Record<string, string>;
+  /** Values of `{id}` and the like in the route's path, decoded; those that its path does not have are missing. */
+  params: Readonly<Record<"id" | "worker_id" | "name", string>>;
   query: URLSearchParams;
   /** Set on routes with access `client`. */
   client?: Client;

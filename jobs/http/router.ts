@@ -60,10 +60,11 @@ function findRoute(
   values: string[],
 ): RouteMatch | undefined {
   if (index === segments.length) return node.routes.get(method);
-  const child = node.children.get(segments[index]);
+  const segment = segments[index] ?? "";
+  const child = node.children.get(segment);
   const found = child && findRoute(child, segments, index + 1, method, values);
-  if (found !== undefined || node.parameter === undefined || segments[index] === "") return found;
-  values.push(segments[index]);
+  if (found !== undefined || node.parameter === undefined || segment === "") return found;
+  values.push(segment);
   const below = findRoute(node.parameter, segments, index + 1, method, values);
   if (below === undefined) values.pop();
   return below;
@@ -129,14 +130,14 @@ export function handler(
   };
 }
 
-const NOTHING: Record<string, string> = {};
+const NOTHING = {} as RequestContext["params"];
 
 const NO_QUERY = new URLSearchParams();
 
-function named(names: readonly string[], values: readonly string[]): Record<string, string> {
+function named(names: readonly string[], values: readonly string[]): RequestContext["params"] {
   const params: Record<string, string> = {};
   for (const [index, name] of names.entries()) {
-    const value = values[index];
+    const value = values[index] ?? "";
     try {
       params[name] = value.includes("%") ? decodeURIComponent(value) : value;
     } catch (error) {
@@ -144,7 +145,7 @@ function named(names: readonly string[], values: readonly string[]): Record<stri
       throw error;
     }
   }
-  return params;
+  return params as RequestContext["params"];
 }
 
 /** The whole table, without the blueprints' submissions. */

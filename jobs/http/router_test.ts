@@ -40,7 +40,7 @@ class Raw implements Disposable {
           const colon = line.indexOf(":");
           return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
         }));
-        const status = Number(first.split(" ")[1]);
+        const status = Number(first!.split(" ")[1]);
         const length = Number(headers.get("content-length") ?? 0);
         if (this.#rest.length >= end + 4 + length) {
           const body = new TextDecoder().decode(this.#rest.subarray(end + 4, end + 4 + length));
@@ -528,7 +528,7 @@ Deno.test("a working worker is never limited, empty heartbeats and polls are, wi
     const statuses: number[] = [];
     let retryAfter: string | null = null;
     for (let n = 0; n < 12; n++) {
-      const answer = await test.worker(path, { method });
+      const answer = await test.worker(path!, { method: method! });
       statuses.push(answer.status);
       retryAfter = answer.headers.get("retry-after");
     }
@@ -536,7 +536,7 @@ Deno.test("a working worker is never limited, empty heartbeats and polls are, wi
     assertEquals(retryAfter, "60");
     // Another worker has its own measure.
     assertEquals(
-      (await test.worker(path.replace(/\/w(?=$|\/)/, "/v"), { method })).status,
+      (await test.worker(path!.replace(/\/w(?=$|\/)/, "/v"), { method: method! })).status,
       method === "PATCH" ? 200 : 204,
     );
   }
@@ -615,7 +615,7 @@ function randomOf(seed: number): () => number {
 Deno.test("whatever is sent, the engine answers below 500 and goes on working", async () => {
   const seed = Number(Deno.env.get("JOBS_SEED") ?? Math.floor(Math.random() * 2 ** 31));
   const random = randomOf(seed);
-  const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)];
+  const pick = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)]!;
   await using test = await openTestEngine({
     blueprints: [flow()],
     config: { pollTimeoutMs: 1, rateLimiting: false },
@@ -710,8 +710,8 @@ Deno.test("whatever is sent, the engine answers below 500 and goes on working", 
     const method = pick(["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"]);
     const text = method === "GET" || method === "HEAD" ? undefined : body();
     const response = await fetch(test.url + path, {
-      method,
-      body: text,
+      method: method!,
+      body: text ?? null,
       headers: {
         ...(random() < 0.9 ? { "x-client-token": "client-token" } : {}),
         ...(random() < 0.9 ? { "x-worker-token": "worker-token" } : {}),

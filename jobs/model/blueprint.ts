@@ -16,7 +16,7 @@
  * @module
  */
 import { UserError } from "../../config/errors.ts";
-import type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from "./job.ts";
+import type { JsonObject, JsonValue, Requirements, Strategy, Trace, Transitions } from "./job.ts";
 
 /** A task as handlers describe it. Times are seconds. */
 export interface TaskRequest {
@@ -80,7 +80,7 @@ export interface HandlerContext {
   readonly client: { readonly name: string; readonly plan: string; readonly params: JsonObject };
   readonly actions: Actions;
   readonly dataStores: Readonly<Record<string, DataStore>>;
-  readonly tracingContext: { readonly traceparent?: string; readonly tracestate?: string };
+  readonly tracingContext: Trace;
   /** Results of the parallel step that led here, by task id; empty elsewhere. */
   readonly aggregationResults: Readonly<Record<string, JsonObject>>;
   /** Aborted when the job is cancelled or the handler has run out of time. */

@@ -23,7 +23,7 @@ import type { HeldTask, Task } from "./store.ts";
 /** A worker's answer about a task, read. */
 export interface TaskResult {
   status: string;
-  data?: JsonObject;
+  data?: JsonObject | undefined;
   error: { code?: string; message: string; isFatal?: boolean };
   /** The whole result object, for branches and history. */
   raw: JsonObject;

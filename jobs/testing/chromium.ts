@@ -91,7 +91,7 @@ export class Page implements AsyncDisposable {
       for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
         seen = (seen + text).slice(-10_000);
         const found = /DevTools listening on (ws:\S+)/.exec(seen);
-        if (found !== null) address.resolve(found[1]);
+        if (found !== null) address.resolve(found[1]!);
       }
       address.reject(new Error(`Chromium ended before it was ready: ${seen}`));
     })();

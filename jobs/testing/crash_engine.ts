@@ -64,7 +64,7 @@ const config = new Config({
   healthCheckMs: 1_000,
   workerTimeoutMs: 120_000,
 });
-const engine = new OrchestratorEngine(await openStorage(storage), config);
+const engine = new OrchestratorEngine(await openStorage(storage!), config);
 for (const blueprint of [single, fork, parent]) engine.registerBlueprint(blueprint);
 const { url } = await engine.start();
 console.log(url);

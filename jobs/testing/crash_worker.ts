@@ -11,7 +11,7 @@ async function ask(path: string, method: string, body?: unknown): Promise<Respon
       const response = await fetch(`${urls[turn % urls.length]}${path}`, {
         method,
         headers: { "x-worker-token": "worker-token" },
-        body: body === undefined ? undefined : JSON.stringify(body),
+        body: body === undefined ? null : JSON.stringify(body),
         signal: AbortSignal.timeout(ENOUGH_MS),
       });
       if (response.status < 500) return response;

@@ -137,7 +137,7 @@ export async function openTestEngine(
   });
   const lines: TestEngine["lines"] = [];
   const engine = new OrchestratorEngine(options.storage ?? new MemoryStorage(), config, {
-    clock: options.clock,
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
     log: options.log ?? ((level, event, fields = {}) => lines.push({ level, event, fields })),
   });
   for (const blueprint of options.blueprints) engine.registerBlueprint(blueprint);
@@ -151,8 +151,8 @@ export async function openTestEngine(
     const response = await fetch(`${url}${path}`, {
       method: init.method ?? (body === undefined ? "GET" : "POST"),
       headers: { ...token, ...init.headers },
-      body,
-      signal: init.signal,
+      body: body ?? null,
+      signal: init.signal ?? null,
     });
     const text = await response.text();
     const isJson = response.headers.get("content-type") === "application/json";

@@ -52,7 +52,7 @@ export class OriginalWorker implements AsyncDisposable {
           "Content-Type": "application/json",
           "Accept-Encoding": "gzip, deflate",
         },
-        body: body === undefined ? undefined : JSON.stringify(body),
+        body: body === undefined ? null : JSON.stringify(body),
         signal: AbortSignal.any([
           this.#stop.signal,
           AbortSignal.timeout(((this.habits.pollTimeout ?? 30) + 5) * 1000),

@@ -75,11 +75,11 @@ for (
   ]
 ) {
   Deno.test(`a command that fails: ${what}`, async () => {
-    const { status, error } = await run(command, {}, { maxOutputBytes: 100_000 });
+    const { status, error } = await run(command!, {}, { maxOutputBytes: 100_000 });
     assertEquals(status, "failure");
     assert(typeof error === "object");
     assertEquals(error.code, code);
-    assertStringIncludes(error.message, message);
+    assertStringIncludes(error.message, message!);
   });
 }
 
@@ -137,7 +137,7 @@ for (
     Deno.test(`${why}: ${what} are gone when the task returns`, async () => {
       const pids: string[] = [];
       const stop = new AbortController();
-      const outcome = run(command, {}, {
+      const outcome = run(command!, {}, {
         signal: stop.signal,
         killGraceMs: 50,
         onStderr: (line) => pids.push(line),

@@ -60,7 +60,7 @@ class Running implements AsyncDisposable {
       },
     });
     for (const [name, handler] of Object.entries(tasks)) {
-      this.worker.task(name, handler, { maxConcurrent: limits[name] });
+      this.worker.task(name, handler, name in limits ? { maxConcurrent: limits[name]! } : {});
     }
     this.ended = this.worker.run({ signal: this.stop.signal, force: this.force.signal });
     this.ended.catch(() => {}); // looked at by the test, or at the end
@@ -101,7 +101,7 @@ Deno.test("a task's function gets params and context, and what it returns ends t
   assertEquals(job.status, "finished");
   assertEquals(job.result, { greeting: "Hello Ada" });
   assertEquals(job.task_worker_id, running.worker.id);
-  assertEquals([seen[0].jobId, seen[0].taskId, seen[0].priority], [id, job.current_task_id, 0]);
+  assertEquals([seen[0]!.jobId, seen[0]!.taskId, seen[0]!.priority], [id, job.current_task_id, 0]);
 });
 
 for (
@@ -237,9 +237,9 @@ Deno.test("a type at its own limit does not hold up the others, and goes on when
     assertEquals((await engine.until(wide, ended)).status, "finished");
   }
   assertEquals(gates.length, 1);
-  gates[0].resolve();
+  gates[0]!.resolve();
   await waitUntil(() => gates.length === 2, "the second narrow task runs");
-  gates[1].resolve();
+  gates[1]!.resolve();
   for (const id of narrow) assertEquals((await engine.until(id, ended)).status, "finished");
 });
 
@@ -422,7 +422,7 @@ for (
 ) {
   Deno.test(`${variable}=${value} is refused by name`, () => {
     const error = assertThrows(
-      () => new Worker({ environment: { WORKER_TOKEN: "t", [variable]: value } }),
+      () => new Worker({ environment: { WORKER_TOKEN: "t", [variable!]: value! } }),
       WorkerError,
       words,
     );
@@ -520,8 +520,8 @@ Deno.test("a heartbeat that is answered 404 is followed by a registration with t
     environment: { HEARTBEAT_INTERVAL: "0.05" },
   });
   await waitUntil(() => engine.of(REGISTER).length === 2, "it registers again");
-  assertEquals(engine.of(REGISTER)[0].body.running_tasks, []);
-  assertEquals(engine.of(REGISTER)[1].body.running_tasks, ["t"]);
+  assertEquals(engine.of(REGISTER)[0]!.body.running_tasks, []);
+  assertEquals(engine.of(REGISTER)[1]!.body.running_tasks, ["t"]);
   gate.resolve();
 });
 
@@ -542,7 +542,7 @@ Deno.test("the registration and the heartbeat say what the protocol names", asyn
     },
   });
   await waitUntil(() => engine.of(BEAT).length === 1, "a heartbeat comes at once");
-  const { hostname, ip_address, ...said } = engine.of(REGISTER)[0].body;
+  const { hostname, ip_address, ...said } = engine.of(REGISTER)[0]!.body;
   assert(typeof hostname === "string" && typeof ip_address === "string");
   assertEquals(said, {
     worker_id: running.worker.id,
@@ -558,7 +558,7 @@ Deno.test("the registration and the heartbeat say what the protocol names", asyn
     hot_cache: [],
     running_tasks: [],
   });
-  assertEquals(engine.of(BEAT)[0].body, {
+  assertEquals(engine.of(BEAT)[0]!.body, {
     load: 0,
     status: "idle",
     supported_tasks: ["work"],
@@ -577,13 +577,13 @@ Deno.test("a result is sent again until it is taken, later each time, and after 
   await using running = new Running(engine.url, { work: () => ({ status: "success", data: { n: 1 } }) });
   await waitUntil(() => engine.of(RESULT).length === 4, "four attempts");
   const [first, second, third, fourth] = engine.of(RESULT);
-  assertEquals(fourth.body, {
+  assertEquals(fourth!.body, {
     job_id: "j",
     task_id: "t",
     worker_id: running.worker.id,
     result: { status: "success", data: { n: 1 } },
   });
-  assert(second.at - first.at >= 14 && third.at - second.at >= 28 && fourth.at - third.at >= 280);
+  assert(second!.at - first!.at >= 14 && third!.at - second!.at >= 28 && fourth!.at - third!.at >= 280);
 });
 
 Deno.test("RESULT_MAX_RETRIES bounds the attempts", async () => {
@@ -618,7 +618,10 @@ for (
     });
     await waitUntil(() => engine.of(POLL).length >= 3, "it keeps trying");
     const [first, second, third] = engine.of(POLL);
-    assert(second.at - first.at >= 60 && third.at - second.at >= 60, `${[first.at, second.at, third.at]}`);
+    assert(
+      second!.at - first!.at >= 60 && third!.at - second!.at >= 60,
+      `${[first!.at, second!.at, third!.at]}`,
+    );
   });
 }
 
@@ -629,7 +632,7 @@ Deno.test("an unknown task type is answered, as a failure that a repeat does not
   await using _engine = engine;
   await using _running = new Running(engine.url, { work: () => {} });
   await waitUntil(() => engine.of(RESULT).length === 1, "it answers");
-  assertEquals(engine.of(RESULT)[0].body.result, {
+  assertEquals(engine.of(RESULT)[0]!.body.result, {
     status: "failure",
     error: { code: "PERMANENT_ERROR", message: "Unsupported task: other" },
   });

@@ -264,9 +264,9 @@ browserTest("everything can be reached and done by keyboard", async (page, engin
     assert(outline === "solid" && width >= 2, `no visible focus on ${seen.at(-1)}`);
   }
   assertEquals(seen.slice(0, 6), ["Skip to content", "Jobs", "Workers", "API", "Sign out", "search"]);
-  assertMatch(seen[6], /^All/);
-  assertMatch(seen[7], /^Waits for worker/);
-  assertStringIncludes(seen[8], second); // newest first
+  assertMatch(seen[6]!, /^All/);
+  assertMatch(seen[7]!, /^Waits for worker/);
+  assertStringIncludes(seen[8]!, second); // newest first
   await page.press("ArrowDown");
   assertStringIncludes(await focused(), first);
   await page.press("Enter");
@@ -500,8 +500,8 @@ Deno.test("a graph's states and labels keep apart, whatever its arrows", () => {
       (_, i) => ({ name: "s".repeat(1 + chance(20)) + i, is_start: i === 0 }),
     );
     const edges = Array.from({ length: chance(2 * count + 1) }, () => ({
-      from: states[chance(count)].name,
-      to: states[chance(count)].name,
+      from: states[chance(count)]!.name,
+      to: states[chance(count)]!.name,
       label: "label".repeat(chance(4)),
     }));
     const { nodes, lines, loops, width, height } = layout({ states, edges });
