@@ -302,10 +302,10 @@ Deno.test("a poll whose connection is gone takes no task", async () => {
   await test.register("w", ["echo"]);
   const gone = new AbortController();
   const poll = test.worker("/_worker/workers/w/tasks/next", { signal: gone.signal });
-  while (test.engine.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.core.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   gone.abort();
   await assertRejects(() => poll);
-  while (test.engine.dispatcher.waiting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.core.dispatcher.waiting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
   const id = await test.submit(PATH);
   assertEquals((await test.client(`/api/jobs/${id}`)).json.task_worker_id, null);
   assertEquals((await taken(test)).job_id, id);
@@ -500,7 +500,7 @@ for (const [strategy, workers, wanted] of STRATEGIES) {
       await test.register(name, ["echo"], more);
       polls.push(test.take(name, 10).then((task) => task && name));
     }
-    while (test.engine.dispatcher.waiting < polls.length) {
+    while (test.engine.core.dispatcher.waiting < polls.length) {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
     await test.submit(PATH);
@@ -526,10 +526,10 @@ Deno.test("round_robin goes round", async () => {
   for (const name of names) await test.register(name, ["echo"]);
   const polls = names.map(poll);
   for (let n = 0; n < 6; n++) {
-    while (test.engine.dispatcher.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (test.engine.core.dispatcher.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
     await test.until(await test.submit(PATH), ended);
   }
-  while (test.engine.dispatcher.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.core.dispatcher.waiting < 3) await new Promise((resolve) => setTimeout(resolve, 1));
   await test.engine.stop();
   await Promise.all(polls);
   assertEquals(served.slice(0, 3).toSorted(), names);
@@ -590,7 +590,7 @@ Deno.test("a poll that says so hears of a cancelled task", async () => {
   const id = await test.submit(PATH);
   const task = await taken(test);
   const poll = test.worker("/_worker/workers/w/tasks/next?commands=1&tasks=0");
-  while (!test.engine.listensForCommands("w")) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (!test.engine.core.cancels.isListenedTo("w")) await new Promise((resolve) => setTimeout(resolve, 1));
   const cancel = await test.client(`/api/v1/jobs/${id}/cancel`, { method: "POST" });
   assertEquals(cancel.json.status, "cancellation_request_sent");
   const command = { command: "cancel_task", type: "cancel_task", task_id: task.task_id, job_id: id };
@@ -1289,7 +1289,7 @@ Deno.test("a poll from before a worker's start ends, also when it registered wit
   await one.register("w", ["echo"]);
   const began = performance.now();
   const stale = one.take("w", 30);
-  while (one.engine.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (one.engine.core.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   await other.register("w", ["echo"]);
   assertEquals(await stale, undefined);
   assert(performance.now() - began < 25_000);
@@ -1556,7 +1556,7 @@ Deno.test("a thousand workers wait at once, and each gets one of a thousand jobs
     await test.register(`w${n}`, ["echo"]);
     polls.push(test.take(`w${n}`, 60).then((task) => task?.job_id));
   }
-  while (test.engine.dispatcher.waiting < count) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (test.engine.core.dispatcher.waiting < count) await new Promise((resolve) => setTimeout(resolve, 5));
   const ids: string[] = [];
   for (let n = 0; n < count; n++) ids.push(await test.submit(PATH));
   const taken = await Promise.all(polls);

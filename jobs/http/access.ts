@@ -11,7 +11,7 @@ import type { Client } from "../engine/tokens.ts";
 export function clientOf(engine: JobEngine, request: Request): Client {
   const token = request.headers.get("x-avtomatika-token") ?? request.headers.get("x-client-token");
   if (token === null) throw new HttpError(401, "Missing X-Avtomatika-Token header");
-  const client = engine.authenticator.client(token);
+  const client = engine.core.authenticator.client(token);
   if (client === undefined) throw new HttpError(401, "Unauthorized: Invalid token");
   return client;
 }
@@ -23,7 +23,7 @@ export function workerToken(request: Request): string {
 }
 
 export function checkWorker(engine: JobEngine, workerId: string, token: string): void {
-  const verdict = engine.authenticator.checkWorker(workerId, token);
+  const verdict = engine.core.authenticator.checkWorker(workerId, token);
   if (verdict === "wrong individual") {
     throw new HttpError(401, "Unauthorized: Invalid individual worker token");
   }
@@ -37,9 +37,9 @@ export class RateLimit {
 
   /** Counts one; refuses it when there were too many. */
   count(key: string): void {
-    const { rateLimiting, rateLimitPerMinute } = this.engine.config;
+    const { rateLimiting, rateLimitPerMinute } = this.engine.core.config;
     if (!rateLimiting) return;
-    const now = this.engine.now();
+    const now = this.engine.core.now();
     let window = this.#windows.get(key);
     if (window === undefined || window.endsAt <= now) {
       if (this.#windows.size > 10_000) this.#forget(now);

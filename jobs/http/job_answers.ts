@@ -18,18 +18,18 @@ import { Decision } from "../model/wire.ts";
 export async function quarantined(engine: JobEngine, { client, query }: RequestContext): Promise<Response> {
   const limit = wholeNumber(query, "limit", LIST_LIMIT, LIST_LIMIT);
   const offset = wholeNumber(query, "offset", 0, Infinity);
-  const jobs = await engine.storage.list({ client: client?.name, listed: true, limit, offset });
+  const jobs = await engine.core.storage.list({ client: client?.name, listed: true, limit, offset });
   return json(jobs.map((job) => job.id));
 }
 
 export async function approve(engine: JobEngine, call: RequestContext, secret?: string): Promise<Response> {
-  const { maxSubmissionBytes, maxDepth } = engine.config;
-  const text = await readText(call.request, maxSubmissionBytes, engine.arrivals);
+  const { maxSubmissionBytes, maxDepth } = engine.core.config;
+  const text = await readText(call.request, maxSubmissionBytes, engine.core.arrivals);
   const body = parseBody(text, maxDepth, true);
   const decision = Decision.safeParse(body);
   if (!decision.success) throw new HttpError(400, "decision is required in body");
   if (secret === undefined) await own(engine, call);
-  const outcome = await engine.approve(call.params.id, decision.data.decision, secret);
+  const outcome = await engine.clientRequests.approve(call.params.id, decision.data.decision, secret);
   switch (outcome) {
     case "approved":
       return json({ status: "approval_received", job_id: call.params.id });
@@ -55,7 +55,7 @@ export async function own(
   engine: JobEngine,
   { params, client }: RequestContext,
 ): Promise<{ job: Job; tasks: Task[] }> {
-  const read = await engine.storage.read(params.id);
+  const read = await engine.core.storage.read(params.id);
   if (read === undefined || read.job.client !== client?.name) throw new HttpError(404, "Job not found");
   return read;
 }

@@ -29,10 +29,10 @@ export function jobEvents(engine: JobEngine, client: string | undefined, gone: A
       end = () => {
         unhear();
         clearInterval(timer);
-        engine.stopping.removeEventListener("abort", close);
+        engine.core.stopping.removeEventListener("abort", close);
         end = () => {};
       };
-      engine.stopping.addEventListener("abort", close);
+      engine.core.stopping.addEventListener("abort", close);
       gone.addEventListener("abort", () => end());
       send(": hello\n\n");
     },

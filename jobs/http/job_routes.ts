@@ -59,7 +59,7 @@ function jobReading(engine: JobEngine): Route[] {
         const status = query.get("status") ?? undefined;
         const known = status === undefined ? undefined : JobStatus.safeParse(status);
         if (known !== undefined && !known.success) throw new HttpError(400, "Invalid status parameter");
-        const jobs = await engine.storage.list({
+        const jobs = await engine.core.storage.list({
           client: client?.name,
           status: known?.data,
           blueprint: query.get("blueprint") ?? undefined,
@@ -103,7 +103,7 @@ function jobReading(engine: JobEngine): Route[] {
         const { job } = await own(engine, call);
         const offset = wholeNumber(call.query, "offset", 0, Infinity);
         const limit = wholeNumber(call.query, "limit", 1e9, Infinity);
-        const entries = historyEntries(job.id, await engine.storage.history(job.id));
+        const entries = historyEntries(job.id, await engine.core.storage.history(job.id));
         return largeJson(call, entries.slice(offset, offset + limit));
       },
     },
@@ -123,7 +123,7 @@ function jobActions(engine: JobEngine): Route[] {
       async handle(call) {
         await drain(call.request);
         await own(engine, call);
-        const outcome = await engine.cancel(call.params.id);
+        const outcome = await engine.clientRequests.cancel(call.params.id);
         if (outcome === "unknown") return errorResponse(404, "Job not found");
         if (outcome === "ended") {
           return errorResponse(
@@ -156,7 +156,7 @@ function jobActions(engine: JobEngine): Route[] {
       async handle(call) {
         await drain(call.request);
         await own(engine, call);
-        const secret = await engine.approvalLink(call.params.id);
+        const secret = await engine.clientRequests.approvalLink(call.params.id);
         if (secret === undefined) return errorResponse(409, "Job is not in a state that can be approved");
         const { origin } = new URL(call.request.url);
         return json({
@@ -174,7 +174,7 @@ function jobActions(engine: JobEngine): Route[] {
       async handle(call) {
         await drain(call.request);
         await own(engine, call);
-        switch (await engine.requeue(call.params.id)) {
+        switch (await engine.clientRequests.requeue(call.params.id)) {
           case "requeued":
             return json({ status: "requeued", job_id: call.params.id });
           case "unknown":
@@ -196,7 +196,7 @@ function jobActions(engine: JobEngine): Route[] {
       async handle(call) {
         await drain(call.request);
         await own(engine, call);
-        if (!await engine.unlist(call.params.id)) {
+        if (!await engine.clientRequests.unlist(call.params.id)) {
           return errorResponse(409, "Job is not on the quarantine list");
         }
         return json({ status: "removed" });
@@ -213,10 +213,10 @@ function overviewRoutes(engine: JobEngine): Route[] {
       summary: "Workers with a recent heartbeat",
       answers: { 200: { description: "The workers", schema: z.array(WorkerView) } },
       async handle(call) {
-        const workers = engine.workers.alive(engine.now());
+        const workers = engine.core.workers.alive(engine.core.now());
         const views = workers.map(async (worker) => {
-          const held = await engine.storage.heldBy(worker.id);
-          return engine.workers.view(worker, held.length, engine.listensForCommands(worker.id));
+          const held = await engine.core.storage.heldBy(worker.id);
+          return engine.core.workers.view(worker, held.length, engine.core.cancels.isListenedTo(worker.id));
         });
         return largeJson(call, await Promise.all(views));
       },
@@ -229,7 +229,7 @@ function overviewRoutes(engine: JobEngine): Route[] {
         404: "No such worker",
       },
       handle({ params }) {
-        const worker = engine.workers.get(params.worker_id);
+        const worker = engine.core.workers.get(params.worker_id);
         return worker === undefined
           ? errorResponse(404, "Worker not found")
           : json(worker.info.history ?? []);
@@ -240,11 +240,11 @@ function overviewRoutes(engine: JobEngine): Route[] {
       summary: "Own jobs by status, queues, and the last minutes by second",
       answers: { 200: { description: "The figures", schema: Dashboard } },
       async handle(call) {
-        const now = engine.now();
-        const queues = await engine.storage.queues();
-        const counts: Partial<Record<Status, number>> = await engine.storage.counts(call.client?.name);
+        const now = engine.core.now();
+        const queues = await engine.core.storage.queues();
+        const counts: Partial<Record<Status, number>> = await engine.core.storage.counts(call.client?.name);
         return largeJson(call, {
-          workers: { total: engine.workers.alive(now).length },
+          workers: { total: engine.core.workers.alive(now).length },
           jobs: { queued: queues.reduce((sum, queue) => sum + queue.queued, 0), ...counts },
           queues: queues.map(({ type, queued, held, oldestSince }) => ({
             type,
@@ -254,7 +254,7 @@ function overviewRoutes(engine: JobEngine): Route[] {
               ? 0
               : Math.max(0, Math.round((now - oldestSince) / 1000)),
           })),
-          samples: engine.metrics.samples,
+          samples: engine.core.metrics.samples,
         });
       },
     },
@@ -270,7 +270,7 @@ function overviewRoutes(engine: JobEngine): Route[] {
         },
       },
       handle: () =>
-        json([...engine.blueprints.values()].map(({ name, apiEndpoint, apiVersion }) => ({
+        json([...engine.core.blueprints.values()].map(({ name, apiEndpoint, apiVersion }) => ({
           name,
           endpoint: apiEndpoint ?? null,
           version: apiVersion ?? null,
@@ -285,7 +285,7 @@ function overviewRoutes(engine: JobEngine): Route[] {
         404: "No such blueprint",
       },
       handle({ params, query }) {
-        const blueprint = engine.blueprints.get(params.name);
+        const blueprint = engine.core.blueprints.get(params.name);
         if (blueprint === undefined) return errorResponse(404, "Blueprint not found");
         const format = query.get("format") ?? "dot";
         if (format === "json") {

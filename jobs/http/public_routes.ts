@@ -28,10 +28,10 @@ export function publicRoutes(engine: JobEngine): Route[] {
       answers: { 200: { description: "The metrics", type: "text/plain" } },
       handle: async () =>
         new Response(
-          engine.metrics.text({
-            queues: await engine.storage.queues(),
-            workers: engine.workers.alive(engine.now()).length,
-            polls: engine.dispatcher.waiting,
+          engine.core.metrics.text({
+            queues: await engine.core.storage.queues(),
+            workers: engine.core.workers.alive(engine.core.now()).length,
+            polls: engine.core.dispatcher.waiting,
           }),
           { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } },
         ),

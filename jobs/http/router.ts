@@ -78,7 +78,9 @@ export function handler(
 ): (request: Request) => Promise<Response> {
   const root = emptyNode();
   const table = routes(engine);
-  const versions = new Set([...engine.blueprints.values()].map((blueprint) => blueprint.apiVersion ?? ""));
+  const versions = new Set(
+    [...engine.core.blueprints.values()].map((blueprint) => blueprint.apiVersion ?? ""),
+  );
   versions.add("");
   for (const route of table) {
     if (!route.path.startsWith("/api/") || route.path.startsWith("/api/{")) addRoute(root, route.path, route);
@@ -86,7 +88,7 @@ export function handler(
         addRoute(root, `/api${version && `/${version}`}${route.path.slice(4)}`, route);
       }}
   }
-  for (const blueprint of engine.blueprints.values()) {
+  for (const blueprint of engine.core.blueprints.values()) {
     if (blueprint.apiEndpoint === undefined) continue;
     const { apiVersion, apiEndpoint } = blueprint;
     addRoute(root, `/api${apiVersion ? `/${apiVersion}` : ""}${apiEndpoint}`, submission(engine, blueprint));
@@ -121,7 +123,7 @@ export function handler(
         return errorResponse(error.status, error.message, error.headers);
       }
       if (error instanceof UserError) return errorResponse(400, error.message);
-      engine.log("error", "request_failed", { method: request.method, error: messageOf(error) });
+      engine.core.log("error", "request_failed", { method: request.method, error: messageOf(error) });
       // The storage does not work at the moment; nothing was accepted, so a repeat helps.
       return errorResponse(503, "The engine cannot store anything at the moment; try again.", {
         "retry-after": "5",
@@ -156,7 +158,7 @@ export function routes(engine: JobEngine): Route[] {
     ...workerRoutes(engine),
     ...pageRoutes(),
   ];
-  const submissions = [...engine.blueprints.values()]
+  const submissions = [...engine.core.blueprints.values()]
     .filter((blueprint) => blueprint.apiEndpoint !== undefined)
     .map((blueprint) => submission(engine, blueprint));
   return [...table, ...openapiRoutes(() => [...submissions, ...table])];

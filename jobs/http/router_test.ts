@@ -163,7 +163,7 @@ Deno.test("a poll that waits when the engine stops is answered", async () => {
   await using test = await openTestEngine({ blueprints: [flow()] });
   await test.register("w", ["echo_task"]);
   const poll = test.worker("/_worker/workers/w/tasks/next");
-  while (test.engine.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (test.engine.core.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   await test.engine.stop();
   assertEquals((await poll).status, 204);
 });
@@ -383,7 +383,7 @@ Deno.test("malformed and hostile requests get a clear refusal, and leave nothing
       assert(typeof error === "string" && error.includes(part), answer.body);
     });
   }
-  assertEquals(await test.engine.storage.list({ limit: 10, offset: 0 }), []);
+  assertEquals(await test.engine.core.storage.list({ limit: 10, offset: 0 }), []);
   assertEquals((await test.client("/api/workers")).json, []);
   assertEquals(({} as Record<string, unknown>).x, undefined);
   assertEquals(test.lines.filter((line) => line.level === "error"), []);

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { JobEngine, type MadeTokens } from "../engine/engine.ts";
+import { JobEngine } from "../engine/engine.ts";
+import type { MadeTokens } from "../engine/token_files.ts";
 import { messageOf } from "../model/errors.ts";
 import { handler } from "./router.ts";
 
@@ -61,18 +62,18 @@ export class OrchestratorEngine extends JobEngine {
 // @throws Deno.errors.AddrInUse and others of its kind.
 function serve(engine: JobEngine, answer: (request: Request) => Promise<Response>): Server {
   const server = Deno.serve({
-    hostname: engine.config.host,
-    port: engine.config.port,
+    hostname: engine.core.config.host,
+    port: engine.core.config.port,
     onListen: () => {},
     onError: (error) => {
-      engine.log("error", "request_failed", { error: messageOf(error) });
+      engine.core.log("error", "request_failed", { error: messageOf(error) });
       return Response.json({ error: "Internal Server Error" }, { status: 500 });
     },
   }, answer);
   const { port } = server.addr;
-  const host = engine.config.host === "0.0.0.0" || engine.config.host === "::"
+  const host = engine.core.config.host === "0.0.0.0" || engine.core.config.host === "::"
     ? "localhost"
-    : engine.config.host;
+    : engine.core.config.host;
   return {
     url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`,
     close: () => server.shutdown(),

@@ -6,7 +6,8 @@
 
 import { HttpError } from "../model/errors.ts";
 import { clientRoute } from "./route.ts";
-import type { JobEngine, Submission } from "../engine/engine.ts";
+import type { JobEngine } from "../engine/engine.ts";
+import type { Submission } from "../engine/submissions.ts";
 import { isWebhookAllowed } from "../engine/webhooks.ts";
 import { readText } from "./body.ts";
 import { secondsOf } from "./parameters.ts";
@@ -18,7 +19,7 @@ import { Accepted, AnyObject } from "../model/wire.ts";
 
 /** A blueprint's submissions. */
 export function submission(engine: JobEngine, blueprint: StateMachineBlueprint): Route {
-  const { config } = engine;
+  const { config } = engine.core;
   return {
     ...clientRoute(
       "POST",
@@ -39,11 +40,16 @@ export function submission(engine: JobEngine, blueprint: StateMachineBlueprint):
       429: "The quota is used up",
     },
     async handle({ request, client, query }) {
-      const text = await readText(request, config.maxSubmissionBytes, engine.arrivals);
+      const text = await readText(request, config.maxSubmissionBytes, engine.core.arrivals);
       const data = parseBody(text, config.maxDepth, true);
       if (!isObject(data)) throw new HttpError(400, "Invalid JSON body: it must be an object");
       if (client === undefined) throw new HttpError(401, "Unauthorized: Invalid token");
-      const outcome = await engine.submit(client, blueprint, data, submissionOptions(engine, request, query));
+      const outcome = await engine.submissions.submit(
+        client,
+        blueprint,
+        data,
+        submissionOptions(engine, request, query),
+      );
       if (outcome.kind === "over-quota") {
         return errorResponse(429, "Quota exceeded or not configured", {
           "retry-after": String(outcome.retryAfterSeconds),
@@ -72,7 +78,7 @@ function submissionOptions(engine: JobEngine, request: Request, query: URLSearch
   }
   const webhookUrl = headers.get("x-webhook-url") ?? query.get("webhook_url");
   if (webhookUrl !== null) {
-    if (webhookUrl.length > 2000 || !isWebhookAllowed(webhookUrl, engine.config.webhookHosts)) {
+    if (webhookUrl.length > 2000 || !isWebhookAllowed(webhookUrl, engine.core.config.webhookHosts)) {
       throw new HttpError(
         400,
         "Webhooks to this address are not allowed; its host must be listed in WEBHOOK_HOSTS",

@@ -21,27 +21,27 @@ export async function poll(
   limit: RateLimit,
 ): Promise<Response> {
   const waitText = query.get("wait");
-  const longest = engine.config.pollTimeoutMs;
+  const longest = engine.core.config.pollTimeoutMs;
   const waitMs = waitText === null ? longest : Math.min(longest, secondsOf(waitText, "wait") ?? 0);
   const wantsCommands = query.get("commands") === "1";
   const { signal } = request;
   if (query.get("tasks") !== "0") {
     // A turn of the event loop, in which the runtime notices connections that were closed behind their request.
     await new Promise((resolve) => setImmediate(resolve));
-    const task = await engine.poll(workerId, signal, 0);
+    const task = await engine.workerRequests.poll(workerId, signal, 0);
     if (task !== undefined) return raw(task.payload);
   }
   if (!wantsCommands) return await taskPoll(engine, workerId, signal, waitMs, limit);
   // Whichever comes first: a task, or a command.
   const answered = new AbortController();
   const command = Promise.withResolvers<Response>();
-  const unhear = engine.onCancel(workerId, ({ taskId, jobId }) => {
+  const unhear = engine.core.cancels.on(workerId, ({ taskId, jobId }) => {
     command.resolve(json({ command: "cancel_task", type: "cancel_task", task_id: taskId, job_id: jobId }));
   });
   const both = AbortSignal.any([signal, answered.signal]);
   try {
     const task = query.get("tasks") === "0"
-      ? engine.clock.sleep(waitMs, AbortSignal.any([both, engine.stopping])).then(() =>
+      ? engine.core.clock.sleep(waitMs, AbortSignal.any([both, engine.core.stopping])).then(() =>
         new Response(null, { status: 204 })
       )
       : taskPoll(engine, workerId, both, waitMs, limit);
@@ -60,7 +60,7 @@ async function taskPoll(
   waitMs: number,
   limit: RateLimit,
 ): Promise<Response> {
-  const task = await engine.poll(workerId, signal, waitMs);
+  const task = await engine.workerRequests.poll(workerId, signal, waitMs);
   if (task === undefined) {
     if (!signal.aborted) limit.count(`poll ${workerId}`);
     return new Response(null, { status: 204 });
@@ -80,7 +80,7 @@ export async function recordEvent(
   if (jobId === undefined || taskId === undefined) return;
   const value = event.progress ?? event.payload?.progress;
   const message = event.message ?? event.payload?.message;
-  await engine.progress(jobId, taskId, workerId, value, message);
+  await engine.workerRequests.progress(jobId, taskId, workerId, value, message);
 }
 
 // One open socket a worker; a listener without a name may be many.
@@ -99,17 +99,17 @@ export function socket(engine: JobEngine, request: Request, workerId: string): R
       sockets.get(workerId)?.close(1008, "Another connection of this worker was opened");
       sockets.set(workerId, socket);
     }
-    const unhear = engine.onCancel(workerId, ({ taskId, jobId }) => {
+    const unhear = engine.core.cancels.on(workerId, ({ taskId, jobId }) => {
       if (socket.readyState !== WebSocket.OPEN) return;
       socket.send(
         JSON.stringify({ command: "cancel_task", type: "cancel_task", task_id: taskId, job_id: jobId }),
       );
     });
     const stop = () => socket.close(1001, "The engine stops");
-    engine.stopping.addEventListener("abort", stop);
+    engine.core.stopping.addEventListener("abort", stop);
     end = () => {
       unhear();
-      engine.stopping.removeEventListener("abort", stop);
+      engine.core.stopping.removeEventListener("abort", stop);
       // Only its own entry: a newer connection of the same worker stays.
       if (sockets.get(workerId) === socket) sockets.delete(workerId);
     };
@@ -117,10 +117,10 @@ export function socket(engine: JobEngine, request: Request, workerId: string): R
   socket.onclose = () => end();
   socket.onerror = () => end();
   socket.onmessage = (message) => {
-    const event = readEvent(message.data, engine.config.maxDepth);
+    const event = readEvent(message.data, engine.core.config.maxDepth);
     if (event === undefined) return;
     recordEvent(engine, workerId === "" ? undefined : workerId, event).catch((error) => {
-      engine.log("error", "progress_not_stored", { error: messageOf(error) });
+      engine.core.log("error", "progress_not_stored", { error: messageOf(error) });
     });
   };
   return response;

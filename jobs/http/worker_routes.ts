@@ -32,10 +32,10 @@ const SMALL_RESULT_BYTES = 16 << 10;
 
 /** A table: the routes of the worker protocol. */
 export function workerRoutes(engine: JobEngine): Route[] {
-  const { config } = engine;
+  const { config } = engine.core;
   const limit = new RateLimit(engine);
   const read = async (request: Request) =>
-    parseBody(await readText(request, config.maxResultBytes, engine.arrivals), config.maxDepth, false);
+    parseBody(await readText(request, config.maxResultBytes, engine.core.arrivals), config.maxDepth, false);
   // The id of a worker in the path, whose token is right.
   const known = ({ request, params }: RequestContext): string => {
     const token = workerToken(request);
@@ -56,13 +56,13 @@ export function workerRoutes(engine: JobEngine): Route[] {
         const body = await read(request);
         const id = isObject(body) ? body.worker_id : undefined;
         if (typeof id !== "string" || id === "") {
-          if (engine.authenticator.workerOf(token) === undefined) {
+          if (engine.core.authenticator.workerOf(token) === undefined) {
             return errorResponse(401, "Unauthorized: Invalid token or missing worker_id");
           }
           return errorResponse(400, "Missing required field: worker_id");
         }
         checkWorker(engine, id, token);
-        await engine.register(check(Registration, body));
+        await engine.workerRequests.register(check(Registration, body));
         return json({ status: "registered" });
       },
     },
@@ -78,20 +78,24 @@ export function workerRoutes(engine: JobEngine): Route[] {
       async handle(call) {
         const id = known(call);
         limit.count(`heartbeat ${id}`);
-        const text = await readText(call.request, config.maxSubmissionBytes, engine.arrivals);
+        const text = await readText(call.request, config.maxSubmissionBytes, engine.core.arrivals);
         const body = heartbeatBody(text, config.maxDepth);
         if (body === undefined) {
-          if (!await engine.seen(id)) return errorResponse(404, "Worker not found");
-          return json({ status: "ttl_refreshed", cancelled_tasks: engine.cancelledTasks(id) });
+          if (!await engine.workerRequests.seen(id)) return errorResponse(404, "Worker not found");
+          return json({ status: "ttl_refreshed", cancelled_tasks: engine.core.cancels.tasksOf(id) });
         }
-        const worker = await engine.heartbeat(id, check(Heartbeat, body));
+        const worker = await engine.workerRequests.heartbeat(id, check(Heartbeat, body));
         if (worker === undefined) return errorResponse(404, "Worker not found");
-        const view = engine.workers.view(
+        const view = engine.core.workers.view(
           worker,
-          (await engine.storage.heldBy(id)).length,
-          engine.listensForCommands(id),
+          (await engine.core.storage.heldBy(id)).length,
+          engine.core.cancels.isListenedTo(id),
         );
-        return json({ ...view, status: worker.info.status, cancelled_tasks: engine.cancelledTasks(id) });
+        return json({
+          ...view,
+          status: worker.info.status,
+          cancelled_tasks: engine.core.cancels.tasksOf(id),
+        });
       },
     },
     {
@@ -119,12 +123,12 @@ export function workerRoutes(engine: JobEngine): Route[] {
       },
       async handle({ request }) {
         const token = workerToken(request);
-        const text = await readText(request, config.maxResultBytes, engine.arrivals);
+        const text = await readText(request, config.maxResultBytes, engine.core.arrivals);
         const body = parseBody(text, config.maxDepth, false);
         if (!isObject(body)) throw new HttpError(400, "Invalid JSON body");
         const { job_id: jobId, task_id: taskId, worker_id: workerId } = body;
         if (typeof workerId !== "string" || workerId === "") {
-          if (engine.authenticator.workerOf(token) === undefined) {
+          if (engine.core.authenticator.workerOf(token) === undefined) {
             return errorResponse(401, "Unauthorized: No valid token found");
           }
           return errorResponse(400, "Could not identify authenticated worker.");
@@ -134,7 +138,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
           return errorResponse(400, "job_id and task_id are required");
         }
         const outcome = outcomeOf(body, text.length <= SMALL_RESULT_BYTES);
-        const answer = await engine.result(jobId, taskId, workerId, outcome);
+        const answer = await engine.workerRequests.result(jobId, taskId, workerId, outcome);
         return "reason" in answer ? json(answer) : raw(`{"status":"${answer.status}"}`);
       },
     },
@@ -150,7 +154,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
         const body = await read(request);
         const id = isObject(body) && typeof body.worker_id === "string"
           ? body.worker_id
-          : engine.authenticator.workerOf(token)?.id;
+          : engine.core.authenticator.workerOf(token)?.id;
         if (id === undefined) return errorResponse(401, "Unauthorized: Invalid token or missing worker_id");
         checkWorker(engine, id, token);
         await recordEvent(engine, id, check(WorkerEvent, body));
@@ -168,7 +172,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
       summary: "The same for workers that do not name themselves",
       answers: { 101: { description: "It is open" } },
       handle({ request }) {
-        const worker = engine.authenticator.workerOf(workerToken(request));
+        const worker = engine.core.authenticator.workerOf(workerToken(request));
         if (worker === undefined) return errorResponse(401, "Unauthorized: No valid token found");
         return socket(engine, request, worker.id ?? "");
       },

@@ -1,0 +1,71 @@
+/**
+ * Cancelled tasks: workers that listen are notified at once, the others by their next heartbeat.
+ *
+ * @module
+ */
+
+/** A command for a worker. */
+export interface CancelCommand {
+  taskId: string;
+  jobId: string;
+}
+
+/** Cancelled tasks that a worker has not answered are named in its heartbeats this long. */
+const CANCEL_MEMORY_MS = 3_600_000;
+
+/** Who listens for cancelled tasks, and which ones were not answered yet. */
+export class CancelNotices {
+  readonly #now: () => number;
+  readonly #listeners = new Map<string, Set<(command: CancelCommand) => void>>();
+  readonly #tasks = new Map<string, Map<string, { jobId: string; at: number }>>();
+
+  /** @param now engine time */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Cancelled tasks that this worker was given and has not answered. */
+  tasksOf(workerId: string): string[] {
+    return [...this.#tasks.get(workerId)?.keys() ?? []];
+  }
+
+  /** Calls the listener for cancelled tasks of a worker (of all workers: the empty id); returns the way to stop. */
+  on(workerId: string, listener: (command: CancelCommand) => void): () => void {
+    const listeners = this.#listeners.get(workerId) ?? new Set();
+    this.#listeners.set(workerId, listeners);
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.#listeners.delete(workerId);
+    };
+  }
+
+  /** Whether somebody listens for this worker's commands. */
+  isListenedTo(workerId: string): boolean {
+    return this.#listeners.has(workerId);
+  }
+
+  /** A task of a worker was cancelled. */
+  announce(workerId: string, taskId: string, jobId: string): void {
+    const tasks = this.#tasks.get(workerId) ?? new Map();
+    this.#tasks.set(workerId, tasks);
+    tasks.set(taskId, { jobId, at: this.#now() });
+    for (const id of [workerId, ""]) {
+      for (const listener of this.#listeners.get(id) ?? []) listener({ taskId, jobId });
+    }
+  }
+
+  /** A worker has answered a task. */
+  forget(workerId: string, taskId: string): void {
+    const tasks = this.#tasks.get(workerId);
+    if (tasks?.delete(taskId) && tasks.size === 0) this.#tasks.delete(workerId);
+  }
+
+  /** Forgets what was cancelled long ago. */
+  forgetOld(): void {
+    for (const [workerId, tasks] of this.#tasks) {
+      for (const [id, { at }] of tasks) if (at < this.#now() - CANCEL_MEMORY_MS) tasks.delete(id);
+      if (tasks.size === 0) this.#tasks.delete(workerId);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Handlers of blueprints: what they are given, and how one is run.
+ *
+ * @module
+ */
+
+import type {
+  Action,
+  Actions,
+  DataStore,
+  HandlerContext,
+  StateMachineBlueprint,
+  TaskRequest,
+} from "../model/blueprint.ts";
+import { messageOf } from "../model/errors.ts";
+import type { Job, JsonObject, Trace, Transitions } from "../model/job.ts";
+import type { Storage } from "../model/store.ts";
+import type { Span } from "./trace.ts";
+
+/** Makers of actions: they only say what is wanted, so all handlers share them. */
+const ACTIONS: Actions = Object.freeze({
+  transitionTo: (state: string): Action => ({ kind: "transition", to: state }),
+  goTo: (state: string): Action => ({ kind: "transition", to: state }),
+  dispatchTask: ({ transitions, ...task }: TaskRequest & { transitions?: Transitions }): Action => ({
+    kind: "task",
+    task,
+    transitions,
+  }),
+  dispatchParallel: (
+    { tasks, aggregateInto }: { tasks: readonly TaskRequest[]; aggregateInto: string },
+  ): Action => ({ kind: "parallel", tasks, aggregateInto }),
+  awaitHumanApproval: (
+    { message, integration = "", transitions }: {
+      message: string;
+      integration?: string;
+      transitions?: Transitions;
+    },
+  ): Action => ({ kind: "approval", message, integration, transitions }),
+  runBlueprint: (
+    { blueprintName, initialData = {}, transitions }: {
+      blueprintName: string;
+      initialData?: JsonObject;
+      transitions?: Transitions;
+    },
+  ): Action => ({ kind: "sub_blueprint", blueprint: blueprintName, initialData, transitions }),
+});
+
+/** What a handler is given. The signal is made only for handlers that ask for it. */
+export class HandlerCall implements HandlerContext {
+  #controller: AbortController | undefined;
+  #aborted: unknown;
+  readonly actions = ACTIONS;
+  readonly currentState: string;
+  readonly initialData: JsonObject;
+  readonly client: HandlerContext["client"];
+  readonly tracingContext: Trace;
+  readonly aggregationResults: Record<string, JsonObject>;
+  readonly jobId: string;
+  span: Span | undefined;
+  constructor(job: Job, readonly stateHistory: JsonObject, readonly dataStores: Record<string, DataStore>) {
+    this.jobId = job.id;
+    this.currentState = job.state;
+    this.initialData = job.initialData;
+    this.client = { name: job.client, plan: job.plan, params: job.clientParams };
+    this.tracingContext = job.trace ?? {};
+    this.aggregationResults = job.aggregationResults ?? {};
+  }
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
+    }
+    return this.#controller.signal;
+  }
+  abort(reason: unknown): void {
+    this.#aborted = reason;
+    this.#controller?.abort(reason);
+  }
+}
+
+/** How a handler ended. */
+export type HandlerEnd = { action: Action | undefined } | { error: string };
+
+/** Starts the handler of a job's state; one that is not asynchronous has ended when this returns. */
+export function runHandler(
+  blueprint: StateMachineBlueprint,
+  job: Job,
+  call: HandlerCall,
+): HandlerEnd | Promise<HandlerEnd> {
+  const state = blueprint.states.get(job.state);
+  try {
+    const handler = state?.conditional.find(({ matches }) => matches(call))?.handler ?? state?.handler;
+    if (handler === undefined) {
+      if (blueprint.ends(job.state)) return { action: undefined };
+      return { error: `No handler of state "${job.state}" applies to this job.` };
+    }
+    const result = handler(call);
+    if (!(result instanceof Promise)) return { action: result ?? undefined };
+    return result.then(
+      (action) => ({ action: action ?? undefined }),
+      (error) => ({ error: messageOf(error) }),
+    );
+  } catch (error) {
+    return { error: messageOf(error) };
+  }
+}
+
+/** The stores of data that blueprints name, kept in the engine's storage. */
+export class DataStores {
+  readonly #storage: Storage;
+  readonly #stores = new Map<string, Record<string, DataStore>>();
+
+  constructor(storage: Storage) {
+    this.#storage = storage;
+  }
+
+  /** Those of one blueprint, by name. */
+  of(blueprint: StateMachineBlueprint): Record<string, DataStore> {
+    let stores = this.#stores.get(blueprint.name);
+    if (stores === undefined) {
+      stores = {};
+      for (const [name, initial] of blueprint.dataStores) {
+        const keyOf = (key: string) => `data ${blueprint.name} ${name} ${key}`;
+        stores[name] = {
+          get: async (key) => {
+            const text = await this.#storage.get(keyOf(key));
+            return text === undefined
+              ? (Object.hasOwn(initial, key) ? initial[key] : undefined)
+              : JSON.parse(text);
+          },
+          set: (key, value) => this.#storage.set(keyOf(key), JSON.stringify(value)),
+        };
+      }
+      this.#stores.set(blueprint.name, stores);
+    }
+    return stores;
+  }
+}
