@@ -13,16 +13,15 @@ import { main as runCommandLine } from "./cli/main.ts";
 import { UserError } from "./config/errors.ts";
 import { loadServices } from "./config/file.ts";
 import { serviceEnvironment } from "./config/launch.ts";
-import type { Home } from "./config/settings.ts";
 import { findHome, readEnvironment } from "./config/settings.ts";
 import { VERSION } from "./config/version.ts";
-import type { Control } from "./control/control.ts";
+import { openControl } from "./control/open.ts";
 import type { RunOptions } from "./control/run_options.ts";
 import { now } from "./process/clock.ts";
 import { canBeReplaced, ownCommand, replaceProcess } from "./process/exec.ts";
 import { handleSignals } from "./process/signals.ts";
-import { EventQueue } from "./supervisor/event_queue.ts";
-import type { Event, Listener, RunResult, Snapshot } from "./supervisor/model.ts";
+import { EventFeed } from "./supervisor/event_feed.ts";
+import type { Event, RunResult, Snapshot } from "./supervisor/model.ts";
 import { planStart } from "./supervisor/plan.ts";
 import { Supervisor } from "./supervisor/supervisor.ts";
 import { finalMessages } from "./terminal/messages.ts";
@@ -39,8 +38,7 @@ export type { Event, RunOptions, Snapshot };
  * ```
  */
 export class Orchestrator {
-  readonly #listeners = new Set<Listener>();
-  readonly #ended = Promise.withResolvers<void>();
+  readonly #feed = new EventFeed();
   #supervisor: Supervisor | null = null;
   #stopAsked = false;
   #restartAsked = false;
@@ -63,7 +61,7 @@ export class Orchestrator {
       }
       return result.status;
     } finally {
-      this.#ended.resolve();
+      this.#feed.end();
     }
   }
 
@@ -79,7 +77,7 @@ export class Orchestrator {
     const supervisor = this.#supervisor = new Supervisor(plan.services, home, {
       terminal: drawsPanel(options),
     });
-    for (const listener of this.#listeners) supervisor.listen(listener);
+    supervisor.listen(this.#feed);
     const view = await openView(supervisor, options);
     supervisor.listen(view);
 
@@ -135,28 +133,9 @@ export class Orchestrator {
    * for await (const event of orchestrator.events()) if (event.kind === "state") console.log(event.row.state.kind);
    * ```
    */
-  async *events(): AsyncGenerator<Event> {
-    const queue = new EventQueue();
-    this.#listeners.add(queue);
-    const unlisten = this.#supervisor?.listen(queue);
-    this.#ended.promise.then(() => queue.end());
-    try {
-      yield* queue;
-    } finally {
-      this.#listeners.delete(queue);
-      unlisten?.();
-      queue.end();
-    }
+  events(): AsyncGenerator<Event> {
+    return this.#feed.events();
   }
-}
-
-/** What makes a run known to others; nothing where that is not wanted. */
-async function openControl(home: Home, options: RunOptions): Promise<Control | null> {
-  if (options.control === false) return null;
-  const { Control } = await import("./control/control.ts");
-  const control = await Control.open(home, options.detached ?? false);
-  if (options.logs !== undefined || options.detached) await control.keepLogs(options.logs ?? {});
-  return control;
 }
 
 /** Runs the command line. @returns the exit status: 0, 1, or 2 for what users can fix */

@@ -60,22 +60,77 @@ const SECURITY: Record<Route["access"], Record<string, string[]>[]> = {
   worker: [{ workerToken: [] }],
 };
 
-/** The document of these routes. Schemas that `wire.ts` exports are components under the same names. */
-export function openapiDocument(routes: readonly Route[]): OpenApi {
-  const names = z.registry<{ id: string }>();
-  for (const [id, schema] of Object.entries(wire)) {
-    if (schema instanceof z.ZodType) names.add(schema, { id });
+const header = (name: string, description: string) => ({
+  type: "apiKey" as const,
+  in: "header" as const,
+  name,
+  description,
+});
+
+const SECURITY_SCHEMES = {
+  clientToken: header("X-Avtomatika-Token", "A client's token"),
+  clientTokenShort: header("X-Client-Token", "The same under a shorter name"),
+  workerToken: header("X-Worker-Token", "The worker's own token, or the one that all workers share"),
+};
+
+/** Makes JSON schemas; those that `wire.ts` exports are components under the same names. */
+class Schemas {
+  readonly components: Record<string, Schema> = {};
+  readonly #names = z.registry<{ id: string }>();
+
+  constructor() {
+    for (const [id, schema] of Object.entries(wire)) {
+      if (schema instanceof z.ZodType) this.#names.add(schema, { id });
+    }
   }
-  const schemas: Record<string, Schema> = {};
-  // What is sent is described, also where reading it changes it: `io: "input"`.
-  const schemaOf = (type: z.ZodType): Schema => {
-    const json = z.toJSONSchema(type, { metadata: names, io: "input", unrepresentable: "any" });
+
+  /** What is sent is described, also where reading it changes it: `io: "input"`. */
+  of(type: z.ZodType): Schema {
+    const json = z.toJSONSchema(type, { metadata: this.#names, io: "input", unrepresentable: "any" });
     const { $schema: _, $defs = {}, ...schema }: Schema & { $defs?: Record<string, Schema> } = JSON.parse(
       JSON.stringify(json).replaceAll('"#/$defs/', '"#/components/schemas/'),
     );
-    Object.assign(schemas, $defs);
+    Object.assign(this.components, $defs);
     return schema;
+  }
+}
+
+function operationOf(route: Route, operationId: string, schemas: Schemas): Operation {
+  const inPath = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => ({
+    name,
+    in: "path" as const,
+    required: true,
+    schema: { type: "string" },
+  }));
+  const inQuery = Object.entries(route.query ?? {}).map(([name, description]) => ({
+    name,
+    in: "query" as const,
+    required: false,
+    description,
+    schema: { type: "string" },
+  }));
+  const answers = answersOf(route).map(([status, { description, schema, type }]) => {
+    const content = schema === undefined && type === undefined ? {} : {
+      content: { [type ?? "application/json"]: schema === undefined ? {} : { schema: schemas.of(schema) } },
+    };
+    return [status, { description, ...content }];
+  });
+  return {
+    operationId,
+    tags: [route.group],
+    summary: route.summary,
+    security: SECURITY[route.access],
+    parameters: [...inPath, ...inQuery],
+    ...(route.body === undefined ? {} : {
+      requestBody: { required: true, content: { "application/json": { schema: schemas.of(route.body) } } },
+    }),
+    responses: Object.fromEntries(answers),
   };
+}
+
+/** The document of these routes. */
+export function openapiDocument(routes: readonly Route[]): OpenApi {
+  const schemas = new Schemas();
   const paths: OpenApi["paths"] = {};
   const ids = new Set<string>();
   // `/a-b` and `/a_b` are two paths; their ids must be two as well.
@@ -86,43 +141,9 @@ export function openapiDocument(routes: readonly Route[]): OpenApi {
     return id;
   };
   for (const route of routes) {
-    const inPath = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => ({
-      name,
-      in: "path" as const,
-      required: true,
-      schema: { type: "string" },
-    }));
-    const inQuery = Object.entries(route.query ?? {}).map(([name, description]) => ({
-      name,
-      in: "query" as const,
-      required: false,
-      description,
-      schema: { type: "string" },
-    }));
-    const answers = answersOf(route).map(([status, { description, schema, type }]) => {
-      const content = schema === undefined && type === undefined ? {} : {
-        content: { [type ?? "application/json"]: schema === undefined ? {} : { schema: schemaOf(schema) } },
-      };
-      return [status, { description, ...content }];
-    });
-    (paths[route.path] ??= {})[route.method.toLowerCase()] = {
-      operationId: idOf(`${route.method} ${route.path}`),
-      tags: [route.group],
-      summary: route.summary,
-      security: SECURITY[route.access],
-      parameters: [...inPath, ...inQuery],
-      ...(route.body === undefined ? {} : {
-        requestBody: { required: true, content: { "application/json": { schema: schemaOf(route.body) } } },
-      }),
-      responses: Object.fromEntries(answers),
-    };
+    const operation = operationOf(route, idOf(`${route.method} ${route.path}`), schemas);
+    (paths[route.path] ??= {})[route.method.toLowerCase()] = operation;
   }
-  const header = (name: string, description: string) => ({
-    type: "apiKey" as const,
-    in: "header" as const,
-    name,
-    description,
-  });
   return {
     openapi: "3.1.0",
     info: {
@@ -135,12 +156,8 @@ export function openapiDocument(routes: readonly Route[]): OpenApi {
     tags: [...new Set(routes.map((route) => route.group))].map((name) => ({ name })),
     paths,
     components: {
-      schemas: Object.fromEntries(Object.entries(schemas).sort(([a], [b]) => a < b ? -1 : 1)),
-      securitySchemes: {
-        clientToken: header("X-Avtomatika-Token", "A client's token"),
-        clientTokenShort: header("X-Client-Token", "The same under a shorter name"),
-        workerToken: header("X-Worker-Token", "The worker's own token, or the one that all workers share"),
-      },
+      schemas: Object.fromEntries(Object.entries(schemas.components).sort(([a], [b]) => a < b ? -1 : 1)),
+      securitySchemes: SECURITY_SCHEMES,
     },
   };
 }

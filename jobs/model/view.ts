@@ -49,15 +49,7 @@ export function jobView(job: Job, tasks: readonly Task[]): JobView {
   }
   if (job.status === "waiting_for_sub_job") view.child_job_id = job.childId;
   if (job.parentId !== undefined) view.parent_job_id = job.parentId;
-  if (job.progress !== undefined) {
-    const { taskId, value, message, at } = job.progress;
-    view.progress = {
-      task_id: taskId,
-      ...(value === undefined ? {} : { progress: value }),
-      ...(message === undefined ? {} : { message }),
-      at: iso(at),
-    };
-  }
+  if (job.progress !== undefined) view.progress = progressView(job.progress);
   if (hasEnded(job)) {
     view.ended_at = iso(job.endedAt);
     if (job.status === "finished") view.result = job.stateHistory;
@@ -69,6 +61,15 @@ export function jobView(job: Job, tasks: readonly Task[]): JobView {
     };
   }
   return view;
+}
+
+function progressView({ taskId, value, message, at }: NonNullable<Job["progress"]>): JobView["progress"] {
+  return {
+    task_id: taskId,
+    ...(value === undefined ? {} : { progress: value }),
+    ...(message === undefined ? {} : { message }),
+    at: iso(at),
+  };
 }
 
 /** One line of a list. */
