@@ -23,12 +23,6 @@ export type { JsonObject, JsonValue, Requirements, Strategy, Transitions } from 
 export type { Storage } from "./model/store.ts";
 export { openStorage } from "./stores/open.ts";
 export { MemoryStorage } from "./stores/memory.ts";
-export {
-  type TaskContext,
-  type TaskHandler,
-  type TaskOutcome,
-  TaskStopped,
-  Worker,
-  WorkerError,
-  type WorkerOptions,
-} from "./worker/worker.ts";
+export { WorkerError, type WorkerOptions } from "./worker/settings.ts";
+export { type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./worker/task.ts";
+export { Worker } from "./worker/worker.ts";

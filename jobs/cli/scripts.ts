@@ -9,7 +9,7 @@ import { pathToFileURL } from "node:url";
 import { UserError } from "../../config/errors.ts";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { stripControl } from "../model/text.ts";
-import type { TaskHandler } from "../worker/worker.ts";
+import type { TaskHandler } from "../worker/task.ts";
 
 const SCRIPTS = [".js", ".mjs"];
 const TYPED_SCRIPTS = [".ts", ".mts"];

@@ -3,13 +3,14 @@
  *
  * @module
  */
-// @ts-types="../../config/std.d.ts"
-import { stripAnsiCode } from "@std/fmt/colors";
 import { z } from "zod";
-import { systemClock } from "../model/clock.ts";
-import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./worker.ts";
-import { stripControl } from "../model/text.ts";
+import { concat, decoder, encoder } from "../../config/bytes.ts";
+import { stripControl } from "../../terminal/text.ts";
+import { ScopedAbort } from "../model/abort.ts";
+import { type Clock, systemClock } from "../model/clock.ts";
+import { parseJson } from "../model/json.ts";
 import { AnyObject } from "../model/wire.ts";
+import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";
 
 /** How a command is run. */
 export interface ExecOptions {
@@ -23,6 +24,8 @@ export interface ExecOptions {
   killGraceMs?: number;
   /** Is given each line that it writes to stderr, without control codes. */
   onStderr?: (line: string, context: TaskContext) => void;
+  /** Where its time comes from; default: the machine. */
+  clock?: Clock;
 }
 
 /** Variables that are kept from commands: with them it could act as this worker, or as a client. */
@@ -37,6 +40,8 @@ const SECRETS = [
 /** What is kept of stderr for the error. */
 const KEPT_STDERR = 4_000;
 const LONGEST_LINE = 10_000;
+/** How long pipes are read on after the exit, when somebody outside the group still holds them open. */
+const PIPE_GRACE_MS = 1_000;
 
 /**
  * The function of a task that a shell command performs. It runs in its own process group, which is gone when the
@@ -46,71 +51,55 @@ const LONGEST_LINE = 10_000;
  * {@linkcode outcomeOf} says; another exit status than 0 is a failure that is tried again.
  */
 export function execTask(name: string, command: string, options: ExecOptions = {}): TaskHandler {
-  const { maxOutputBytes = 16 << 20, killGraceMs = 2_000, onStderr = () => {} } = options;
-  const inherited = Object.fromEntries(
-    Object.entries(options.environment ?? Deno.env.toObject()).filter(([key]) => !SECRETS.includes(key)),
-  );
+  const { maxOutputBytes = 16 << 20, killGraceMs = 2_000, onStderr = () => {}, clock = systemClock } =
+    options;
+  const inherited = Object.entries(options.environment ?? Deno.env.toObject())
+    .filter(([key]) => !SECRETS.includes(key));
   return async (params, context) => {
-    const { signal } = context;
+    const { taskId, jobId, signal } = context;
     if (signal.aborted) return failure("TRANSIENT_ERROR", "The task was stopped before it began.");
     const child = new Deno.Command("/bin/sh", {
       args: ["-c", command],
-      cwd: options.cwd,
-      env: { ...inherited, TASK_ID: context.taskId, JOB_ID: context.jobId, TASK_TYPE: name },
+      ...options.cwd !== undefined && { cwd: options.cwd },
+      env: { ...Object.fromEntries(inherited), TASK_ID: taskId, JOB_ID: jobId, TASK_TYPE: name },
       clearEnv: true,
       detached: true, // a group of its own: the shell's children are stopped with it
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-
-    const exited = new AbortController();
-    const stop = new AbortController();
-    const onAbort = () => stop.abort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    const stopping = (async () => {
-      await systemClock.sleep(2 ** 31 - 1, AbortSignal.any([stop.signal, exited.signal]));
-      if (exited.signal.aborted) return;
-      signalGroup(child.pid, "SIGTERM");
-      await systemClock.sleep(killGraceMs, exited.signal);
-      if (!exited.signal.aborted) signalGroup(child.pid, "SIGKILL");
-    })();
-
-    const fed = feed(child.stdin, JSON.stringify(params));
+    using stop = new ScopedAbort(signal);
     const output = new Collected(maxOutputBytes, () => stop.abort());
     const lines = new LineReader((line) => onStderr(line, context));
-    const drained = Promise.all([
-      drain(child.stdout, output, exited.signal),
-      drain(child.stderr, lines, exited.signal),
+    const ended = endOf(child, stop.signal, killGraceMs, clock);
+    using reading = new ScopedAbort();
+    void ended.then(() => clock.sleep(PIPE_GRACE_MS, reading.signal)).then(() => reading.abort());
+    await Promise.all([
+      feed(child.stdin, JSON.stringify(params)),
+      read(child.stdout, output, reading.signal),
+      read(child.stderr, lines, reading.signal),
     ]);
-    const status = await child.status;
-    // Whatever it started and left is not part of any task, and would keep the pipes open.
-    signalGroup(child.pid, "SIGKILL");
-    exited.abort();
-    signal.removeEventListener("abort", onAbort);
-    await Promise.all([fed, drained, stopping]);
-
-    if (output.overflown) {
-      return failure(
-        "PERMANENT_ERROR",
-        `The command of task ${name} wrote more than ${maxOutputBytes} bytes to stdout.`,
-      );
+    const status = await ended;
+    const stderr = lines.end();
+    if (output.isOverflown) {
+      const message = `The command of task ${name} wrote more than ${maxOutputBytes} bytes to stdout.`;
+      return failure("PERMANENT_ERROR", message);
     }
     if (signal.reason instanceof TaskStopped) return failure("TRANSIENT_ERROR", signal.reason.message);
-    const read = outcomeOf(output.text());
-    if (status.success) {
-      return read ?? failure("PERMANENT_ERROR", `The command of task ${name} wrote no JSON to stdout.`);
-    }
-    if (read?.status === "failure" && read.error !== undefined) return read;
-    const how = status.signal === null
-      ? `exited with status ${status.code}`
-      : `was ended by ${status.signal}`;
-    const stderr = lines.tail();
-    return failure(
-      "TRANSIENT_ERROR",
-      `The command of task ${name} ${how}${stderr === "" ? "." : `: ${stderr}`}`,
-    );
+    return resultOf(name, status, output.text(), stderr);
   };
+}
+
+/** What a command is worth that has exited by itself. */
+function resultOf(name: string, status: Deno.CommandStatus, stdout: string, stderr: string): TaskOutcome {
+  const outcome = outcomeOf(stdout);
+  if (status.success) {
+    return outcome ?? failure("PERMANENT_ERROR", `The command of task ${name} wrote no JSON to stdout.`);
+  }
+  if (outcome?.status === "failure" && outcome.error !== undefined) return outcome;
+  const how = status.signal === null ? `exited with status ${status.code}` : `was ended by ${status.signal}`;
+  const why = stderr === "" ? "." : `: ${stderr}`;
+  return failure("TRANSIENT_ERROR", `The command of task ${name} ${how}${why}`);
 }
 
 const OutcomeSchema = z.strictObject({
@@ -127,16 +116,33 @@ const OutcomeSchema = z.strictObject({
  */
 export function outcomeOf(text: string): TaskOutcome | undefined {
   if (text.trim() === "") return { status: "success" };
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  const value = parseJson(text);
+  if (value === undefined) return undefined;
   const outcome = OutcomeSchema.safeParse(value);
   if (outcome.success) return outcome.data;
   const data = AnyObject.safeParse(value);
   return { status: "success", data: data.success ? data.data : AnyObject.parse({ result: value }) };
+}
+
+// Waits for a command's exit, and ends its group when `stop` is aborted.
+async function endOf(
+  child: Deno.ChildProcess,
+  stop: AbortSignal,
+  killGraceMs: number,
+  clock: Clock,
+): Promise<Deno.CommandStatus> {
+  using exited = new ScopedAbort();
+  const end = async () => {
+    signalGroup(child.pid, "SIGTERM");
+    await clock.sleep(killGraceMs, exited.signal);
+    if (!exited.signal.aborted) signalGroup(child.pid, "SIGKILL");
+  };
+  stop.addEventListener("abort", end);
+  const status = await child.status;
+  stop.removeEventListener("abort", end);
+  // Whatever it started and left is not part of any task, and would keep the pipes open.
+  signalGroup(child.pid, "SIGKILL");
+  return status;
 }
 
 function signalGroup(pid: number, name: "SIGTERM" | "SIGKILL"): void {
@@ -150,7 +156,7 @@ function signalGroup(pid: number, name: "SIGTERM" | "SIGKILL"): void {
 async function feed(stdin: WritableStream<Uint8Array>, text: string): Promise<void> {
   const writer = stdin.getWriter();
   try {
-    await writer.write(new TextEncoder().encode(text));
+    await writer.write(encoder.encode(text));
     await writer.close();
   } catch (error) {
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error; // a command need not read its params
@@ -160,81 +166,60 @@ async function feed(stdin: WritableStream<Uint8Array>, text: string): Promise<vo
 
 interface Sink {
   take(bytes: Uint8Array): void;
-  end(): void;
 }
 
-// Reads a pipe to its end. One that somebody outside the group still holds open a second after the exit is let go.
-async function drain(pipe: ReadableStream<Uint8Array>, sink: Sink, exited: AbortSignal): Promise<void> {
+// Reads a pipe to its end, or until `letGo` is aborted.
+async function read(pipe: ReadableStream<Uint8Array>, sink: Sink, letGo: AbortSignal): Promise<void> {
   const reader = pipe.getReader();
-  const ended = new AbortController();
-  const letGo = (async () => {
-    await systemClock.sleep(2 ** 31 - 1, AbortSignal.any([exited, ended.signal]));
-    await systemClock.sleep(1_000, ended.signal);
-    if (!ended.signal.aborted) await reader.cancel();
-  })();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    sink.take(value);
-  }
-  ended.abort();
-  await letGo;
-  sink.end();
+  letGo.addEventListener("abort", () => void reader.cancel(), { once: true });
+  for (let part = await reader.read(); !part.done; part = await reader.read()) sink.take(part.value);
 }
 
 class Collected implements Sink {
-  #parts: Uint8Array[] = [];
+  readonly #parts: Uint8Array[] = [];
   #size = 0;
-  overflown = false;
   constructor(readonly limit: number, readonly onOverflow: () => void) {}
+
+  get isOverflown(): boolean {
+    return this.#size > this.limit;
+  }
 
   take(bytes: Uint8Array): void {
     this.#size += bytes.length;
-    if (this.#size <= this.limit) {
-      this.#parts.push(bytes);
-    } else if (!this.overflown) {
-      this.overflown = true;
-      this.#parts = [];
-      this.onOverflow();
-    }
+    if (this.isOverflown) this.onOverflow();
+    else this.#parts.push(bytes);
   }
-  end(): void {}
+
   text(): string {
-    const decoder = new TextDecoder();
-    return this.#parts.map((part) => decoder.decode(part, { stream: true })).join("") + decoder.decode();
+    return decoder.decode(concat(this.#parts));
   }
 }
 
 class LineReader implements Sink {
-  #decoder = new TextDecoder();
+  readonly #decoder = new TextDecoder();
   #line = "";
   #tail = "";
   constructor(readonly onLine: (line: string) => void) {}
 
   take(bytes: Uint8Array): void {
-    this.#add(this.#decoder.decode(bytes, { stream: true }));
+    const lines = (this.#line + this.#decoder.decode(bytes, { stream: true })).split("\n");
+    this.#line = lines.pop() ?? "";
+    if (this.#line.length > LONGEST_LINE) {
+      lines.push(this.#line);
+      this.#line = "";
+    }
+    for (const line of lines) this.#emit(line);
   }
-  end(): void {
-    this.#add(this.#decoder.decode());
-    if (this.#line !== "") this.#emit(this.#line);
-    this.#line = "";
-  }
-  /** The end of what was written. */
-  tail(): string {
+
+  /** Ends the last line. @returns the end of all that was written */
+  end(): string {
+    const rest = this.#line + this.#decoder.decode();
+    if (rest !== "") this.#emit(rest);
     return this.#tail.trim();
   }
 
-  #add(text: string): void {
-    const lines = (this.#line + text).split("\n");
-    this.#line = lines.pop() ?? "";
-    for (const line of lines) this.#emit(line);
-    if (this.#line.length > LONGEST_LINE) {
-      this.#emit(this.#line);
-      this.#line = "";
-    }
-  }
   #emit(line: string): void {
-    const text = stripControl(stripAnsiCode(line));
+    const text = stripControl(line, false);
     this.#tail = `${this.#tail}${text}\n`.slice(-KEPT_STDERR);
     this.onLine(text);
   }

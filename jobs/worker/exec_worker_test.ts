@@ -5,7 +5,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { isAlive, waitUntil } from "../../testing/run.ts";
 import { execTask, outcomeOf } from "./exec_worker.ts";
 import type { JsonObject } from "../model/job.ts";
-import { type TaskContext, type TaskOutcome, TaskStopped } from "./worker.ts";
+import { type TaskContext, type TaskOutcome, TaskStopped } from "./task.ts";
 
 function contextWith(signal = new AbortController().signal): TaskContext {
   return {
@@ -72,14 +72,14 @@ for (
       "no name",
     ],
     ["too much output", "yes", "PERMANENT_ERROR", "wrote more than 100000 bytes"],
-  ]
+  ] as const
 ) {
   Deno.test(`a command that fails: ${what}`, async () => {
-    const { status, error } = await run(command!, {}, { maxOutputBytes: 100_000 });
+    const { status, error } = await run(command, {}, { maxOutputBytes: 100_000 });
     assertEquals(status, "failure");
     assert(typeof error === "object");
     assertEquals(error.code, code);
-    assertStringIncludes(error.message, message!);
+    assertStringIncludes(error.message, message);
   });
 }
 
@@ -131,13 +131,13 @@ for (
       "a program that ignores SIGTERM",
       "trap '' TERM; (trap '' TERM; while :; do sleep 0.1; done) & echo $! >&2; echo $$ >&2; wait; wait",
     ],
-  ]
+  ] as const
 ) {
   for (const why of ["cancelled", "timeout", "shutdown"] as const) {
     Deno.test(`${why}: ${what} are gone when the task returns`, async () => {
       const pids: string[] = [];
       const stop = new AbortController();
-      const outcome = run(command!, {}, {
+      const outcome = run(command, {}, {
         signal: stop.signal,
         killGraceMs: 50,
         onStderr: (line) => pids.push(line),

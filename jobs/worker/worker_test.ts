@@ -1,19 +1,15 @@
-// The worker SDK against a real engine over HTTP, and against an engine that misbehaves.
+// The worker SDK against a real engine over HTTP.
 
 // @ts-types="../../config/std.d.ts"
-import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { LIMIT_MS, waitUntil } from "../../testing/run.ts";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import type { JsonObject } from "../model/job.ts";
 import { openTestEngine, type TestEngine } from "../testing/engine.ts";
-import {
-  type TaskContext,
-  type TaskHandler,
-  TaskStopped,
-  Worker,
-  WorkerError,
-  type WorkerOptions,
-} from "./worker.ts";
+import { Running } from "../testing/worker.ts";
+import { WorkerError, type WorkerOptions } from "./settings.ts";
+import { type TaskContext, type TaskHandler, TaskStopped } from "./task.ts";
+import { Worker } from "./worker.ts";
 
 /** A blueprint whose only task has the blueprint's name as its type. */
 function flow(taskType: string, task: { timeoutSeconds?: number } = {}): StateMachineBlueprint {
@@ -30,47 +26,6 @@ function flow(taskType: string, task: { timeoutSeconds?: number } = {}): StateMa
   made.handlerFor("completed", { isEnd: true });
   made.handlerFor("failed", { isEnd: true });
   return made;
-}
-
-/** A worker that runs until the end of the scope. */
-class Running implements AsyncDisposable {
-  readonly stop = new AbortController();
-  readonly force = new AbortController();
-  readonly ended: Promise<void>;
-  readonly lines: string[] = [];
-  readonly worker: Worker;
-
-  constructor(
-    engines: string | readonly string[],
-    tasks: Record<string, TaskHandler>,
-    options: WorkerOptions & { limits?: Record<string, number> } = {},
-  ) {
-    const urls = [engines].flat();
-    const { limits = {}, environment = {}, ...rest } = options;
-    this.worker = new Worker({
-      id: `worker-${crypto.randomUUID().slice(0, 8)}`,
-      token: "worker-token",
-      log: (level, event, fields = {}) => this.lines.push(`${level} ${event} ${JSON.stringify(fields)}`),
-      ...rest,
-      environment: {
-        ORCHESTRATORS_CONFIG: JSON.stringify(urls.map((url, priority) => ({ url, priority }))),
-        TASK_POLL_ERROR_DELAY: "0.1",
-        RESULT_RETRY_INITIAL_DELAY: "0.02",
-        ...environment,
-      },
-    });
-    for (const [name, handler] of Object.entries(tasks)) {
-      this.worker.task(name, handler, name in limits ? { maxConcurrent: limits[name]! } : {});
-    }
-    this.ended = this.worker.run({ signal: this.stop.signal, force: this.force.signal });
-    this.ended.catch(() => {}); // looked at by the test, or at the end
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.stop.abort();
-    this.force.abort();
-    await this.ended;
-  }
 }
 
 function untilAborted(signal: AbortSignal): Promise<never> {
@@ -101,7 +56,9 @@ Deno.test("a task's function gets params and context, and what it returns ends t
   assertEquals(job.status, "finished");
   assertEquals(job.result, { greeting: "Hello Ada" });
   assertEquals(job.task_worker_id, running.worker.id);
-  assertEquals([seen[0]!.jobId, seen[0]!.taskId, seen[0]!.priority], [id, job.current_task_id, 0]);
+  assertEquals(seen.map(({ jobId, taskId, priority }) => [jobId, taskId, priority]), [
+    [id, job.current_task_id, 0],
+  ]);
 });
 
 for (
@@ -237,9 +194,9 @@ Deno.test("a type at its own limit does not hold up the others, and goes on when
     assertEquals((await engine.until(wide, ended)).status, "finished");
   }
   assertEquals(gates.length, 1);
-  gates[0]!.resolve();
+  gates[0]?.resolve();
   await waitUntil(() => gates.length === 2, "the second narrow task runs");
-  gates[1]!.resolve();
+  gates[1]?.resolve();
   for (const id of narrow) assertEquals((await engine.until(id, ended)).status, "finished");
 });
 
@@ -406,37 +363,7 @@ Deno.test("a refused registration ends the worker with a sentence without the to
   assert(!error.message.includes("wrong-secret"), error.message);
 });
 
-for (
-  const [variable, value, words] of [
-    ["ORCHESTRATOR_URL", "localhost", "must be an address"],
-    ["ORCHESTRATORS_CONFIG", '[{"token":"s3cret"}]', "must be JSON like"],
-    ["MULTI_ORCHESTRATOR_MODE", "ALL", "must be FAILOVER or ROUND_ROBIN"],
-    ["WORKER_ID", "a b", "without spaces"],
-    ["MAX_CONCURRENT_TASKS", "0", "at least 1"],
-    ["MAX_CONCURRENT_TASKS", "many", "whole number"],
-    ["HEARTBEAT_INTERVAL", "-1", "must be seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m."],
-    ["TASK_POLL_TIMEOUT", "soon", "must be seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m."],
-    ["INSTALLED_MODELS", "llama", "must be JSON like"],
-    ["WORKER_ENABLE_WEBSOCKETS", "perhaps", "true or false"],
-  ]
-) {
-  Deno.test(`${variable}=${value} is refused by name`, () => {
-    const error = assertThrows(
-      () => new Worker({ environment: { WORKER_TOKEN: "t", [variable!]: value! } }),
-      WorkerError,
-      words,
-    );
-    assertMatch(error.message, new RegExp(`Cannot set up the worker: ${variable} `));
-    assert(!error.message.includes("s3cret"));
-  });
-}
-
-Deno.test("all faults of the settings are told at once, and a missing token is one", () => {
-  const error = assertThrows(() =>
-    new Worker({ environment: { WORKER_TOKEN: "t", WORKER_ID: "a/b", CPU_CORES: "x" } })
-  );
-  assert(error.message.includes("WORKER_ID") && error.message.includes("CPU_CORES"), error.message);
-  assertThrows(() => new Worker({ environment: {} }), WorkerError, "no token");
+Deno.test("a task that is added twice is refused", () => {
   assertThrows(
     () => new Worker({ token: "t", environment: {} }).task("a", () => {}).task("a", () => {}),
     WorkerError,
@@ -446,207 +373,4 @@ Deno.test("all faults of the settings are told at once, and a missing token is o
 
 Deno.test("a worker without tasks does not start", async () => {
   await assertRejects(() => new Worker({ token: "t", environment: {} }).run(), WorkerError, "has no task");
-});
-
-// --- An engine that misbehaves ----------------------------------------------------------------------------------
-
-interface Heard {
-  method: string;
-  path: string;
-  body: JsonObject;
-  at: number;
-}
-
-/** Answers what the test says, and writes down what it was asked. */
-function fakeEngine(answer: (heard: Heard, count: number) => Response | Promise<Response>) {
-  const heard: Heard[] = [];
-  const gone = new AbortController();
-  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
-    const text = await request.text();
-    const entry = {
-      method: request.method,
-      path: new URL(request.url).pathname.replace(/workers\/worker-[^/]+/, "workers/ID"),
-      body: text === "" ? {} : JSON.parse(text),
-      at: performance.now(),
-    };
-    heard.push(entry);
-    return await answer(
-      entry,
-      heard.filter(({ path, method }) => path === entry.path && method === entry.method).length,
-    );
-  });
-  return {
-    url: `http://127.0.0.1:${server.addr.port}`,
-    heard,
-    of: (path: string) => heard.filter((entry) => entry.path === path),
-    /** A poll that nothing comes to. */
-    wait: () =>
-      new Promise<Response>((resolve) => {
-        gone.signal.addEventListener("abort", () => resolve(new Response(null, { status: 204 })));
-      }),
-    async [Symbol.asyncDispose]() {
-      gone.abort();
-      await server.shutdown();
-    },
-  };
-}
-
-const ok = () => Response.json({ status: "ok" });
-const REGISTER = "/_worker/workers/register";
-const POLL = "/_worker/workers/ID/tasks/next";
-const RESULT = "/_worker/tasks/result";
-const BEAT = "/_worker/workers/ID";
-const task = (more: JsonObject = {}) =>
-  Response.json({
-    job_id: "j",
-    task_id: "t",
-    type: "work",
-    params: {},
-    priority: 0,
-    tracing_context: {},
-    ...more,
-  });
-
-Deno.test("a heartbeat that is answered 404 is followed by a registration with the tasks that run", async () => {
-  const gate = Promise.withResolvers<void>();
-  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) => {
-    if (path === POLL) return count === 1 ? task() : engine.wait();
-    return path === BEAT && count === 2
-      ? Response.json({ error: "Worker not found" }, { status: 404 })
-      : ok();
-  });
-  await using _engine = engine;
-  await using _running = new Running(engine.url, { work: () => gate.promise }, {
-    environment: { HEARTBEAT_INTERVAL: "0.05" },
-  });
-  await waitUntil(() => engine.of(REGISTER).length === 2, "it registers again");
-  assertEquals(engine.of(REGISTER)[0]!.body.running_tasks, []);
-  assertEquals(engine.of(REGISTER)[1]!.body.running_tasks, ["t"]);
-  gate.resolve();
-});
-
-Deno.test("the registration and the heartbeat say what the protocol names", async () => {
-  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }) =>
-    path === POLL ? engine.wait() : ok()
-  );
-  await using _engine = engine;
-  await using running = new Running(engine.url, { work: () => {} }, {
-    workerType: "gpu",
-    maxConcurrentTasks: 3,
-    environment: {
-      GPU_MODEL: "A100",
-      GPU_VRAM_GB: "80",
-      CPU_CORES: "6",
-      INSTALLED_MODELS: '[{"name":"llama","version":"3"}]',
-      WORKER_COST_PER_SECOND: "0.5",
-    },
-  });
-  await waitUntil(() => engine.of(BEAT).length === 1, "a heartbeat comes at once");
-  const { hostname, ip_address, ...said } = engine.of(REGISTER)[0]!.body;
-  assert(typeof hostname === "string" && typeof ip_address === "string");
-  assertEquals(said, {
-    worker_id: running.worker.id,
-    worker_type: "gpu",
-    supported_tasks: ["work"],
-    max_concurrent_tasks: 3,
-    installed_models: [{ name: "llama", version: "3" }],
-    resources: { cpu_cores: 6, gpu_info: { model: "A100", vram_gb: 80 } },
-    cost_per_second: 0.5,
-    capabilities: { websockets: false },
-    status: "idle",
-    load: 0,
-    hot_cache: [],
-    running_tasks: [],
-  });
-  assertEquals(engine.of(BEAT)[0]!.body, {
-    load: 0,
-    status: "idle",
-    supported_tasks: ["work"],
-    hot_cache: [],
-  });
-});
-
-Deno.test("a result is sent again until it is taken, later each time, and after Retry-After", async () => {
-  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) => {
-    if (path === POLL) return count === 1 ? task() : engine.wait();
-    if (path !== RESULT || count > 3) return ok();
-    if (count === 3) return new Response("{}", { status: 429, headers: { "Retry-After": "0.3" } });
-    return new Response("down", { status: 503 });
-  });
-  await using _engine = engine;
-  await using running = new Running(engine.url, { work: () => ({ status: "success", data: { n: 1 } }) });
-  await waitUntil(() => engine.of(RESULT).length === 4, "four attempts");
-  const [first, second, third, fourth] = engine.of(RESULT);
-  assertEquals(fourth!.body, {
-    job_id: "j",
-    task_id: "t",
-    worker_id: running.worker.id,
-    result: { status: "success", data: { n: 1 } },
-  });
-  assert(second!.at - first!.at >= 14 && third!.at - second!.at >= 28 && fourth!.at - third!.at >= 280);
-});
-
-Deno.test("RESULT_MAX_RETRIES bounds the attempts", async () => {
-  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) =>
-    path === RESULT
-      ? new Response(null, { status: 500 })
-      : path === POLL
-      ? (count === 1 ? task() : engine.wait())
-      : ok()
-  );
-  await using _engine = engine;
-  await using running = new Running(engine.url, { work: () => {} }, {
-    environment: { RESULT_MAX_RETRIES: "2" },
-  });
-  await waitUntil(() => running.lines.some((line) => line.includes("result_dropped")), "it gives up");
-  assertEquals(engine.of(RESULT).length, 3);
-});
-
-for (
-  const [what, answer] of [
-    ["answers polls at once with nothing", () => new Response(null, { status: 204 })],
-    ["refuses polls", () => new Response("{}", { status: 500 })],
-    ["sends what is no task", () => Response.json({ task_id: 1 })],
-    ["sends no JSON", () => new Response("<html>")],
-  ] as [string, () => Response][]
-) {
-  Deno.test(`an engine that ${what} is not hammered`, async () => {
-    const engine = fakeEngine(({ path }) => path === POLL ? answer() : ok());
-    await using _engine = engine;
-    await using _running = new Running(engine.url, { work: () => {} }, {
-      environment: { TASK_POLL_ERROR_DELAY: "5" },
-    });
-    await waitUntil(() => engine.of(POLL).length >= 3, "it keeps trying");
-    const [first, second, third] = engine.of(POLL);
-    assert(
-      second!.at - first!.at >= 60 && third!.at - second!.at >= 60,
-      `${[first!.at, second!.at, third!.at]}`,
-    );
-  });
-}
-
-Deno.test("an unknown task type is answered, as a failure that a repeat does not mend", async () => {
-  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) =>
-    path === POLL ? (count === 1 ? task({ type: "other" }) : engine.wait()) : ok()
-  );
-  await using _engine = engine;
-  await using _running = new Running(engine.url, { work: () => {} });
-  await waitUntil(() => engine.of(RESULT).length === 1, "it answers");
-  assertEquals(engine.of(RESULT)[0]!.body.result, {
-    status: "failure",
-    error: { code: "PERMANENT_ERROR", message: "Unsupported task: other" },
-  });
-});
-
-Deno.test("what an engine was assigning as the worker stopped is given back", async () => {
-  const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }) =>
-    path === POLL ? engine.wait() : ok()
-  );
-  await using _engine = engine;
-  await using running = new Running(engine.url, { work: () => {} });
-  await waitUntil(() => engine.of(POLL).length === 1, "it polls");
-  running.stop.abort();
-  await running.ended;
-  const last = engine.of(REGISTER).at(-1)?.body;
-  assertEquals([engine.of(REGISTER).length, last?.status, last?.running_tasks], [2, "draining", []]);
 });
