@@ -1,157 +1,183 @@
 /**
  * `orchestrator completions SHELL`: a script that completes commands, options and names of services.
- * What can be completed comes from the command table; the names come from the program itself at each Tab.
+ * At each Tab the script hands the words typed so far to the program, which answers from the command table and the
+ * services file: nothing in the script is out of date after an upgrade.
  *
  * @module
  */
 
 import type { Command, Given, Option } from "../config/command.ts";
-import { GLOBAL_OPTIONS } from "../config/command.ts";
+import { findCommand, GLOBAL_OPTIONS } from "../config/command.ts";
 import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { findHome } from "../config/settings.ts";
 import { print } from "../terminal/outlet.ts";
-import { homeOptions } from "./options.ts";
 import type { Program } from "./runs.ts";
-
-/** What the scripts ask for the names of services with. */
-const NAMES = "names";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
 
-/** Prints the script for a shell. @throws {UserError} for a shell that it does not know */
+/** Prints the script for a shell, or what completes the last of the words. @throws {UserError} for an unknown shell */
 export async function run(given: Given, { commands }: Pick<Program, "commands">): Promise<number> {
-  const [shell] = given.words;
-  if (shell === NAMES) {
-    const options = homeOptions(given);
-    print((await loadServices(findHome(options), options.config)).map(({ name }) => name).join("\n"));
-    return 0;
-  }
+  const [shell, ...words] = given.words;
   const known = SHELLS.find((name) => name === shell);
   if (known === undefined) {
     throw new UserError(`There are completions for bash, zsh and fish, not for "${shell}".`);
   }
-  print(SCRIPTS[known](choicesIn(commands)));
+  if (words.length === 0) {
+    print(SCRIPTS[known]);
+    return 0;
+  }
+  // bash hands words on as they are typed, quotes and backslashes included.
+  const plain = known === "bash" ? words.map((word) => word.replace(/\\(.)|['"]/gs, "$1")) : words;
+  const choices = await choicesFor(commands, plain, serviceNames);
+  if (choices.length > 0) print(choices.join("\n"));
   return 0;
 }
 
-/** What can be completed, as it is typed. */
-interface Choices {
-  /** The first word. */
-  first: string;
-  /** The word after `job`. */
-  jobs: string;
-  /** Commands that are followed by names of services, and options that take one. */
-  takeNames: readonly string[];
-  nameOptions: readonly string[];
-  /** The options of each command; those of the plain command stand under an empty name. */
-  options: readonly (readonly [command: string, options: readonly string[]])[];
-}
-
-function choicesIn(commands: readonly Command<never>[]): Choices {
-  const typed = (options: readonly Option[]) =>
-    options.filter(({ hidden }) => !hidden).flatMap(({ name, letter }) =>
-      letter === undefined ? [`--${name}`] : [`--${name}`, `-${letter}`]
-    );
-  const words = ({ name, aliases = [] }: Command<never>) => [name, ...aliases];
-  const all = (options: readonly Option[] = []) => typed([...options, ...GLOBAL_OPTIONS]);
-  const bare = commands[0]?.options ?? [];
-  return {
-    first: [...new Set(commands.flatMap(words).map((word) => word.split(" ")[0]))].join(" "),
-    jobs: commands.flatMap(({ name }) => name.startsWith("job ") ? [name.slice(4)] : []).join(" "),
-    takeNames: commands.filter(({ names }) => names).flatMap(words),
-    nameOptions: typed(bare.filter(({ names }) => names)),
-    options: [
-      ["", all(bare)],
-      ...commands.flatMap((row) => words(row).map((word) => [word, all(row.options)] as const)),
-    ],
-  };
-}
-
-const SCRIPTS: Record<typeof SHELLS[number], (choices: Choices) => string> = {
-  bash: ({ first, jobs, takeNames, nameOptions, options }) =>
-    `# orchestrator completions bash >> ~/.bashrc
-_orchestrator() {
-  local current=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} word='' choices=''
-  [[ \${COMP_WORDS[1]} == -* ]] || word=\${COMP_WORDS[1]}
-  (( COMP_CWORD > 1 )) || word=''
-  [[ $word != job || COMP_CWORD -lt 3 ]] || word="job \${COMP_WORDS[2]}"
-  case $before in
-    ${nameOptions.join("|")}) choices=names ;;
-  esac
-  if [[ $choices != names && $current == -* ]]; then
-    case $word in
-${
-      options.map(([name, options]) => `      '${name}') choices='${options.join(" ")}' ;;`).join(
-        "\n",
-      )
+/**
+ * What the last of the words may be; nothing where that is up to the user, such as a file.
+ *
+ * @param words what is typed after the program's name; the last one may be empty
+ * @param namesOf the names of services, where the options typed so far say they are
+ */
+export async function choicesFor(
+  commands: readonly Command<never>[],
+  words: readonly string[],
+  namesOf: (typed: Typed) => Promise<readonly string[]>,
+): Promise<string[]> {
+  // bash takes --config=FILE apart into three words.
+  const before = words.slice(0, -1).filter((word) => word !== "=");
+  const current = words.at(-1)?.replace(/^=$/, "") ?? "";
+  const [, option, value] = /^(--[\w-]+)=(.*)$/s.exec(current) ?? [];
+  if (option !== undefined && value !== undefined) {
+    const values = await choicesFor(commands, [...before, option, value], namesOf);
+    return values.map((choice) => `${option}=${choice}`);
+  }
+  const { command, options, typed } = positionIn(commands, before);
+  const choices = async () => {
+    if (typed.awaiting !== undefined) {
+      return typed.awaiting.names ? oneMore(current, await namesOf(typed)) : [];
     }
-    esac
-  elif [[ $choices != names ]]; then
-    case $word in
-      '') (( COMP_CWORD > 1 )) || choices='${first}' ;;
-      ${takeNames.join("|")}) choices=names ;;
-      job) choices='${jobs}' ;;
-      help) choices='${first}' ;;
-      completions) choices='${SHELLS.join(" ")}' ;;
-    esac
-  fi
-  [[ $choices != names ]] || choices=$("\${COMP_WORDS[0]}" completions ${NAMES} 2>/dev/null)
-  COMPREPLY=($(compgen -W "$choices" -- "$current"))
+    if (current.startsWith("-")) return options.flatMap(forms);
+    if (command === null) return typed.isGlobal ? nextWords(commands, typed.words) : [];
+    if (command.name === "help") return nextWords(commands, typed.words);
+    if (command.name === "completions") return typed.words.length === 0 ? SHELLS : [];
+    const isFull = typed.words.length > 0 && !command.words?.includes("...");
+    if (!command.names || isFull) return [];
+    return (await namesOf(typed)).filter((name) => !typed.words.includes(name));
+  };
+  return (await choices()).filter((choice) => choice.startsWith(current));
+}
+
+/** A list joined by commas whose last item is being typed, with each name that is not yet in it. */
+function oneMore(list: string, names: readonly string[]): string[] {
+  const listed = list.slice(0, list.lastIndexOf(",") + 1);
+  return names.filter((name) => !listed.split(",").includes(name)).map((name) => listed + name);
+}
+
+/** What a command line says before it is complete. */
+export interface Typed {
+  /** What is no option and no option's value. */
+  words: readonly string[];
+  values: ReadonlyMap<string, string>;
+  /** The option whose value comes next. */
+  awaiting: Option | undefined;
+  /** Whether there are only options that may stand before a command. */
+  isGlobal: boolean;
+}
+
+/** The command that is typed so far, its options, and what else stands there; no command where its name is to come. */
+function positionIn(commands: readonly Command<never>[], before: readonly string[]) {
+  try {
+    const { command, isBare, args } = findCommand(commands, before);
+    const options = [...command.options ?? [], ...GLOBAL_OPTIONS].filter(({ hidden }) => !hidden);
+    return { command: isBare ? null : command, options, typed: readTyped(args, options) };
+  } catch (error) {
+    // Only the first of a command's two words is typed, or none that is known.
+    if (!(error instanceof UserError)) throw error;
+    return { command: null, options: GLOBAL_OPTIONS, typed: readTyped(before, GLOBAL_OPTIONS) };
+  }
+}
+
+function readTyped(args: readonly string[], options: readonly Option[]): Typed {
+  const words: string[] = [];
+  const values = new Map<string, string>();
+  let awaiting: Option | undefined;
+  let isGlobal = true;
+  for (const argument of args) {
+    if (awaiting !== undefined) {
+      values.set(awaiting.name, argument);
+      awaiting = undefined;
+      continue;
+    }
+    const [, form, value] = /^(-[^=]+)(?:=(.*))?$/s.exec(argument) ?? [];
+    if (form === undefined) {
+      words.push(argument);
+      continue;
+    }
+    const option = options.find((option) => forms(option).includes(form));
+    isGlobal &&= GLOBAL_OPTIONS.some(({ name }) => name === option?.name);
+    if (option?.value === undefined) continue;
+    if (value === undefined) awaiting = option;
+    else values.set(option.name, value);
+  }
+  return { words, values, awaiting, isGlobal };
+}
+
+/** An option as it is typed. */
+function forms({ name, letter }: Option): string[] {
+  return letter === undefined ? [`--${name}`] : [`--${name}`, `-${letter}`];
+}
+
+/** The words that go on with the beginning of a command's name. */
+function nextWords(commands: readonly Command<never>[], beginning: readonly string[]): string[] {
+  const names = commands.flatMap(({ name, aliases = [] }) => [name, ...aliases]).map((name) =>
+    name.split(" ")
+  );
+  const fitting = names.filter((words) => beginning.every((word, index) => word === words[index]));
+  return [...new Set(fitting.flatMap((words) => words.slice(beginning.length, beginning.length + 1)))];
+}
+
+/** The names of services where the options say they are. Shells hand a `~` on as it is typed. */
+async function serviceNames({ values }: Typed): Promise<string[]> {
+  const path = (name: string) => values.get(name)?.replace(/^~(?=\/|$)/, Deno.env.get("HOME") ?? "~");
+  const infrastructure = path("infrastructure");
+  const home = findHome(infrastructure === undefined ? {} : { infrastructure });
+  return (await loadServices(home, path("config"))).map(({ name }) => name);
+}
+
+/** Where the program has no answer, each offers files. */
+const SCRIPTS: Record<typeof SHELLS[number], string> = {
+  bash: `# orchestrator completions bash >> ~/.bashrc
+_orchestrator() {
+  mapfile -t COMPREPLY < <(
+    \${BASH_ALIASES[$1]:-"\${1/#\\~/$HOME}"} completions bash -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null
+  )
 }
 complete -o default -F _orchestrator orchestrator`,
 
-  zsh: ({ first, jobs, takeNames, nameOptions, options }) =>
-    `#compdef orchestrator
+  zsh: `#compdef orchestrator
 # orchestrator completions zsh > a file _orchestrator in a folder of $fpath
 _orchestrator() {
-  local current=$words[CURRENT] before=$words[CURRENT-1] word=''
-  local -a choices
-  (( CURRENT > 2 )) && [[ $words[2] != -* ]] && word=$words[2]
-  [[ $word == job ]] && (( CURRENT > 3 )) && word="job $words[3]"
-  if (( \${\${(s:|:):-${nameOptions.join("|")}}[(Ie)$before]} )); then
-    choices=(\${(f)"$($words[1] completions ${NAMES} 2>/dev/null)"})
-  elif [[ $current == -* ]]; then
-    case $word in
-${
-      options.map(([name, options]) => `      '${name}') choices=(${options.join(" ")}) ;;`).join(
-        "\n",
-      )
-    }
-    esac
-  else
-    case $word in
-      '') (( CURRENT > 2 )) || choices=(${first}) ;;
-      ${takeNames.join("|")}) choices=(\${(f)"$($words[1] completions ${NAMES} 2>/dev/null)"}) ;;
-      job) choices=(${jobs}) ;;
-      help) choices=(${first}) ;;
-      completions) choices=(${SHELLS.join(" ")}) ;;
-    esac
-  fi
-  (( $#choices )) && compadd -a choices || _files
+  local -a found
+  found=(\${(f)"$(\${(Q)~words[1]} completions zsh -- "\${(@Q)words[2,CURRENT]}" 2>/dev/null)"})
+  if (( $#found )); then compadd -a found; else compset -P '*='; _files; fi
 }
 if [[ $funcstack[1] == _orchestrator ]]; then _orchestrator "$@"; else compdef _orchestrator orchestrator; fi`,
 
-  fish: ({ first, jobs, takeNames, options }) => {
-    const ask = `(set -l words (commandline -opc); $words[1] completions ${NAMES} 2>/dev/null)`;
-    const seen = (words: readonly string[]) => `__fish_seen_subcommand_from ${words.join(" ")}`;
-    const row = (when: string, what: string) => `complete -c orchestrator -n '${when}' ${what}`;
-    return [
-      "# orchestrator completions fish > ~/.config/fish/completions/orchestrator.fish",
-      row("__fish_use_subcommand", `-f -a '${first}'`),
-      ...options.filter(([name]) => !name.includes(" ")).flatMap(([name, options]) =>
-        options.map((option) =>
-          row(
-            name === "" ? "__fish_use_subcommand" : seen([name]),
-            option.startsWith("--") ? `-l ${option.slice(2)}` : `-s ${option.slice(1)}`,
-          )
-        )
-      ),
-      row(seen(takeNames), `-f -a '${ask}'`),
-      `complete -c orchestrator -l services -s s -x -a '${ask}'`,
-      `complete -c orchestrator -l service -x -a '${ask}'`,
-      row(seen(["job"]), `-f -a '${jobs}'`),
-      row(seen(["completions"]), `-f -a '${SHELLS.join(" ")}'`),
-    ].join("\n");
-  },
+  fish: `# orchestrator completions fish > ~/.config/fish/completions/orchestrator.fish
+function __orchestrator_complete
+    set -l words (commandline -opc)
+    set -l program (string replace -r '^~/' "$HOME/" -- $words[1])
+    set -l current (commandline -ct)
+    set -e words[1]
+    set -l found ($program completions fish -- $words "$current" 2>/dev/null)
+    if test (count $found) -gt 0
+        printf '%s\\n' $found
+    else
+        set -l option (string match -r '^--[^=]*=' -- "$current")
+        printf '%s\\n' "$option"(__fish_complete_path (string replace -- "$option" '' "$current"))
+    end
+end
+complete -c orchestrator -f -a '(__orchestrator_complete)'`,
 };

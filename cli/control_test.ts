@@ -254,36 +254,3 @@ Deno.test("an option of another command is refused with the possible ones", asyn
   );
   assertNotMatch(err, /at file:/);
 });
-
-for (const shell of ["bash", "zsh", "fish"]) {
-  Deno.test(`completions for ${shell} know the commands and ask for the names of services`, async () => {
-    await using site = await Site.make(TWO);
-    const { code, out } = await site.run("completions", shell);
-    assertEquals(code, 0);
-    for (const word of ["self-restart", "restart", "with-dependents", "completions names"]) {
-      assertStringIncludes(out, word);
-    }
-    assertEquals((await site.run("completions", "names")).out, "db\nweb\n");
-  });
-}
-
-Deno.test("bash completes commands, options and services", async () => {
-  await using site = await Site.make(TWO);
-  await site.folder.write("completion.bash", (await site.run("completions", "bash")).out);
-  await site.folder.write(
-    "orchestrator",
-    `#!/bin/sh\n[ "$*" = "completions names" ] && printf 'db\\nweb\\n'\n`,
-  );
-  const complete = async (...words: string[]) => {
-    const script = `. ./completion.bash; chmod +x orchestrator; COMP_WORDS=(${
-      ["./orchestrator", ...words].map((word) => `'${word}'`).join(" ")
-    }); COMP_CWORD=${words.length}; _orchestrator; echo "\${COMPREPLY[@]}"`;
-    const { stdout } = await new Deno.Command("bash", { args: ["-c", script], cwd: site.path }).output();
-    return new TextDecoder().decode(stdout).trim();
-  };
-  assertEquals(await complete("self"), "self-restart");
-  assertEquals(await complete("restart", "w"), "web");
-  assertEquals(await complete("restart", "--with-dependents", "d"), "db");
-  assertEquals(await complete("--services", ""), "db web");
-  assertEquals(await complete("logs", "--fol"), "--follow");
-});

@@ -203,12 +203,13 @@ export const COMMANDS: readonly Command<Program>[] = [
   {
     name: "completions",
     group: "Program",
-    words: "SHELL",
+    words: "SHELL [WORD...]",
     does: "print a completion script for bash, zsh or fish",
     examples: [
       ["completions bash >> ~/.bashrc", ""],
       ["completions zsh > ~/.zfunc/_orchestrator", "a folder of $fpath"],
       ["completions fish > ~/.config/fish/completions/orchestrator.fish", ""],
+      ["completions bash -- logs --fo", "what completes the last word, as a script asks at each Tab"],
     ],
     load: () => import("./completions.ts"),
   },

@@ -174,8 +174,9 @@ function joinValues(args: readonly string[], options: readonly Option[]): string
   const takers = new Set(options.filter(({ value }) => value !== undefined).map(({ name }) => `--${name}`));
   const joined: string[] = [];
   for (const [index, argument] of args.entries()) {
+    if (argument === "--") return [...joined, ...args.slice(index)];
     const taker = joined.at(-1) ?? "";
-    const isValue = /^-./.test(argument) && argument !== "--" && !names.has(argument.replace(/=.*/s, ""));
+    const isValue = /^-./.test(argument) && !names.has(argument.replace(/=.*/s, ""));
     if (isValue && args[index - 1] === taker && takers.has(taker)) {
       joined[joined.length - 1] += `=${argument}`;
     } else joined.push(argument);

@@ -72,6 +72,7 @@ for (
     ["env --help", "env help=true"],
     ["--no-dashboard -h", "(none) no-dashboard=true help=true"],
     ["job submit flow -", "job submit flow -"],
+    ["job submit -- --token -abc", "job submit --token -abc"],
   ] as const
 ) {
   Deno.test(`the command line "${line}" means: ${meaning}`, () => assertEquals(read(line), meaning));
