@@ -17,7 +17,7 @@ import { findHome, readEnvironment } from "./config/settings.ts";
 import { VERSION } from "./config/version.ts";
 import { openControl } from "./control/open.ts";
 import type { RunOptions } from "./control/run_options.ts";
-import { now } from "./process/clock.ts";
+import { systemClock } from "./config/clock.ts";
 import { canBeReplaced, ownCommand, replaceProcess } from "./process/exec.ts";
 import { handleSignals } from "./process/signals.ts";
 import { EventFeed } from "./supervisor/event_feed.ts";
@@ -123,7 +123,7 @@ export class Orchestrator {
 
   /** All services now; none before `run`. @param recent how many of each one's last lines */
   snapshot(recent = 0): Snapshot {
-    return this.#supervisor?.snapshot(recent) ?? { at: now(), stopping: false, services: [] };
+    return this.#supervisor?.snapshot(recent) ?? { at: systemClock.now(), stopping: false, services: [] };
   }
 
   /**

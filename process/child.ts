@@ -5,9 +5,9 @@
  */
 
 import { encoder } from "../config/bytes.ts";
+import type { Clock } from "../config/clock.ts";
 import { UserError } from "../config/errors.ts";
 import type { Launch } from "../config/launch.ts";
-import { sleep } from "./clock.ts";
 import { groupRuns } from "./group.ts";
 import { LineCutter } from "./lines.ts";
 
@@ -16,15 +16,15 @@ export type Exit = { kind: "exited"; code: number } | { kind: "killed"; signal: 
 
 export type Stream = "out" | "err";
 
-/** What the owner of a child is told. */
+/** Who hears what becomes of a child. */
 export interface ChildListener {
   /** Whole lines; the array is the listener's to keep. */
   lines(stream: Stream, lines: Uint8Array): void;
   /** Asked before each read: a promise makes the pipe wait. */
   backpressure(): Promise<void> | null;
-  /** The process ended and all it wrote has been told. `groupAlive`: others of its group still run. */
+  /** The process ended and all it wrote was handed on. `groupAlive`: others of its group still run. */
   exited(exit: Exit, groupAlive: boolean): void;
-  /** After a groupAlive exit: nothing of the group runs any more. */
+  /** After an exit with `groupAlive`: nothing of the group runs any more. */
   groupEmpty(): void;
 }
 
@@ -42,84 +42,120 @@ export interface Child {
 }
 
 /**
- * Starts a process as the leader of its own session and group, and tells what becomes of it.
+ * Starts a process as the leader of its own session and group, reads its pipes and awaits its end.
  *
+ * @param clock paces the looks at a pipe or a group that outlives the process
  * @throws {UserError} when the system refuses to start it
  */
-export function startChild(launch: Launch, listener: ChildListener): Child {
+export function startChild(launch: Launch, listener: ChildListener, clock: Clock): Child {
   const child = spawn(launch);
-  const cutters = { out: new LineCutter(), err: new LineCutter() };
-  let readers: Record<Stream, ReadableStreamBYOBReader>;
-  const spare = { out: 0, err: 0 };
-  const waiting = new Set<() => void>();
-  let received = 0;
+  const pipes = { out: new Pipe("out", listener), err: new Pipe("err", listener) };
+  watch(child, pipes, listener, clock);
+  return {
+    pid: child.pid,
+    drain() {
+      pipes.out.drain();
+      pipes.err.drain();
+    },
+  };
+}
 
-  function hurry(): void {
-    spare.out = spare.err = PIPE_BYTES;
-    for (const goOn of waiting) goOn();
+/** One pipe of a child. */
+class Pipe {
+  readonly #stream: Stream;
+  readonly #listener: ChildListener;
+  readonly #cutter = new LineCutter();
+  #reader: ReadableStreamBYOBReader | null = null;
+  /** Bytes that are read without asking for room. */
+  #spare = 0;
+  #goOn = () => {};
+  /** Bytes that came so far. */
+  received = 0;
+
+  constructor(stream: Stream, listener: ChildListener) {
+    this.#stream = stream;
+    this.#listener = listener;
   }
-  async function pump(stream: Stream): Promise<void> {
+
+  /** Reads to the end, or until `cancel`. */
+  async read(readable: ReadableStream<Uint8Array>): Promise<void> {
+    const reader = this.#reader = readable.getReader({ mode: "byob" });
     // Small at first: most services are quiet, and there may be hundreds.
     let buffer = new Uint8Array(512);
     for (;;) {
-      const room = spare[stream] > 0 ? null : listener.backpressure();
+      const room = this.#spare > 0 ? null : this.#listener.backpressure();
       if (room !== null) {
         const { promise, resolve } = Promise.withResolvers<void>();
-        waiting.add(resolve);
+        this.#goOn = resolve;
         room.then(resolve);
         await promise;
-        waiting.delete(resolve);
       }
-      const { value, done } = await readers[stream].read(buffer);
-      if (done) break;
-      received += value.byteLength;
-      spare[stream] = Math.max(0, spare[stream] - value.byteLength);
-      const lines = cutters[stream].push(value);
-      if (lines !== null) listener.lines(stream, lines);
+      const { value, done } = await reader.read(buffer);
+      if (done) return this.flush();
+      this.received += value.byteLength;
+      this.#spare = Math.max(0, this.#spare - value.byteLength);
+      const lines = this.#cutter.push(value);
+      if (lines !== null) this.#listener.lines(this.#stream, lines);
       const wider = value.byteLength === value.buffer.byteLength && value.byteLength < 65_536;
       buffer = wider ? new Uint8Array(value.byteLength * 4) : new Uint8Array(value.buffer);
     }
-    flush(stream);
-  }
-  function flush(stream: Stream): void {
-    const rest = cutters[stream].flush();
-    if (rest !== null) listener.lines(stream, rest);
   }
 
-  async function watch(): Promise<void> {
-    await null; // whoever starts several starts them all first
-    readers = {
-      out: child.stdout.getReader({ mode: "byob" }),
-      err: child.stderr.getReader({ mode: "byob" }),
-    };
-    const ends = Promise.all([pump("out"), pump("err")]).then(() => true);
-    const status = await child.status;
-    const exit: Exit = status.signal === null
-      ? { kind: "exited", code: status.code }
-      : { kind: "killed", signal: status.signal };
-    hurry();
-    // A grandchild may keep a pipe open for ever: what counts is that nothing of the process itself can come any more.
-    let open = true;
-    const most = received + 2 * PIPE_BYTES;
-    for (let seen = -1; open && seen !== received && received < most;) {
-      seen = received;
-      const pause = new AbortController();
-      open = !await Promise.race([ends, sleep(SILENT_MS, pause.signal).then(() => false)]);
-      pause.abort();
-    }
-    if (open) { for (const stream of ["out", "err"] as const) flush(stream); }
-    const groupAlive = groupRuns(child.pid);
-    listener.exited(exit, groupAlive);
-    if (groupAlive) {
-      for (let pauseMs = 10; groupRuns(child.pid); pauseMs = Math.min(pauseMs * 2, 200)) await sleep(pauseMs);
-      listener.groupEmpty();
-    }
-    // Whoever holds the pipe now has left the group on purpose: we stop listening.
-    if (open) await Promise.all([readers.out.cancel(), readers.err.cancel()]);
-    await ends;
+  drain(): void {
+    this.#spare = PIPE_BYTES;
+    this.#goOn();
   }
-  watch();
-  return { pid: child.pid, drain: hurry };
+
+  /** Hands on what came without a line end. */
+  flush(): void {
+    const rest = this.#cutter.flush();
+    if (rest !== null) this.#listener.lines(this.#stream, rest);
+  }
+
+  async cancel(): Promise<void> {
+    await this.#reader?.cancel();
+  }
+}
+
+async function watch(
+  child: Deno.ChildProcess,
+  { out, err }: Record<Stream, Pipe>,
+  listener: ChildListener,
+  clock: Clock,
+): Promise<void> {
+  await null; // whoever starts several starts them all first
+  const ends = Promise.all([out.read(child.stdout), err.read(child.stderr)]).then(() => true);
+  const status = await child.status;
+  const exit: Exit = status.signal === null
+    ? { kind: "exited", code: status.code }
+    : { kind: "killed", signal: status.signal };
+  out.drain();
+  err.drain();
+  // A grandchild may keep a pipe open for ever: what counts is that nothing of the process itself can come any more.
+  const received = () => out.received + err.received;
+  const most = received() + 2 * PIPE_BYTES;
+  let isOpen = true;
+  for (let seen = -1; isOpen && seen !== received() && received() < most;) {
+    seen = received();
+    const pause = new AbortController();
+    isOpen = !await Promise.race([ends, clock.sleep(SILENT_MS, pause.signal).then(() => false)]);
+    pause.abort();
+  }
+  if (isOpen) {
+    out.flush();
+    err.flush();
+  }
+  const groupAlive = groupRuns(child.pid);
+  listener.exited(exit, groupAlive);
+  if (groupAlive) {
+    for (let pauseMs = 10; groupRuns(child.pid); pauseMs = Math.min(pauseMs * 2, 200)) {
+      await clock.sleep(pauseMs);
+    }
+    listener.groupEmpty();
+  }
+  // Whoever holds the pipe now has left the group on purpose: we stop listening.
+  if (isOpen) await Promise.all([out.cancel(), err.cancel()]);
+  await ends;
 }
 
 function spawn(launch: Launch): Deno.ChildProcess {
@@ -138,18 +174,14 @@ function spawn(launch: Launch): Deno.ChildProcess {
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     // Linux takes no single KEY=value of 128 KiB or more.
-    const long = Object.entries(environment).find(([name, value]) =>
-      encoder.encode(name + value).length > 131_000
-    );
-    if (/os error 7/.test(error.message)) {
-      throw new UserError(
-        long === undefined
-          ? `Cannot start ${program}: its environment and arguments are too long for the system.`
-          : `Cannot start ${program}: the variable ${
-            long[0]
-          } is longer than the 128 KiB that the system takes.`,
-      );
-    }
-    throw new UserError(`Cannot start ${program}: ${error.message.split("\n")[0]}`);
+    const [long] = Object.entries(environment).find((entry) =>
+      encoder.encode(entry.join("")).length > 131_000
+    ) ?? [];
+    const why = !/os error 7/.test(error.message)
+      ? error.message.split("\n")[0]
+      : long === undefined
+      ? "its environment and arguments are too long for the system."
+      : `the variable ${long} is longer than the 128 KiB that the system takes.`;
+    throw new UserError(`Cannot start ${program}: ${why}`);
   }
 }

@@ -1,5 +1,6 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { systemClock } from "../config/clock.ts";
 import { UserError } from "../config/errors.ts";
 import type { Exit } from "./child.ts";
 import { startChild } from "./child.ts";
@@ -31,7 +32,7 @@ async function childOf(
       if (!groupAlive) emptied.resolve();
     },
     groupEmpty: () => emptied.resolve(),
-  });
+  }, systemClock);
   const { exit, groupAlive } = await ended.promise;
   if (groupAlive) Deno.kill(-pid, "SIGKILL");
   await emptied.promise;

@@ -5,11 +5,11 @@
  */
 
 import { encoder } from "../config/bytes.ts";
-import { now } from "./clock.ts";
+import type { Clock } from "../config/clock.ts";
 
-// If the orchestrator dies without a word, the pipe closes and this shell stops what is left: the groups it was told
-// of and, on Linux, whatever else was started with this run's mark but not told of yet. Each is told once: to many
-// programs a second SIGTERM means "at once". It also gives a terminal back.
+// If the orchestrator is killed, the pipe closes and this shell stops what is left: the groups that were written to it
+// and, on Linux, whatever else carries this run's mark but was not written yet. Each gets one SIGTERM: to many programs
+// a second one means "at once". It also gives a terminal back.
 const GUARD_SCRIPT = String.raw`
 trap '' HUP INT TERM QUIT
 while read -r verb id; do
@@ -44,41 +44,41 @@ send KILL
 
 /** The shell that stops everything when the orchestrator no longer can. */
 export class Guard {
-  readonly #run: string;
-  readonly #graceMs: number;
+  readonly #args: readonly string[];
   readonly #terminal: boolean;
+  readonly #clock: Clock;
   readonly #groups = new Set<number>();
   #shell: Deno.ChildProcess | null = null;
   #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
-  #untold = "";
+  #unsent = "";
 
   /**
    * @param run the mark that this run's children carry in `ORCHESTRATOR_RUN`
-   * @param options from SIGTERM to SIGKILL; whether a panel is drawn on standard output, which is to be given back
+   * @param options the time from SIGTERM to SIGKILL; whether a panel is drawn on standard output, which is given back
    */
-  constructor(run: string, { graceMs, terminal }: { graceMs: number; terminal: boolean }) {
-    this.#run = run;
-    this.#graceMs = graceMs;
-    this.#terminal = terminal;
+  constructor(run: string, options: { graceMs: number; terminal: boolean; clock: Clock }) {
+    this.#args = [run, String(Math.ceil(options.graceMs / 100))];
+    this.#terminal = options.terminal;
+    this.#clock = options.clock;
   }
 
-  /** Takes charge of a group. Starts the shell at the first one. */
+  /** Takes charge of a group. */
   add(group: number): void {
     this.#groups.add(group);
-    this.#tell(`add ${group}`);
+    this.#send(`add ${group}`);
   }
 
   /** Lets go of a group that is empty. */
   drop(group: number): void {
     this.#groups.delete(group);
-    this.#tell(`drop ${group}`);
+    this.#send(`drop ${group}`);
   }
 
   /** Starts the shell, so that it is there before the first child. */
   open(): void {
     if (this.#shell !== null || Deno.build.os === "windows") return;
     const shell = new Deno.Command("/bin/sh", {
-      args: ["-c", GUARD_SCRIPT, "orchestrator-guard", this.#run, String(Math.ceil(this.#graceMs / 100))],
+      args: ["-c", GUARD_SCRIPT, "orchestrator-guard", ...this.#args],
       cwd: "/",
       // Nothing that could pass for a group there: the shell finds them among its variables.
       clearEnv: true,
@@ -91,15 +91,15 @@ export class Guard {
       stderr: "null",
     }).spawn();
     this.#shell = shell;
-    const openedAt = now();
+    const openedAt = this.#clock.now();
     shell.status.then(() => {
       if (this.#shell !== shell) return;
       // Someone killed the guard: another takes over, unless they die as fast as they come.
       this.#shell = null;
       this.#writer = null;
-      if (now() - openedAt < 1_000) return;
+      if (this.#clock.now() - openedAt < 1_000) return;
       this.open();
-      for (const group of this.#groups) this.#tell(`add ${group}`);
+      for (const group of this.#groups) this.#send(`add ${group}`);
     });
   }
 
@@ -115,15 +115,15 @@ export class Guard {
     await shell.status;
   }
 
-  /** Tells the shell, together with all else of this turn: until then the run's mark tells it as much. */
-  #tell(line: string): void {
-    if (this.#untold === "") queueMicrotask(() => this.#flush());
-    this.#untold += `${line}\n`;
+  /** Writes to the shell, together with all else of this turn: until then it knows the group by the run's mark. */
+  #send(line: string): void {
+    if (this.#unsent === "") queueMicrotask(() => this.#flush());
+    this.#unsent += `${line}\n`;
   }
 
   #flush(): void {
-    const text = this.#untold;
-    this.#untold = "";
+    const text = this.#unsent;
+    this.#unsent = "";
     if (this.#shell === null) return;
     this.#writer ??= this.#shell.stdin.getWriter();
     this.#writer.write(encoder.encode(text)).catch(() => {}); // a dead guard is replaced, see open

@@ -1,7 +1,9 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { systemClock } from "../config/clock.ts";
 import type { Health } from "../config/definition.ts";
 import { runProbe } from "./probe.ts";
+import { ManualClock } from "../testing/clock.ts";
 import { Folder, freePort, isAlive, LIMIT_MS, outputOf, waitUntil } from "../testing/run.ts";
 
 const ELSEWHERE = { environment: Deno.env.toObject(), cwd: "/", infrastructure: "/" };
@@ -9,18 +11,22 @@ const ELSEWHERE = { environment: Deno.env.toObject(), cwd: "/", infrastructure: 
 /** Looks once, with a limit that a test machine keeps. */
 function lookAt(probe: Exclude<Health["probe"], { kind: "log" }>, environment: Record<string, string> = {}) {
   const target = { ...ELSEWHERE, environment: { ...ELSEWHERE.environment, ...environment } };
-  return runProbe(probe, target, 20_000, new AbortController().signal);
+  return runProbe(probe, target, {
+    timeoutMs: 20_000,
+    stop: new AbortController().signal,
+    clock: systemClock,
+  });
 }
 
 for (
   const [path, body, fault] of [
     ["/200", null, null],
     ["/204", null, null],
-    ["/500", null, "answered 500"],
-    ["/404", null, "answered 404"],
+    ["/500", null, "HTTP 500"],
+    ["/404", null, "HTTP 404"],
     ["/200", "status: (ok|fine)", null],
     ["/200", "^status: bad$", "answered without the expected text"],
-    ["/500", "status", "answered 500"],
+    ["/500", "status", "HTTP 500"],
   ] as const
 ) {
   Deno.test(`a look by http at ${path}${body === null ? "" : ` for ${body}`} is ${fault ?? "well"}`, async () => {
@@ -63,7 +69,12 @@ for (
 Deno.test("a look that takes too long ends in time, with all that it has started", async () => {
   await using folder = await Folder.make();
   const command = `echo $$ >${folder.path}/pid; sleep 1000; true`;
-  const fault = await runProbe({ kind: "command", command }, ELSEWHERE, 300, new AbortController().signal);
+  const clock = new ManualClock();
+  const stop = new AbortController().signal;
+  const answer = runProbe({ kind: "command", command }, ELSEWHERE, { timeoutMs: 300, stop, clock });
+  await waitUntil(async () => await folder.read("pid") !== "", "the check runs");
+  await clock.advance(300);
+  const fault = await answer;
   assertEquals(fault, "no answer within 300 ms");
   const group = Number(await folder.read("pid"));
   await waitUntil(() => !isAlive(group), "the check is gone");
@@ -76,7 +87,11 @@ Deno.test("a look that takes too long ends in time, with all that it has started
 
 Deno.test("a look that is stopped ends at once", async () => {
   const stop = new AbortController();
-  const looking = runProbe({ kind: "command", command: "sleep 1000" }, ELSEWHERE, LIMIT_MS, stop.signal);
+  const looking = runProbe({ kind: "command", command: "sleep 1000" }, ELSEWHERE, {
+    timeoutMs: LIMIT_MS,
+    stop: stop.signal,
+    clock: systemClock,
+  });
   stop.abort();
   assert(await looking !== null);
 });

@@ -24,7 +24,7 @@ export interface Step {
 }
 
 /** The state of a service that nothing has happened to yet. */
-export const INITIAL: ServiceState = {
+export const INITIAL: ServiceState & { kind: "pending" } = {
   kind: "pending",
   waitingFor: [],
   failures: [],
@@ -65,13 +65,15 @@ function isSuccess(exit: Exit): boolean {
   return exit.kind === "exited" && exit.code === 0;
 }
 
-/** The next moment at which time alone may change something, or `null`. */
-export function nextWake(state: ServiceState, service: Service): number | null {
+/** The next moment at which time alone changes something; `Infinity`: never. */
+export function nextWake(state: ServiceState, service: Service, now: number): number {
   switch (state.kind) {
     case "starting":
       return readyByTime(service) && state.pid !== null ? state.since + SETTLED_MS : state.readyBy;
-    case "running":
-      return readyByTime(service) ? state.since + PAUSE_MS : null;
+    case "running": {
+      const usableAt = readyByTime(service) ? state.since + PAUSE_MS : Infinity;
+      return usableAt > now ? usableAt : Infinity;
+    }
     case "stopping":
       return state.killAt;
     case "restarting":
@@ -80,7 +82,7 @@ export function nextWake(state: ServiceState, service: Service): number | null {
     case "stopped":
     case "crashed":
     case "failed":
-      return null;
+      return Infinity;
   }
 }
 
@@ -92,10 +94,85 @@ export function satisfies(state: ServiceState, service: Service, now: number): b
   return state.kind === "running" && (!readyByTime(service) || now >= state.since + PAUSE_MS);
 }
 
+/** What a step depends on besides the state and what happened. `chance` is a number from 0 to 1. */
+interface Circumstances {
+  now: number;
+  service: Service;
+  chance: number;
+}
+
+function historyOf({ failures, restarts, lastExit }: History): History {
+  return { failures, restarts, lastExit };
+}
+
+/** Stops what runs of a service; where nothing does, it has stopped already. */
+function stop(state: ServiceState, then: AfterStop, signal: Deno.Signal, given: Circumstances): Step {
+  if (state.kind !== "starting" && state.kind !== "running") return { state, effects: [] };
+  const { pid, since } = state;
+  const history = historyOf(state);
+  if (pid === null) return { state: afterStop(history, then, since, given), effects: [] };
+  const killAt = given.now + given.service.timeoutStopMs;
+  return {
+    state: { ...history, kind: "stopping", pid, since, killAt, then },
+    effects: [{ kind: "signal", signal }],
+  };
+}
+
+/** What becomes of a service of which nothing runs any more. */
+function afterStop(history: History, then: AfterStop, since: number, given: Circumstances): ServiceState {
+  const { now, service, chance } = given;
+  switch (then.kind) {
+    case "stopped":
+      return { ...history, kind: "stopped" };
+    case "restarting":
+      return { ...history, kind: "pending", waitingFor: [], failures: [], restarts: history.restarts + 1 };
+    case "ended": {
+      const { exit } = then;
+      const after = { ...history, lastExit: exit };
+      const reason = describeExit(exit);
+      if (!isSuccess(exit)) return afterFailure(after, { exit, reason, ranMs: now - since }, given);
+      if (service.restartPolicy !== "always" || service.kind === "task") return { ...after, kind: "stopped" };
+      return {
+        ...after,
+        kind: "restarting",
+        attempt: 0,
+        retryAt: now + backoffMs(service, 1, chance),
+        reason,
+      };
+    }
+    case "failed":
+      return afterFailure(history, { exit: null, reason: then.reason, ranMs: now - since }, given);
+  }
+}
+
+/** What the restart policy makes of a failure. */
+function afterFailure(
+  history: History,
+  { exit, reason, ranMs }: { exit: Exit | null; reason: string; ranMs: number },
+  { now, service, chance }: Circumstances,
+): ServiceState {
+  const { restartPolicy, critical, maxRetries, retryWindowMs } = service;
+  if (restartPolicy === "never") {
+    if (exit !== null && critical) return { ...history, kind: "crashed", exit, ranMs, reason };
+    return { ...history, kind: "failed", exit, ranMs, reason };
+  }
+  const recent = ranMs > retryWindowMs
+    ? []
+    : history.failures.filter((moment) => moment > now - retryWindowMs);
+  const failures = [...recent, now];
+  if (failures.length > maxRetries) {
+    const tries = `gave up after ${maxRetries} ${maxRetries === 1 ? "retry" : "retries"}`;
+    return { ...history, failures, kind: "failed", exit, ranMs, reason: `${reason}; ${tries}` };
+  }
+  const retryAt = now + backoffMs(service, failures.length, chance);
+  return { ...history, failures, kind: "restarting", attempt: failures.length, retryAt, reason };
+}
+
 /**
- * What follows when something happens to a service. What does not fit its state changes nothing: happenings may
+ * What follows when something happens to a service. What does not fit its state changes nothing: triggers may
  * arrive late.
  *
+ * @param now a moment of the steady clock
  * @param chance a number from 0 to 1 for the jitter of a retry
  */
 export function step(
@@ -105,57 +182,11 @@ export function step(
   service: Service,
   chance: number,
 ): Step {
+  const given: Circumstances = { now, service, chance };
   const stay: Step = { state, effects: [] };
-  const { failures, restarts, lastExit } = state;
-  const past: History = { failures, restarts, lastExit };
+  const history = historyOf(state);
   const become = (next: ServiceState, ...effects: Effect[]): Step => ({ state: next, effects });
-  const running = state.kind === "starting" || state.kind === "running" ? state : null;
-
-  function stopping(then: AfterStop, signal: Deno.Signal): Step {
-    if (running === null || running.pid === null) return become(conclude(then, running?.since ?? now));
-    const { pid, since } = running;
-    const killAt = now + service.timeoutStopMs;
-    return become({ ...past, kind: "stopping", pid, since, killAt, then }, { kind: "signal", signal });
-  }
-
-  function conclude(then: AfterStop, since: number): ServiceState {
-    switch (then.kind) {
-      case "stopped":
-        return { ...past, kind: "stopped" };
-      case "restarting":
-        return { ...past, kind: "pending", waitingFor: [], failures: [], restarts: past.restarts + 1 };
-      case "ended": {
-        const after = { ...past, lastExit: then.exit };
-        if (!isSuccess(then.exit)) {
-          return afterFailure(after, describeExit(then.exit), then.exit, now - since);
-        }
-        if (service.restartPolicy !== "always" || service.kind === "task") {
-          return { ...after, kind: "stopped" };
-        }
-        const retryAt = now + backoffMs(service, 1, chance);
-        return { ...after, kind: "restarting", attempt: 0, retryAt, reason: describeExit(then.exit) };
-      }
-      case "failed":
-        return afterFailure(past, then.reason, null, now - since);
-    }
-  }
-
-  function afterFailure(before: History, reason: string, exit: Exit | null, ranMs: number): ServiceState {
-    if (service.restartPolicy === "never") {
-      if (exit !== null && service.critical) return { ...before, kind: "crashed", exit, ranMs, reason };
-      return { ...before, kind: "failed", exit, ranMs, reason };
-    }
-    const recent = ranMs > service.retryWindowMs
-      ? []
-      : before.failures.filter((moment) => moment > now - service.retryWindowMs);
-    const counted = [...recent, now];
-    if (counted.length > service.maxRetries) {
-      const tries = `gave up after ${service.maxRetries} ${service.maxRetries === 1 ? "retry" : "retries"}`;
-      return { ...before, failures: counted, kind: "failed", exit, ranMs, reason: `${reason}; ${tries}` };
-    }
-    const retryAt = now + backoffMs(service, counted.length, chance);
-    return { ...before, failures: counted, kind: "restarting", attempt: counted.length, retryAt, reason };
-  }
+  const hasBegun = state.kind === "starting" || state.kind === "running";
 
   switch (trigger.kind) {
     case "waiting":
@@ -164,26 +195,26 @@ export function step(
       if (state.kind !== "pending") return stay;
       const readyBy = now + service.timeoutStartMs;
       const spawn: Effect[] = service.kind === "external" ? [] : [{ kind: "spawn" }];
-      return become({ ...past, kind: "starting", pid: null, since: now, readyBy }, ...spawn);
+      return become({ ...history, kind: "starting", pid: null, since: now, readyBy }, ...spawn);
     }
     case "spawned":
       if (state.kind !== "starting" || state.pid !== null) return stay;
       // A task has no start to wait for: its end is what counts.
       return service.kind === "task"
-        ? become({ ...past, kind: "running", pid: trigger.pid, since: now })
+        ? become({ ...history, kind: "running", pid: trigger.pid, since: now })
         : become({ ...state, pid: trigger.pid, since: now });
     case "spawnFailed":
       // With a PID it is the late answer to an earlier start.
       return state.kind === "starting" && state.pid === null
-        ? become(conclude({ kind: "failed", reason: trigger.reason }, now))
+        ? become(afterStop(history, { kind: "failed", reason: trigger.reason }, now, given))
         : stay;
     case "ready":
       return state.kind === "starting"
-        ? become({ ...past, kind: "running", pid: state.pid, since: state.since })
+        ? become({ ...history, kind: "running", pid: state.pid, since: state.since })
         : stay;
     case "unhealthy":
       return state.kind === "running"
-        ? stopping({ kind: "failed", reason: trigger.reason }, service.stopSignal)
+        ? stop(state, { kind: "failed", reason: trigger.reason }, service.stopSignal, given)
         : stay;
     case "exited": {
       const ended: AfterStop = { kind: "ended", exit: trigger.exit };
@@ -191,19 +222,21 @@ export function step(
         const known: ServiceState = { ...state, lastExit: trigger.exit };
         return trigger.groupAlive ? become(known) : step(known, { kind: "groupEmpty" }, now, service, chance);
       }
-      if (running === null) return stay;
-      return trigger.groupAlive ? stopping(ended, "SIGTERM") : become(conclude(ended, running.since));
+      if (!hasBegun) return stay;
+      return trigger.groupAlive
+        ? stop(state, ended, "SIGTERM", given)
+        : become(afterStop(history, ended, state.since, given));
     }
     case "groupEmpty":
-      return state.kind === "stopping" ? become(conclude(state.then, state.since)) : stay;
+      return state.kind === "stopping" ? become(afterStop(history, state.then, state.since, given)) : stay;
     case "stop":
       switch (state.kind) {
         case "pending":
         case "restarting":
-          return become({ ...past, kind: "stopped" });
+          return become({ ...history, kind: "stopped" });
         case "starting":
         case "running":
-          return stopping({ kind: "stopped" }, service.stopSignal);
+          return stop(state, { kind: "stopped" }, service.stopSignal, given);
         case "stopping":
           return become({ ...state, then: { kind: "stopped" } });
         case "stopped":
@@ -213,31 +246,29 @@ export function step(
       }
       break;
     case "restart":
-      if (running !== null) return stopping({ kind: "restarting" }, service.stopSignal);
+      if (hasBegun) return stop(state, { kind: "restarting" }, service.stopSignal, given);
       if (state.kind === "stopping") return become({ ...state, then: { kind: "restarting" } });
-      return become({ ...past, kind: "pending", waitingFor: [], failures: [] });
+      return become({ ...history, kind: "pending", waitingFor: [], failures: [] });
     case "kill":
-      if (running?.pid != null) return stopping({ kind: "stopped" }, "SIGKILL");
-      if (state.kind === "stopping") {
-        return become({ ...state, then: { kind: "stopped" } }, { kind: "signal", signal: "SIGKILL" });
-      }
-      return running === null ? stay : become({ ...past, kind: "stopped" });
+      if (hasBegun) return stop(state, { kind: "stopped" }, "SIGKILL", given);
+      if (state.kind !== "stopping") return stay;
+      return become({ ...state, then: { kind: "stopped" } }, { kind: "signal", signal: "SIGKILL" });
     case "wake":
       switch (state.kind) {
         case "starting": {
           if (state.pid !== null && readyByTime(service) && now >= state.since + SETTLED_MS) {
-            return become({ ...past, kind: "running", pid: state.pid, since: state.since });
+            return become({ ...history, kind: "running", pid: state.pid, since: state.since });
           }
           if (now < state.readyBy) return stay;
           const reason = `was not ready within ${formatSpan(service.timeoutStartMs)}`;
-          return stopping({ kind: "failed", reason }, service.stopSignal);
+          return stop(state, { kind: "failed", reason }, service.stopSignal, given);
         }
         case "stopping":
           if (now < state.killAt) return stay;
           return become({ ...state, killAt: Infinity }, { kind: "signal", signal: "SIGKILL" });
         case "restarting":
           if (now < state.retryAt) return stay;
-          return become({ ...past, kind: "pending", waitingFor: [], restarts: past.restarts + 1 });
+          return become({ ...history, kind: "pending", waitingFor: [], restarts: history.restarts + 1 });
         case "pending":
         case "running":
         case "stopped":
@@ -251,7 +282,7 @@ export function step(
 /** What someone wants of a service: to be kept running, to be at rest, or to be at rest once and then kept running. */
 export type Desired = "running" | "stopped" | "restarted";
 
-/** One service as `decide` sees it. */
+/** One service as `reconcile` sees it. */
 export interface Managed {
   service: Service;
   state: ServiceState;

@@ -202,10 +202,10 @@ const exited = (exit: Exit): Trigger => ({ kind: "exited", exit, groupAlive: fal
 Deno.test("a service without port and check runs after a second and lets others start after three", () => {
   const service = define();
   const young = live(service, ["start", 0], [spawned, 5]);
-  assertEquals(nextWake(young, service), 1_005);
+  assertEquals(nextWake(young, service, 5), 1_005);
   assertEquals(step(young, wake, 1_004, service, 0).state.kind, "starting");
   const grown = step(young, wake, 1_005, service, 0).state;
-  assertEquals([grown.kind, nextWake(grown, service)], ["running", 3_005]);
+  assertEquals([grown.kind, nextWake(grown, service, 1_005)], ["running", 3_005]);
   assertEquals([satisfies(grown, service, 3_004), satisfies(grown, service, 3_005)], [false, true]);
 });
 
@@ -244,7 +244,7 @@ Deno.test("an external service is not spawned, only waited for", () => {
 Deno.test("what is not ready in time is stopped, and that is a failed start", () => {
   const service = define({ port: 80, timeoutStartMs: 2_000 });
   const starting = live(service, ["start", 0], [spawned, 5]);
-  assertEquals(nextWake(starting, service), 2_000);
+  assertEquals(nextWake(starting, service, 0), 2_000);
   const { state, effects } = step(starting, wake, 2_000, service, 0);
   assertEquals(effects, [{ kind: "signal", signal: "SIGTERM" }]);
   const ended = step(state, exited({ kind: "killed", signal: "SIGTERM" }), 2_010, service, 0).state;
@@ -258,10 +258,10 @@ Deno.test("what is not ready in time is stopped, and that is a failed start", ()
 Deno.test("SIGKILL follows when the time to stop is over, once", () => {
   const service = define({ timeoutStopMs: 4_000 });
   const stopping = step(STATES.running, { kind: "stop" }, 500, service, 0).state;
-  assertEquals(nextWake(stopping, service), 4_500);
+  assertEquals(nextWake(stopping, service, 0), 4_500);
   assertEquals(step(stopping, wake, 4_499, service, 0).effects, []);
   const { state, effects } = step(stopping, wake, 4_500, service, 0);
-  assertEquals([effects, nextWake(state, service)], [[{ kind: "signal", signal: "SIGKILL" }], Infinity]);
+  assertEquals([effects, nextWake(state, service, 0)], [[{ kind: "signal", signal: "SIGKILL" }], Infinity]);
   assertEquals(step(state, wake, 99_999, service, 0).effects, []);
 });
 
@@ -618,7 +618,7 @@ class World {
 
   /** Time passes until the next news or wake-up. */
   pass(): boolean {
-    const wakes = [...this.managed.values()].map(({ state, service }) => nextWake(state, service) ?? Infinity)
+    const wakes = [...this.managed.values()].map(({ state, service }) => nextWake(state, service, this.#now))
       .filter((at) => at > this.#now);
     const next = Math.min(...wakes, ...this.#news.map(({ at }) => at));
     if (next === Infinity) return false;

@@ -96,8 +96,11 @@ export type Event =
   | { kind: "output"; time: number; service: string; stream: Stream; lines: Uint8Array }
   | { kind: "log"; time: number; level: Level; message: string };
 
-/** Whether a state has no process of ours. */
-export function isAtRest(state: ServiceState): boolean {
+/** The states in which there is something to stop: a process of ours, or an external one that is waited for. */
+export type ActiveState = ServiceState & { kind: "starting" | "running" | "stopping" };
+
+/** Whether nothing of a service runs. */
+export function isAtRest(state: ServiceState): state is Exclude<ServiceState, ActiveState> {
   return state.kind !== "starting" && state.kind !== "running" && state.kind !== "stopping";
 }
 

@@ -531,7 +531,7 @@ Deno.test("a service that is unhealthy as often as allowed is stopped and restar
   await run.is("a", "running");
   await folder.write("mood", "sick");
   const state = await run.is("a", "restarting");
-  assertEquals(state.reason, "failed its health check 3 times: answered 500");
+  assertEquals(state.reason, "failed its health check 3 times: HTTP 500");
   assertEquals(run.notices.filter((text) => text.includes("unhealthy")).map((text) => text.slice(0, 23)), [
     "a is unhealthy (1 of 3)",
     "a is unhealthy (2 of 3)",

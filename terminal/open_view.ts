@@ -4,7 +4,7 @@
  * @module
  */
 
-import { sleep } from "../process/clock.ts";
+import { systemClock } from "../config/clock.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
 import type { View } from "./line_view.ts";
 import { FaultView, LineView } from "./line_view.ts";
@@ -50,7 +50,7 @@ export async function reportStopping(supervisor: Supervisor): Promise<void> {
   const ended = new AbortController();
   supervisor.finished.then(() => ended.abort());
   for (let waitMs = 1_500; !ended.signal.aborted; waitMs = 3_000) {
-    await sleep(waitMs, ended.signal);
+    await systemClock.sleep(waitMs, ended.signal);
     const snapshot = supervisor.snapshot();
     const waiting = snapshot.services.filter(({ state }) => state.kind === "stopping");
     const names = waiting.map((row) => `${row.name} (${describeState(row, snapshot.at)})`);

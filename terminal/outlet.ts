@@ -5,7 +5,7 @@
  */
 
 import { encoder } from "../config/bytes.ts";
-import { sleep } from "../process/clock.ts";
+import { systemClock } from "../config/clock.ts";
 
 /** Bytes that may wait for a slow reader until every pipe has to wait too. */
 const QUEUE_BYTES = 1024 * 1024;
@@ -74,7 +74,7 @@ export class Outlet {
     while (this.#writing !== null) {
       const before = this.#waiting;
       const pause = new AbortController();
-      await Promise.race([this.#writing, sleep(patienceMs, pause.signal)]);
+      await Promise.race([this.#writing, systemClock.sleep(patienceMs, pause.signal)]);
       pause.abort();
       if (this.#waiting === before) return;
     }

@@ -8,7 +8,7 @@
 import * as colors from "@std/fmt/colors";
 import { decoder, encoder } from "../config/bytes.ts";
 import { UserError } from "../config/errors.ts";
-import { now } from "../process/clock.ts";
+import { systemClock } from "../config/clock.ts";
 import { Tail } from "../process/lines.ts";
 import type { Desired } from "../supervisor/lifecycle.ts";
 import type { Event, Snapshot } from "../supervisor/model.ts";
@@ -57,7 +57,7 @@ export class PanelView implements View {
   #resizedAt = -Infinity;
   #closed = false;
   readonly #resized = () => {
-    this.#resizedAt = now();
+    this.#resizedAt = systemClock.now();
     this.#terminal.resized();
     this.#draw();
   };
@@ -158,12 +158,12 @@ export class PanelView implements View {
   #draw(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const resizing = this.#resizedAt + PanelView.RESIZE_MS - now();
+    const resizing = this.#resizedAt + PanelView.RESIZE_MS - systemClock.now();
     if (resizing > 0 && !this.#closed) {
       this.#timer = setTimeout(() => this.#draw(), resizing);
       return;
     }
-    this.#drawnAt = now();
+    this.#drawnAt = systemClock.now();
     const { size } = this.#terminal;
     const screen = { ...size, widthOf: displayWidth };
     this.#terminal.draw(dashboard(this.#source.snapshot(3), screen, this.#look), size);
@@ -174,7 +174,7 @@ export class PanelView implements View {
   #drawSoon(): void {
     if (this.#closed) return;
     clearTimeout(this.#timer);
-    const since = now() - this.#drawnAt;
+    const since = systemClock.now() - this.#drawnAt;
     this.#timer = setTimeout(() => this.#draw(), Math.max(0, 30 - since));
   }
 
