@@ -1,7 +1,7 @@
 /**
- * Starts the orchestrator as a child of a test: `deno run -A orchestrator.ts`, or the binary that the environment
- * variable ORCHESTRATOR_BIN names. Everything it starts carries a mark, by which leaving a test makes sure that
- * nothing is left.
+ * Starts the orchestrator as a child of a test: `deno run -A orchestrator.ts`, or the bundled script or the binary that
+ * the environment variable ORCHESTRATOR_BIN names. Everything it starts carries a mark, by which leaving a test makes
+ * sure that nothing is left.
  *
  * @module
  */
@@ -224,10 +224,23 @@ export interface StartOptions {
   shell?: string;
 }
 
+/** The bundled script or the binary that tests start in place of the source. */
+export const GIVEN = Deno.env.get("ORCHESTRATOR_BIN") || undefined;
+/** Whether what tests start is a binary. */
+export const COMPILED = GIVEN !== undefined && !isScript(GIVEN);
+
+function isScript(path: string): boolean {
+  return /\.[jt]s$/.test(path);
+}
+
+/** Program and first arguments that run a script or a binary. */
+export function scriptCommand(path: string): string[] {
+  return isScript(path) ? [Deno.execPath(), "run", "-A", path] : [path];
+}
+
 /** Program and first arguments that stand for `orchestrator` on a command line. */
 export function orchestratorCommand(): string[] {
-  const binary = Deno.env.get("ORCHESTRATOR_BIN");
-  return binary ? [binary] : [Deno.execPath(), "run", "-A", "--quiet", `${ROOT}/orchestrator.ts`];
+  return scriptCommand(GIVEN ?? `${ROOT}/orchestrator.ts`);
 }
 
 /** An orchestrator that runs as a child of the test. Leaving its scope ends it and all that it has started. */

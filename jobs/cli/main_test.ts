@@ -2,7 +2,7 @@
 
 // @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { Folder, freePort, ROOT, Run, runToEnd, waitUntil } from "../../testing/run.ts";
+import { COMPILED, Folder, freePort, ROOT, Run, runToEnd, waitUntil } from "../../testing/run.ts";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { Config } from "../engine/config.ts";
 import { openTestEngine, type TestEngine } from "../testing/engine.ts";
@@ -226,7 +226,7 @@ Deno.test("blueprints come from a folder, as plain exports, as lists and from fu
     cwd: folder.path,
     environment: CLEAN,
   });
-  if (Deno.env.get("ORCHESTRATOR_BIN")) { // compiled: it passes over what it cannot run
+  if (COMPILED) { // it passes over what it cannot run
     assertEquals(JSON.parse(await run.line('"engine_running"')).blueprints, ["one", "two", "three"]);
   } else {
     assertEquals(JSON.parse(await run.line('"engine_running"')).blueprints, ["one", "two", "three", "four"]);
@@ -235,7 +235,7 @@ Deno.test("blueprints come from a folder, as plain exports, as lists and from fu
 
 Deno.test({
   name: "the compiled program says plainly that it runs no TypeScript",
-  ignore: !Deno.env.get("ORCHESTRATOR_BIN"), // there is no binary to test
+  ignore: !COMPILED, // there is no binary to test
   fn: async () => {
     await using folder = await Folder.make({ env: null, files: { "flow.ts": "" } });
     const { code, err } = await runToEnd(null, ["engine", "--blueprints", "flow.ts"], { cwd: folder.path });

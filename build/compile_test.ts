@@ -1,0 +1,3 @@
+import { smokeTests } from "../testing/smoke.ts";
+
+smokeTests("binary");
