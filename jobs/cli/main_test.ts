@@ -2,7 +2,7 @@
 
 // @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { COMPILED, Folder, freePort, ROOT, Run, runToEnd, waitUntil } from "../../testing/run.ts";
+import { COMPILED, Folder, freePort, GIVEN, ROOT, Run, runToEnd, waitUntil } from "../../testing/run.ts";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { Config } from "../engine/config.ts";
 import { openTestEngine, type TestEngine } from "../testing/engine.ts";
@@ -217,7 +217,12 @@ Deno.test("blueprints come from a folder, as plain exports, as lists and from fu
         blueprint("two")
       }];`,
       "flows/b.js": `export default async ({ StateMachineBlueprint }) => await ${blueprint("three")};`,
-      "flows/c.ts": `${module}export const four: StateMachineBlueprint = ${blueprint("four")};`,
+      // An artefact has the class in itself: a file that imports it from elsewhere makes blueprints of another one.
+      "flows/c.ts": GIVEN === undefined
+        ? `${module}export const four: StateMachineBlueprint = ${blueprint("four")};`
+        : `export default ({ StateMachineBlueprint }: { StateMachineBlueprint: any }) => ${
+          blueprint("four")
+        };`,
       "flows/c_test.ts": "throw new Error('tests are not blueprints');",
       "flows/README.md": "",
     },
