@@ -283,6 +283,7 @@ const PARTS: readonly SmokeTest[] = [
       const { url } = JSON.parse(await engine.line('"engine_running"'));
       await using page = await Page.open();
       await page.goto(`${url}/`);
+      assertEquals(page.complaints, []);
       await page.until("document.activeElement?.id === 'token'");
       await page.type("client-token");
       await page.press("Enter");
