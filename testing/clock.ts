@@ -55,6 +55,14 @@ export class ManualClock implements Clock {
     await settled();
   }
 
+  /** Lets time pass, `stepMs` at a time, until something is there that takes real time, too, such as a process's end. */
+  async passUntil<T>(something: Promise<T>, stepMs = 10): Promise<T> {
+    let isThere = false;
+    something.finally(() => isThere = true).catch(() => {}); // whoever awaits it hears of a failure
+    while (!isThere) await this.advance(stepMs);
+    return await something;
+  }
+
   /** Sets the calendar, as an administrator might; the steady time does not move. */
   setWall(wall: number): void {
     this.#wall = wall;

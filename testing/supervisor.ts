@@ -9,24 +9,32 @@ import { findHome } from "../config/settings.ts";
 import type { Event, ServiceSnapshot, ServiceState } from "../supervisor/model.ts";
 import { planStart } from "../supervisor/plan.ts";
 import { Supervisor } from "../supervisor/supervisor.ts";
+import type { ManualClock } from "./clock.ts";
 import type { Folder } from "./run.ts";
 import { LIMIT_MS, processesWith, waitUntil } from "./run.ts";
 import { decoder } from "../config/bytes.ts";
 
-/** A supervisor inside this process, and all that it told. */
+/** A supervisor inside this process, and its events. */
 export class Inside implements AsyncDisposable {
   readonly events: Event[] = [];
   readonly supervisor: Supervisor;
-  #told = Promise.withResolvers<void>();
+  readonly #clock: ManualClock | null;
+  #happened = Promise.withResolvers<void>();
 
-  constructor(folder: Folder, definitions: Parameters<typeof defineServices>[0]) {
+  /** @param options a manual clock stands still unless the test moves it; until the end, when it runs */
+  constructor(
+    folder: Folder,
+    definitions: Parameters<typeof defineServices>[0],
+    options: { clock?: ManualClock; random?: () => number } = {},
+  ) {
     const home = findHome({ infrastructure: folder.path });
-    this.supervisor = new Supervisor(planStart(defineServices(definitions), []).services, home);
+    this.#clock = options.clock ?? null;
+    this.supervisor = new Supervisor(planStart(defineServices(definitions), []).services, home, options);
     this.supervisor.listen({
       event: (event) => {
         this.events.push(event);
-        this.#told.resolve();
-        this.#told = Promise.withResolvers();
+        this.#happened.resolve();
+        this.#happened = Promise.withResolvers();
       },
     });
     this.supervisor.start();
@@ -65,13 +73,13 @@ export class Inside implements AsyncDisposable {
       .map(({ lines }) => decoder.decode(lines)).join("");
   }
 
-  /** Waits until something that was told makes `check` true. */
+  /** Waits until an event makes `check` true. */
   async until(check: () => boolean, what: string): Promise<void> {
     const lateAt = performance.now() + LIMIT_MS;
     while (!check()) {
       let timer: ReturnType<typeof setTimeout> | undefined;
       const late = new Promise<void>((resolve) => timer = setTimeout(resolve, lateAt - performance.now()));
-      await Promise.race([this.#told.promise, late]);
+      await Promise.race([this.#happened.promise, late]);
       clearTimeout(timer);
       if (performance.now() > lateAt) {
         throw new Error(`In vain waited until ${what}:\n${this.story.join("\n")}`);
@@ -99,7 +107,8 @@ export class Inside implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.supervisor.kill();
+    const killed = this.supervisor.kill();
+    await (this.#clock?.passUntil(killed) ?? killed);
     await waitUntil(() => this.processes().length === 0, "all of it is gone", 5_000);
   }
 }
