@@ -37,7 +37,7 @@ export class ManualClock implements Clock {
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return sleepBy(this, ms, signal);
+    return ms <= 0 ? Promise.resolve() : sleepBy(this, ms, signal);
   }
 
   /** Lets time pass; those who wait are woken in their order, and what they do then is done before time goes on. */

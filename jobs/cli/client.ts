@@ -5,7 +5,7 @@
  */
 import { UserError } from "../../config/errors.ts";
 import { z } from "zod";
-import { systemClock } from "../model/clock.ts";
+import { systemClock } from "../../config/clock.ts";
 import { END_STATUSES, type JsonObject } from "../model/job.ts";
 import { errorIn } from "../model/json.ts";
 import { reasonOf } from "../model/errors.ts";

@@ -5,7 +5,7 @@
  */
 
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
-import type { Clock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
 import { messageOf } from "../model/errors.ts";
 import { makeId } from "../model/ids.ts";
 import type { Job } from "../model/job.ts";
@@ -62,7 +62,7 @@ export class EngineCore {
 
   /** Engine time: it goes on where the last engine on this storage stopped, and all engines on it share it. */
   now(): number {
-    return this.#offset + this.clock.steady();
+    return this.#offset + this.clock.now();
   }
 
   /** Takes over the time of the storage; engine time never goes back once the engine runs. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Clock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
 
 /** How often the engine looks at what is due, whatever it knows. */
 const TICK_MS = 1_000;

@@ -7,8 +7,8 @@
 
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { BlueprintError, checkBlueprint } from "../model/blueprint.ts";
-import type { Clock } from "../model/clock.ts";
-import { systemClock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
+import { systemClock } from "../../config/clock.ts";
 import { ConfigError } from "../model/errors.ts";
 import type { Log } from "../model/log.ts";
 import type { Notice, Storage } from "../model/store.ts";

@@ -15,7 +15,8 @@ import type { JsonObject, Transitions } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";
 import { SqliteStorage } from "../stores/sqlite.ts";
-import { HandClock, openTestEngine, type TestEngine, unknownId } from "../testing/engine.ts";
+import { ManualClock } from "../../testing/clock.ts";
+import { openTestEngine, type TestEngine, unknownId } from "../testing/engine.ts";
 
 /** Start state dispatches one task; ends are completed, failed and cancelled. */
 function taskFlow(more: { transitions?: Transitions; task?: Record<string, unknown>; seen?: string[] } = {}) {
@@ -351,7 +352,7 @@ Deno.test("tasks go by priority, then by age", async () => {
 });
 
 Deno.test("a dead worker's task goes to another worker, under a new id and without counting an attempt", async () => {
-  const clock = new HandClock();
+  const clock = new ManualClock();
   await using test = await openTestEngine({
     blueprints: [taskFlow()],
     clock,
@@ -445,7 +446,7 @@ Deno.test("reputation is the share of successes, and survives a restart", async 
 });
 
 Deno.test("jobs that ended long ago are removed, when that is asked for", async () => {
-  const clock = new HandClock();
+  const clock = new ManualClock();
   await using test = await openTestEngine({
     blueprints: [taskFlow()],
     clock,
@@ -620,12 +621,12 @@ Deno.test("cancel stops a handler that is being awaited, and its action does not
 // ---- Handlers -------------------------------------------------------------------------------------------------------
 
 Deno.test("a handler that throws is run four times with growing delays, then the job is quarantined", async () => {
-  const clock = new HandClock();
+  const clock = new ManualClock();
   const runs: number[] = [];
   const flow = taskFlow();
   flow.states.get("start")!.handler = ({ stateHistory }) => {
     stateHistory.leftover = true;
-    runs.push(clock.steady());
+    runs.push(clock.now());
     throw new Error("boom");
   };
   await using test = await openTestEngine({ blueprints: [flow], clock, config: { retryDelayMs: 200 } });
@@ -1036,7 +1037,7 @@ Deno.test("clients see and touch their own jobs only, and quotas count submissio
   const clients = `[ann]\ntoken = "ann-token"\nplan = "gold"\nregion = "eu"\nparams = { tier = 2 }\n
                    [bob]\ntoken = "bob-token"\nmonthly_attempts = 2\n`;
   await withFiles({ "clients.toml": clients }, async (path) => {
-    const clock = new HandClock(Date.UTC(2026, 0, 31, 12));
+    const clock = new ManualClock(Date.UTC(2026, 0, 31, 12));
     const config = { clientsPath: path("clients.toml"), clientToken: "" };
     await using test = await openTestEngine({
       blueprints: [taskFlow(), approvalFlowNamed("other")],
@@ -1203,7 +1204,7 @@ const TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 Deno.test("after a restart everything goes on: queued and held tasks, waiting handlers, workers, quotas", async () => {
   const folder = await Deno.makeTempDir();
-  const open = (clock: HandClock) =>
+  const open = (clock: ManualClock) =>
     openTestEngine({
       blueprints: [taskFlow({ task: { timeoutSeconds: 100 } }), approvalFlowNamed("ask")],
       storage: new SqliteStorage(`${folder}/jobs.sqlite`),
@@ -1214,7 +1215,7 @@ Deno.test("after a restart everything goes on: queued and held tasks, waiting ha
   const ids = { queued, held, asking };
   let task;
   {
-    const clock = new HandClock();
+    const clock = new ManualClock();
     await using test = await open(clock);
     await test.register("w", ["echo"]);
     ids.held = await test.submit(PATH);
@@ -1225,7 +1226,7 @@ Deno.test("after a restart everything goes on: queued and held tasks, waiting ha
   }
   {
     // Long away, and the calendar was put back meanwhile: neither matters for the 100 seconds of the task.
-    const clock = new HandClock(Date.UTC(2020, 0, 1));
+    const clock = new ManualClock(Date.UTC(2020, 0, 1));
     await using test = await open(clock);
     assertEquals((await test.client("/api/workers")).json.length, 1);
     assertEquals((await test.worker("/_worker/workers/w", { method: "PATCH" })).status, 200);
@@ -1329,7 +1330,7 @@ Deno.test("what a storage warns of is logged at the start", async () => {
 });
 
 Deno.test("a jump of the calendar neither times tasks out nor keeps them from it", async () => {
-  const clock = new HandClock();
+  const clock = new ManualClock();
   await using test = await openTestEngine({
     blueprints: [taskFlow({ task: { timeoutSeconds: 20 } })],
     clock,
@@ -1461,7 +1462,7 @@ Deno.test("a job's end is posted to its webhook, signed, and again until it is t
     got.push({ body: await request.text(), signature: request.headers.get("x-avtomatika-signature") });
     return new Response(null, { status: got.length === 1 ? 500 : 204 });
   });
-  const clock = new HandClock();
+  const clock = new ManualClock();
   await using test = await openTestEngine({
     blueprints: [taskFlow()],
     clock,

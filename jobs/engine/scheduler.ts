@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Clock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
 import { ConfigError, messageOf } from "../model/errors.ts";
 import type { JsonObject } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";

@@ -5,7 +5,8 @@ import { ConfigError } from "../model/errors.ts";
 import { nextTick, parseCron, readSchedules } from "./scheduler.ts";
 import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";
-import { HandClock, openTestEngine } from "../testing/engine.ts";
+import { ManualClock } from "../../testing/clock.ts";
+import { openTestEngine } from "../testing/engine.ts";
 
 const timing = (text: string) => readSchedules(`[s]\nblueprint = "b"\n${text}\n`, "s.toml")[0]!.timing;
 
@@ -108,7 +109,7 @@ for (
 
 async function run(
   text: string,
-  clock: HandClock,
+  clock: ManualClock,
   storage: Storage,
   body: (count: () => Promise<number>) => Promise<void>,
 ) {
@@ -143,7 +144,7 @@ function kept(): Storage {
 
 Deno.test("an interval begins at once and then every so often; a restart neither repeats nor forgets", async () => {
   const storage = kept();
-  const clock = new HandClock();
+  const clock = new ManualClock();
   const text = `[often]\nblueprint = "tick"\ninterval_seconds = 10\ninput_data = { a = 1 }\n`;
   await run(text, clock, storage, async (count) => {
     await clock.advance(1_000);
@@ -151,7 +152,7 @@ Deno.test("an interval begins at once and then every so often; a restart neither
     await clock.advance(30_000);
     assertEquals(await count(), 4);
   });
-  const later = new HandClock(clock.wall() + 3_000);
+  const later = new ManualClock(clock.wall() + 3_000);
   await run(text, later, storage, async (count) => {
     await later.advance(1_000);
     assertEquals(await count(), 4);
@@ -163,13 +164,13 @@ Deno.test("an interval begins at once and then every so often; a restart neither
 for (const [missed, wanted] of [["once", 1], ["skip", 0]] as const) {
   Deno.test(`ticks missed while no engine ran: ${missed}`, async () => {
     const storage = kept();
-    const clock = new HandClock(Date.UTC(2026, 0, 15, 12));
+    const clock = new ManualClock(Date.UTC(2026, 0, 15, 12));
     const text = `[daily]\nblueprint = "tick"\ndaily_at = "09:00"\nmissed = "${missed}"\n`;
     await run(text, clock, storage, async (count) => {
       await clock.advance(2_000);
       assertEquals(await count(), 0);
     });
-    const later = new HandClock(Date.UTC(2026, 0, 20, 12));
+    const later = new ManualClock(Date.UTC(2026, 0, 20, 12));
     await run(text, later, storage, async (count) => {
       await later.advance(2_000);
       assertEquals(await count(), wanted);
@@ -181,7 +182,7 @@ for (const [missed, wanted] of [["once", 1], ["skip", 0]] as const) {
 }
 
 Deno.test("a calendar that is set wrong and right again neither repeats a tick nor stops the schedule", async () => {
-  const clock = new HandClock(Date.UTC(2026, 0, 15, 8, 59, 58));
+  const clock = new ManualClock(Date.UTC(2026, 0, 15, 8, 59, 58));
   await run(`[daily]\nblueprint = "tick"\ndaily_at = "09:00"\n`, clock, kept(), async (count) => {
     await clock.advance(4_000);
     assertEquals(await count(), 1);

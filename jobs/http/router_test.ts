@@ -1,7 +1,8 @@
 // @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
-import { HandClock, openTestEngine, type TestEngine, unknownId } from "../testing/engine.ts";
+import { ManualClock } from "../../testing/clock.ts";
+import { openTestEngine, type TestEngine, unknownId } from "../testing/engine.ts";
 
 function flow() {
   return new StateMachineBlueprint({ name: "test_flow", apiEndpoint: "/jobs/test", apiVersion: "v1" })
@@ -474,7 +475,7 @@ Deno.test("bytes that are not UTF-8 are refused", async () => {
 });
 
 Deno.test("a body that does not arrive is given up, one that breaks off stores nothing, others are served meanwhile", async () => {
-  const clock = new HandClock();
+  const clock = new ManualClock();
   await using test = await openTestEngine({ blueprints: [flow()], clock, config: { bodyTimeoutMs: 50 } });
   using slow = await Raw.open(test);
   const head =
@@ -505,7 +506,7 @@ Deno.test("idle and half-open connections do not keep the engine from others", a
 });
 
 Deno.test("a working worker is never limited, empty heartbeats and polls are, with Retry-After", async () => {
-  const clock = new HandClock();
+  const clock = new ManualClock();
   await using test = await openTestEngine({
     blueprints: [flow()],
     clock,

@@ -1,6 +1,6 @@
-/** What tests of jobs share: a clock that is moved by hand, and an engine with a port of its own. */
+/** What tests of jobs share: an engine with a port of its own. */
+import type { Clock } from "../../config/clock.ts";
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
-import type { Clock } from "../model/clock.ts";
 import { Config, type Settings } from "../engine/config.ts";
 import { OrchestratorEngine } from "../http/server.ts";
 import type { Log } from "../model/log.ts";
@@ -8,69 +8,6 @@ import type { JsonObject, JsonValue } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";
 import { makeId } from "../model/ids.ts";
-
-/** A clock that stands still until somebody moves it. */
-export class HandClock implements Clock {
-  #steady = 0;
-  #wall: number;
-  #sleepers = new Set<{ until: number; wake: () => void }>();
-
-  constructor(wall = Date.UTC(2026, 0, 15, 12)) {
-    this.#wall = wall;
-  }
-
-  steady(): number {
-    return this.#steady;
-  }
-
-  wall(): number {
-    return this.#wall;
-  }
-
-  sleep(ms: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      if (signal.aborted || ms <= 0) return resolve();
-      const wake = () => {
-        this.#sleepers.delete(sleeper);
-        signal.removeEventListener("abort", wake);
-        resolve();
-      };
-      const sleeper = { until: this.#steady + ms, wake };
-      this.#sleepers.add(sleeper);
-      signal.addEventListener("abort", wake);
-    });
-  }
-
-  /** Lets time pass; those who sleep wake in their order, and what they do in between happens in between. */
-  async advance(ms: number): Promise<void> {
-    const end = this.#steady + ms;
-    for (;;) {
-      await settled();
-      const next = [...this.#sleepers].toSorted((a, b) => a.until - b.until)[0];
-      if (next === undefined || next.until > end) break;
-      this.#move(next.until);
-      next.wake();
-    }
-    this.#move(end);
-    await settled();
-  }
-
-  /** Sets the calendar, as an administrator might; the steady time does not move. */
-  setWall(wall: number): void {
-    this.#wall = wall;
-  }
-
-  #move(to: number): void {
-    const passed = Math.max(0, to - this.#steady);
-    this.#steady += passed;
-    this.#wall += passed;
-  }
-}
-
-// Lets everything run that needs no clock.
-async function settled(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve, 0));
-}
 
 /** An engine on a free port, with the tokens `client-token` and `worker-token`. */
 export interface TestEngine extends AsyncDisposable {

@@ -128,7 +128,7 @@ export class EngineConnection {
     let isFirst = true;
     let last: Report | undefined;
     while (await this.#isDue(last)) {
-      last = { at: clock.steady(), load: this.#load() };
+      last = { at: clock.now(), load: this.#load() };
       try {
         await this.heartbeat();
         if (isFirst) {
@@ -155,12 +155,12 @@ export class EngineConnection {
         await changed.wait(LONG_MS, signal);
         continue;
       }
-      const waitMs = last === undefined ? 0 : last.at + settings.HEARTBEAT_INTERVAL - clock.steady();
+      const waitMs = last === undefined ? 0 : last.at + settings.HEARTBEAT_INTERVAL - clock.now();
       if (last === undefined || waitMs <= 0) return true;
       const isUnderstated = this.#isUnderstated();
       if (isUnderstated || this.#load() !== last.load) {
         // A task may wait for what can be done again.
-        const restMs = isUnderstated ? 0 : Math.min(waitMs, last.at + LOAD_INTERVAL_MS - clock.steady());
+        const restMs = isUnderstated ? 0 : Math.min(waitMs, last.at + LOAD_INTERVAL_MS - clock.now());
         await clock.sleep(Math.max(settings.WORKER_HEARTBEAT_DEBOUNCE_DELAY, restMs), signal);
         return !signal.aborted;
       }

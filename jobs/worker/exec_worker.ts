@@ -7,7 +7,7 @@ import { z } from "zod";
 import { concat, decoder, encoder } from "../../config/bytes.ts";
 import { stripControl } from "../../terminal/text.ts";
 import { ScopedAbort } from "../model/abort.ts";
-import { type Clock, systemClock } from "../model/clock.ts";
+import { type Clock, systemClock } from "../../config/clock.ts";
 import { parseJson } from "../model/json.ts";
 import { AnyObject } from "../model/wire.ts";
 import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";

@@ -32,7 +32,7 @@ export class HeldTasks {
     const control = new AbortController();
     this.#held.set(task_id, control);
     run.begin(type);
-    const startedAt = run.clock.steady();
+    const startedAt = run.clock.now();
     run.log("info", "task_received", { task_id, job_id, type: name });
 
     const outcome = type === undefined
@@ -42,7 +42,7 @@ export class HeldTasks {
     run.end(type);
     const { reason } = control.signal;
     const why = reason instanceof TaskStopped ? reason.why : undefined;
-    const ms = Math.round(run.clock.steady() - startedAt);
+    const ms = Math.round(run.clock.now() - startedAt);
     run.log("info", "task_ended", { task_id, job_id, type: name, status: why ?? outcome.status, ms });
     // Out of time: the engine has settled it. Given back: another worker has it.
     if (why === undefined) await deliverResult(this.engine, task, outcome);

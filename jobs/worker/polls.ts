@@ -63,9 +63,9 @@ export class Polls {
           continue;
         }
         if (!slots.tryAcquire() && !await this.#pollCommandsUntil(slots.acquire(stop))) break;
-        const startedAt = clock.steady();
+        const startedAt = clock.now();
         const isTaken = await this.#pollOnce(waitMs, stop);
-        if (isTaken && others.size < MOST_POLLS - 1 && clock.steady() - startedAt < AT_ONCE_MS) {
+        if (isTaken && others.size < MOST_POLLS - 1 && clock.now() - startedAt < AT_ONCE_MS) {
           const other = this.#pollMore(stop).then(() => void others.delete(other));
           others.add(other);
         }
@@ -80,7 +80,7 @@ export class Polls {
   async #pollMore(stop: AbortSignal): Promise<void> {
     const { run } = this.host.engine;
     const hasLimits = [...run.types.values()].some(({ maxConcurrent }) => maxConcurrent !== Infinity);
-    if (hasLimits || run.clock.steady() < this.#singleUntil) return;
+    if (hasLimits || run.clock.now() < this.#singleUntil) return;
     try {
       while (run.undelivered < MOST_UNDELIVERED && !stop.aborted && run.slots.tryAcquire()) {
         if (!await this.#pollOnce(SHORT_WAIT_MS, stop)) break;
@@ -88,7 +88,7 @@ export class Polls {
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error; // the main poll fails likewise, and sees to it
     }
-    this.#singleUntil = run.clock.steady() + PAUSE_MS;
+    this.#singleUntil = run.clock.now() + PAUSE_MS;
   }
 
   // One poll, for which a slot has been taken. @returns whether a task began, and keeps the slot
@@ -98,13 +98,13 @@ export class Polls {
     let isTaken = false;
     try {
       await this.#announceOpen(stop);
-      const startedAt = run.clock.steady();
+      const startedAt = run.clock.now();
       const answer = await this.#next("", waitMs, stop);
       if (answer.status === 200) {
         isTaken = this.#receive(answer);
       } else if (answer.status !== 204) {
         throw engine.refusal("poll", answer);
-      } else if (run.clock.steady() - startedAt < Math.min(waitMs, SHORT_WAIT_MS)) {
+      } else if (run.clock.now() - startedAt < Math.min(waitMs, SHORT_WAIT_MS)) {
         await run.clock.sleep(SHORT_WAIT_MS, stop); // an engine that does not hold polls must not be hammered
       }
       return isTaken;
@@ -119,10 +119,10 @@ export class Polls {
   async #announceOpen(stop: AbortSignal): Promise<void> {
     const { host } = this;
     const { run } = host.engine;
-    const by = run.clock.steady() + SHORT_WAIT_MS;
+    const by = run.clock.now() + SHORT_WAIT_MS;
     const isOpen = () => run.open().length > 0;
     while (host.isOverstated && !stop.aborted) {
-      const leftMs = by - run.clock.steady();
+      const leftMs = by - run.clock.now();
       if (!isOpen()) await this.#pollCommandsUntil(run.until(isOpen, LONG_MS, stop));
       else if (leftMs <= 0) return await host.heartbeat();
       else await run.changed.wait(leftMs, stop);
@@ -157,7 +157,7 @@ export class Polls {
     const { settings, clock, log } = engine.run;
     await clock.sleep(SHORT_WAIT_MS, until);
     while (!until.aborted && !this.host.hasSocket) {
-      const startedAt = clock.steady();
+      const startedAt = clock.now();
       const answer = await this.#next("&tasks=0", settings.TASK_POLL_TIMEOUT, until);
       if (answer.status === 0) {
         if (until.aborted) return;
@@ -165,7 +165,7 @@ export class Polls {
         await clock.sleep(jittered(settings.TASK_POLL_ERROR_DELAY), until);
       } else if (
         !(answer.status === 200 && tasks.obey(parseJson(answer.text))) &&
-        clock.steady() - startedAt < SHORT_WAIT_MS
+        clock.now() - startedAt < SHORT_WAIT_MS
       ) {
         await clock.sleep(PAUSE_MS, until);
       }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Clock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
 import type { Log } from "../model/log.ts";
 import type { Settings } from "./settings.ts";
 import type { TaskHandler } from "./task.ts";
@@ -77,9 +77,9 @@ export class RunState {
 
   /** Waits until `done`, for `ms` at most, or until `signal` is aborted. @returns whether it is done */
   async until(done: () => boolean, ms: number, signal: AbortSignal): Promise<boolean> {
-    const by = this.clock.steady() + ms;
-    while (!done() && !signal.aborted && this.clock.steady() < by) {
-      await this.changed.wait(by - this.clock.steady(), signal);
+    const by = this.clock.now() + ms;
+    while (!done() && !signal.aborted && this.clock.now() < by) {
+      await this.changed.wait(by - this.clock.now(), signal);
     }
     return done();
   }

@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { DURATION_FORMS, spanOf } from "../../config/duration.ts";
 import { UserError } from "../../config/errors.ts";
-import type { Clock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
 import type { Log } from "../model/log.ts";
 import { WorkerId } from "../model/wire.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { ScopedAbort } from "../model/abort.ts";
-import type { Clock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
 import type { JsonObject } from "../model/job.ts";
 import type { WireTask } from "../model/wire.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { ScopedAbort } from "../model/abort.ts";
-import type { Clock } from "../model/clock.ts";
+import type { Clock } from "../../config/clock.ts";
 
 /** Places for running tasks. Who waits gets one in turn. */
 export class Slots {

@@ -2,7 +2,7 @@
 
 // @ts-types="../../config/std.d.ts"
 import { assert, assertEquals } from "@std/assert";
-import { systemClock } from "../model/clock.ts";
+import { systemClock } from "../../config/clock.ts";
 import { Backoff, Notifier, Slots } from "./waiting.ts";
 
 const never = new AbortController().signal;

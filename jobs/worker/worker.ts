@@ -15,7 +15,7 @@
  * @module
  */
 import { ScopedAbort } from "../model/abort.ts";
-import { systemClock } from "../model/clock.ts";
+import { systemClock } from "../../config/clock.ts";
 import { EngineConnection } from "./connection.ts";
 import { RunState, type TaskType } from "./run_state.ts";
 import { readSettings, type Settings, WorkerError, type WorkerOptions } from "./settings.ts";
