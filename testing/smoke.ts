@@ -283,7 +283,7 @@ const PARTS: readonly SmokeTest[] = [
       const { url } = JSON.parse(await engine.line('"engine_running"'));
       await using page = await Page.open();
       await page.goto(`${url}/`);
-      assertEquals(page.complaints, []);
+      assertEquals(page.problems, []);
       await page.until("document.activeElement?.id === 'token'");
       await page.type("client-token");
       await page.press("Enter");
@@ -298,7 +298,7 @@ const PARTS: readonly SmokeTest[] = [
       await page.shows("Finished", "#jobs");
       await page.click(`#jobs a[href$="${submitted.out.trim()}"]`);
       await page.shows("Ada", ".job");
-      assertEquals(page.complaints, []);
+      assertEquals(page.problems, []);
 
       assertEquals(await worker.stop(), 0);
       assertEquals(await engine.stop(), 0);

@@ -21,13 +21,15 @@ export function raw(text: string): Response {
   return new Response(text, { headers: JSON_TYPE });
 }
 
+/** Whether a request allows an answer that is compressed with gzip. */
+export function acceptsGzip(request: Request): boolean {
+  return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(request.headers.get("accept-encoding") ?? "");
+}
+
 // An answer that may be large: compressed where the request allows it.
 export function largeJson({ request }: RequestContext, value: unknown): Response {
   const text = JSON.stringify(value);
-  const accepts = request.headers.get("accept-encoding") ?? "";
-  if (text.length < COMPRESS_FROM_CHARACTERS || !/\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(accepts)) {
-    return raw(text);
-  }
+  if (text.length < COMPRESS_FROM_CHARACTERS || !acceptsGzip(request)) return raw(text);
   const headers = { ...JSON_TYPE, "content-encoding": "gzip", vary: "Accept-Encoding" };
   return new Response(new Uint8Array(gzipSync(text, { level: 1 })), { headers });
 }

@@ -1,6 +1,8 @@
 /**
  * Drives a headless Chromium over its DevTools protocol, as far as tests of pages need it: one browser, one profile in
  * a temporary folder, one page. All are gone when it is disposed.
+ *
+ * @module
  */
 
 /** Where Chromium is, or undefined where it is not installed. */
@@ -30,8 +32,8 @@ interface Message {
 export class Page implements AsyncDisposable {
   /** Addresses that the page asked for. */
   readonly requested: string[] = [];
-  /** What the page or the browser complained about. */
-  readonly complaints: string[] = [];
+  /** Errors and warnings of the page and of the browser, and dialogs. */
+  readonly problems: string[] = [];
   readonly #waiting = new Map<number, { resolve: (result: Json) => void; reject: (error: Error) => void }>();
   readonly #closed = Promise.withResolvers<void>();
   #lastId = 0;
@@ -39,7 +41,7 @@ export class Page implements AsyncDisposable {
 
   private constructor(
     private readonly child: Deno.ChildProcess,
-    private readonly chatter: Promise<void>,
+    private readonly errorOutput: Promise<void>,
     private readonly socket: WebSocket,
     private readonly profile: string,
   ) {
@@ -86,12 +88,12 @@ export class Page implements AsyncDisposable {
       detached: true, // a group of its own, so that its helpers can be ended with it
     }).spawn();
     const address = Promise.withResolvers<string>();
-    const chatter = (async () => {
+    const errorOutput = (async () => {
       let seen = "";
       for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
         seen = (seen + text).slice(-10_000);
         const found = /DevTools listening on (ws:\S+)/.exec(seen);
-        if (found !== null) address.resolve(found[1]!);
+        if (found?.[1] !== undefined) address.resolve(found[1]);
       }
       address.reject(new Error(`Chromium ended before it was ready: ${seen}`));
     })();
@@ -105,11 +107,11 @@ export class Page implements AsyncDisposable {
         socket.onopen = resolve;
         socket.onerror = () => reject(new Error("Cannot reach Chromium's DevTools port."));
       });
-      const page = new Page(child, chatter, socket, profile);
+      const page = new Page(child, errorOutput, socket, profile);
       await page.#attach(size);
       return page;
     } catch (error) {
-      await endBrowser(child, chatter, profile);
+      await endBrowser(child, errorOutput, profile);
       throw error;
     } finally {
       clearTimeout(timer);
@@ -143,16 +145,16 @@ export class Page implements AsyncDisposable {
     if (message.method === "Network.requestWillBeSent") {
       this.requested.push(String((params.request as Json).url));
     } else if (message.method === "Runtime.exceptionThrown") {
-      this.complaints.push(JSON.stringify(params.exceptionDetails));
+      this.problems.push(JSON.stringify(params.exceptionDetails));
     } else if (
       message.method === "Runtime.consoleAPICalled" && ["error", "warning"].includes(String(params.type))
     ) {
-      this.complaints.push(JSON.stringify(params.args));
+      this.problems.push(JSON.stringify(params.args));
     } else if (message.method === "Log.entryAdded") {
       const { level, text, url } = params.entry as Json;
-      if (level !== "verbose" && level !== "info") this.complaints.push(`${text} ${url ?? ""}`);
+      if (level !== "verbose" && level !== "info") this.problems.push(`${text} ${url ?? ""}`);
     } else if (message.method === "Page.javascriptDialogOpening") {
-      this.complaints.push(`dialog: ${params.message}`);
+      this.problems.push(`dialog: ${params.message}`);
       this.send("Page.handleJavaScriptDialog", { accept: false }).catch(() => {}); // the page may be gone
     }
   }
@@ -270,18 +272,18 @@ export class Page implements AsyncDisposable {
     this.#session = undefined;
     // It may be gone already; what counts is that it is gone afterwards.
     await Promise.race([this.send("Browser.close").catch(() => {}), this.child.status]);
-    await endBrowser(this.child, this.chatter, this.profile);
+    await endBrowser(this.child, this.errorOutput, this.profile);
     await this.#closed.promise;
   }
 }
 
 /** Gives a browser two seconds to go by itself, then ends it with all its helpers, and removes its profile. */
-async function endBrowser(child: Deno.ChildProcess, chatter: Promise<void>, profile: string) {
+async function endBrowser(child: Deno.ChildProcess, errorOutput: Promise<void>, profile: string) {
   const timer = setTimeout(() => killGroup(child.pid), 2_000);
   await child.status;
   clearTimeout(timer);
   killGroup(child.pid);
-  await chatter.catch(() => {}); // told already, when it mattered
+  await errorOutput.catch(() => {}); // where it mattered, it has been reported
   for (let attempt = 0;; attempt++) {
     try {
       await Deno.remove(profile, { recursive: true });

@@ -1,6 +1,13 @@
-/** The page at `/`: one answer with its style and script inside, which may load nothing from anywhere else. */
+/**
+ * The page at `/`: one answer with its style and script inside, which may load nothing from anywhere else. The script
+ * is made of the modules in `browser/`.
+ *
+ * @module
+ */
+import { gzipSync } from "node:zlib";
+import { acceptsGzip } from "../responses.ts";
 import type { Route } from "../route.ts";
-import * as parts from "./page.js";
+import { script } from "./asset.ts";
 import { baseStyle, pageStyle } from "./style.ts";
 
 /** The `integrity` of a text, as a Content-Security-Policy names what may run. */
@@ -27,10 +34,6 @@ export const icon = `<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='htt
   `viewBox='0 0 16 16'%3E%3Crect width='16' height='16' rx='4' fill='%233a4fd0'/%3E%3Cpath d='M4 4h3v3H4zm5 5h3v3H9zM7 6l3 3' ` +
   `fill='%23fff' stroke='%23fff'/%3E%3C/svg%3E">`;
 
-// Indentation and comments stay in the repository.
-const script = `"use strict";(() => {${
-  Object.values(parts).join("\n").replace(/^\s*(\/\/.*|\/\*\*.*)?\n?/gm, "")
-}\npage();})()`;
 const style = (baseStyle + pageStyle).replaceAll("\n", "");
 const html = `<!doctype html>
 <html lang="en">
@@ -53,7 +56,7 @@ const policy = Promise.all([policyHash(style), policyHash(script)]).then(([style
   pageHeaders(`style-src ${style}; script-src ${script}; connect-src 'self'`)
 );
 
-const packed = new Response(new Blob([html]).stream().pipeThrough(new CompressionStream("gzip"))).bytes();
+let packed: Uint8Array<ArrayBuffer> | undefined;
 
 /** The page at `/`. */
 export function pageRoutes(): Route[] {
@@ -67,10 +70,9 @@ export function pageRoutes(): Route[] {
     async handle({ request }) {
       const headers = new Headers(await policy);
       headers.set("Vary", "Accept-Encoding");
-      const accepted = request.headers.get("accept-encoding") ?? "";
-      if (!/\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(accepted)) return new Response(html, { headers });
+      if (!acceptsGzip(request)) return new Response(html, { headers });
       headers.set("Content-Encoding", "gzip");
-      return new Response(await packed, { headers });
+      return new Response(packed ??= new Uint8Array(gzipSync(html)), { headers });
     },
   }];
 }

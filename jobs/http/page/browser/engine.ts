@@ -1,0 +1,128 @@
+/**
+ * Talks to the engine: requests with a client's token, and the events of jobs.
+ *
+ * @module
+ */
+import type { JobSummary } from "../../../model/wire.ts";
+
+/** The engine sends something every 15 seconds; a connection that is silent for longer is dead. */
+const SILENCE_MS = 40_000;
+
+/** What happens to the connection over which events come. */
+export interface Listener {
+  opened(): void;
+  changed(job: JobSummary): void;
+  lost(): void;
+}
+
+/** The engine, for one token. */
+export class Engine {
+  /** Whether events come in. */
+  isLive = false;
+  /** How far the engine's calendar is ahead of this one. */
+  skewMs = 0;
+  readonly #token: string;
+  readonly #onUnknownToken: (message: string) => void;
+  readonly #closed = new AbortController();
+  #stream = new AbortController();
+
+  /** `onUnknownToken` is called when the engine does not take the token, unless the engine is closed. */
+  constructor(token: string, onUnknownToken: (message: string) => void) {
+    this.#token = token;
+    this.#onUnknownToken = onUnknownToken;
+  }
+
+  /** Ends everything that is under way. */
+  close(): void {
+    this.#closed.abort();
+  }
+
+  /** Ends the events until the page can be seen again. */
+  pause(): void {
+    this.#stream.abort();
+  }
+
+  /** Asks for a value. @throws what the engine says against it, in words */
+  async get<Value>(path: string): Promise<Value> {
+    return await (await this.#request(path)).json();
+  }
+
+  /** Asks for a change. @throws what the engine says against it, in words */
+  async post(path: string, body?: unknown): Promise<void> {
+    const json = { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+    await this.#request(path, { method: "POST", ...(body !== undefined && json) });
+  }
+
+  /** Follows the events until the engine is closed; comes back after every break. */
+  async follow(listener: Listener): Promise<void> {
+    let waitMs = 0;
+    while (!this.#closed.signal.aborted) {
+      // Browsers open few connections to one host; tabs that nobody sees need none.
+      if (document.hidden) {
+        await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+        continue;
+      }
+      try {
+        await this.#listen(listener);
+      } catch {
+        // Any break is the same: it is shown, and the connection is made again.
+      }
+      waitMs = this.isLive ? 500 : Math.min(Math.max(waitMs * 2, 500), 10_000);
+      this.isLive = false;
+      if (this.#closed.signal.aborted) return;
+      listener.lost();
+      await new Promise((done) => setTimeout(done, waitMs));
+    }
+  }
+
+  async #listen({ opened, changed }: Listener): Promise<void> {
+    const stream = this.#stream = new AbortController();
+    let timer: number | undefined;
+    const wait = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => stream.abort(), SILENCE_MS);
+    };
+    try {
+      wait();
+      const signal = AbortSignal.any([this.#closed.signal, stream.signal]);
+      const { body } = await this.#request("api/jobs/events", { signal });
+      this.isLive = true;
+      opened();
+      const reader = body?.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { done = true, value } = await reader?.read() ?? {};
+        if (done) return;
+        wait();
+        const lines = (rest + value).split(/\r?\n/);
+        rest = lines.pop() ?? "";
+        for (const line of lines) if (line.startsWith("data:")) changed(JSON.parse(line.slice(5)));
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #request(path: string, options: RequestInit = {}): Promise<Response> {
+    const headers = new Headers(options.headers);
+    headers.set("X-Client-Token", this.#token);
+    const response = await fetch(path, {
+      cache: "no-store",
+      signal: this.#closed.signal,
+      ...options,
+      headers,
+    });
+    if (response.status === 401) {
+      const message = "The engine does not know this token.";
+      if (!this.#closed.signal.aborted) this.#onUnknownToken(message);
+      throw new Error(message);
+    }
+    if (!response.ok) {
+      const { error } = await response.json().catch(() => ({}));
+      throw new Error(error ?? `The engine answered ${response.status}.`);
+    }
+    const sentAt = Date.parse(response.headers.get("date") ?? "");
+    if (sentAt) this.skewMs = sentAt - Date.now();
+    return response;
+  }
+}

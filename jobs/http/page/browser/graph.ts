@@ -1,0 +1,87 @@
+/**
+ * Draws a blueprint's graph with a job's way through it.
+ *
+ * @module
+ */
+import type { Status } from "../../../model/job.ts";
+import { draw, make } from "./dom.ts";
+import { type Box, type Graph, layout, type Line } from "./layout.ts";
+
+const BOX_HEIGHT = 38;
+
+/** The graph; `walk` are the states that the job went through, the present one last. */
+export function drawGraph(graph: Graph, walk: readonly string[], status: Status): HTMLElement {
+  const steps = new Set<string>();
+  const edges = [...graph.edges];
+  for (const [index, to] of walk.entries()) {
+    const from = walk[index - 1];
+    if (from === undefined) continue;
+    steps.add(stepKey({ from, to }));
+    if (!edges.some((edge) => edge.from === from && edge.to === to)) edges.push({ from, to, label: "" });
+  }
+  const kindOf = ({ name }: Box) =>
+    name === walk.at(-1) ? `present.${status}` : walk.includes(name) ? "lit" : "";
+  const states = [...graph.states, ...walk.map((name) => ({ name }))];
+  const { width, height, nodes, lines, loops } = layout({ states, edges });
+  const names = nodes.map((node) => node.name).join(", ");
+  const attributes = {
+    role: "img",
+    "aria-label": `Way of the job: ${walk.join(", then ")}. States: ${names}.`,
+    viewBox: `0 0 ${width} ${height}`,
+    width,
+    height,
+  };
+  const arrows = [...lines, ...loops].map((line) => ({ line, isLit: steps.has(stepKey(line)) }));
+  const drawing = draw(width > 700 ? "svg.wide" : "svg", attributes, [
+    draw("defs", arrowTip("arrow"), arrowTip("arrow-lit")),
+    // Arrows that were taken lie above the others.
+    arrows.toSorted((a, b) => Number(a.isLit) - Number(b.isLit)).map(({ line, isLit }) =>
+      drawArrow(line, isLit)
+    ),
+    nodes.map((node) => drawBox(node, kindOf(node))),
+  ]);
+  const region = { tabindex: 0, role: "region", "aria-label": "Graph, can be scrolled" };
+  return make("div.scroll.graph", region, drawing);
+}
+
+function stepKey({ from, to }: { from: string; to: string }): string {
+  return JSON.stringify([from, to]);
+}
+
+function short(text: string): string {
+  return text.length > 28 ? `${text.slice(0, 27)}…` : text;
+}
+
+function drawArrow({ from, to, label, path, x, y }: Line, isLit: boolean): SVGElement {
+  const anchor = from === to ? "start" : "middle";
+  return draw(isLit ? "g.edge.lit" : "g.edge", [
+    draw("path", { d: path, "marker-end": `url(#arrow${isLit ? "-lit" : ""})` }),
+    label && draw("text", { x, y: y + 4, "text-anchor": anchor }, short(label)),
+  ]);
+}
+
+function drawBox({ name, x, y, width, isStart, isEnd }: Box, kind: string): SVGElement {
+  const outline = (inset: number) =>
+    draw("rect", {
+      x: x - width / 2 + inset,
+      y: y - BOX_HEIGHT / 2 + inset,
+      width: width - 2 * inset,
+      height: BOX_HEIGHT - 2 * inset,
+      rx: (isStart ? BOX_HEIGHT / 2 : 9) - inset,
+    });
+  return draw(`g.node.${kind}`, [
+    draw("title", name),
+    outline(0),
+    isEnd && outline(3),
+    draw("text", { x, y: y + 4.5, "text-anchor": "middle" }, short(name)),
+  ]);
+}
+
+function arrowTip(id: string): SVGElement {
+  const size = { markerUnits: "userSpaceOnUse", markerWidth: 10, markerHeight: 10 };
+  return draw(
+    "marker",
+    { id, viewBox: "0 0 8 8", refX: 6, refY: 4, ...size, orient: "auto" },
+    draw("path", { d: "M0 0L8 4L0 8z" }),
+  );
+}

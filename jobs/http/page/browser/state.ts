@@ -1,0 +1,51 @@
+/**
+ * What the page shows: one value that views turn into elements.
+ *
+ * @module
+ */
+import type { Status } from "../../../model/job.ts";
+import type { Dashboard, HistoryEntry, JobSummary, JobView, WorkerView } from "../../../model/wire.ts";
+import type { Engine } from "./engine.ts";
+import type { Graph } from "./layout.ts";
+
+/** How many jobs are listed at first, and how many more at a time. */
+export const PAGE_SIZE = 50;
+
+/** A job with its history and its blueprint's graph. */
+export interface OpenJob {
+  job: JobView;
+  history: readonly HistoryEntry[];
+  graph: Graph;
+}
+
+/** What is not here yet is undefined. */
+export class State {
+  /** The engine after signing in. */
+  engine: Engine | undefined;
+  /** Why signing in failed, or why it is necessary again. */
+  refusal = "";
+  status: Status | "" = "";
+  search = "";
+  limit = PAGE_SIZE;
+  jobs: readonly JobSummary[] | undefined;
+  dashboard: Dashboard | undefined;
+  workers: readonly WorkerView[] | undefined;
+  open: OpenJob | undefined;
+  /** Why the job that the address names cannot be shown. */
+  missing = "";
+}
+
+/** The page's state. */
+export const state = new State();
+
+/** What the address names: a view, and the id of a job or an empty text. */
+export interface Place {
+  view: "jobs" | "load";
+  id: string;
+}
+
+/** Reads the address. */
+export function place(): Place {
+  const [, view, id = ""] = /^#\/(jobs|load)(?:\/([\w-]+))?$/.exec(location.hash) ?? [];
+  return { view: view === "load" ? "load" : "jobs", id };
+}
