@@ -12,8 +12,7 @@ import { withRun } from "./with_run.ts";
 /** Prints events until the run ends. */
 export function run(given: Given): Promise<number> {
   return withRun(given, async ({ socket }) => {
-    const { body } = await request(socket, "GET", "/events");
-    for await (const line of lines(body)) print(line);
+    for await (const line of lines(await request(socket, "GET", "/events"))) print(line);
     return 0;
   });
 }

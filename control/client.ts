@@ -4,20 +4,13 @@
  * @module
  */
 
-import { decoder, encoder } from "../config/bytes.ts";
 import { UserError } from "../config/errors.ts";
 
 /** The orchestrator can't be asked: nobody listens on the socket, or it went away in the middle. */
 export class Unreachable extends Error {}
 
-/** A connection that has been answered: the status and, to be read or cancelled, the body. */
-export interface Reply {
-  status: number;
-  body: ReadableStream<Uint8Array>;
-}
-
 /**
- * Sends a request.
+ * Sends a request. The answer's body is to be read or cancelled.
  *
  * @throws {Unreachable} when nobody answers
  */
@@ -26,65 +19,19 @@ export async function request(
   method: string,
   target: string,
   body?: unknown,
-): Promise<Reply> {
-  let connection: Deno.UnixConn;
+): Promise<Response> {
+  // Closed once the answer has begun: what is on its way still comes, and nothing is kept for a next request.
+  using client = Deno.createHttpClient({ proxy: { transport: "unix", path: socket } });
   try {
-    connection = await Deno.connect({ transport: "unix", path: socket });
+    return await fetch(`http://orchestrator${target}`, {
+      client,
+      method,
+      body: body === undefined ? null : JSON.stringify(body),
+    });
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    throw new Unreachable(error.message); // no such file, nobody listens, no permission
+    if (!(error instanceof TypeError)) throw error;
+    throw new Unreachable(error.message); // no such file, nobody listens, no permission, or it went away
   }
-  const text = body === undefined ? "" : JSON.stringify(body);
-  const content = encoder.encode(text);
-  // HTTP/1.0: the answer ends with the connection.
-  const head =
-    `${method} ${target} HTTP/1.0\r\nhost: orchestrator\r\ncontent-length: ${content.length}\r\n\r\n`;
-  const reader = connection.readable.getReader();
-  try {
-    await connection.write(encoder.encode(head + text));
-    let held = new Uint8Array(0);
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) throw new Unreachable("the answer ends in its head");
-      const grown = new Uint8Array(held.length + value.length);
-      grown.set(held);
-      grown.set(value, held.length);
-      held = grown;
-      const known = decoder.decode(held);
-      const end = known.indexOf("\r\n\r\n");
-      if (end === -1) continue;
-      const status = Number(/^HTTP\/1\.[01] ([0-9]{3})/.exec(known)?.[1] ?? 0);
-      return { status, body: rest(reader, held.subarray(encoder.encode(known.slice(0, end + 4)).length)) };
-    }
-  } catch (error) {
-    await reader.cancel().catch(() => {}); // it is closed already
-    if (error instanceof Unreachable || !(error instanceof Error)) throw error;
-    throw new Unreachable(error.message);
-  }
-}
-
-function rest(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  first: Uint8Array,
-): ReadableStream<Uint8Array> {
-  return new ReadableStream({
-    start(controller) {
-      if (first.length > 0) controller.enqueue(first);
-    },
-    async pull(controller) {
-      try {
-        const { value, done } = await reader.read();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      } catch (error) {
-        if (!(error instanceof Error)) throw error;
-        controller.close(); // cut off: who reads sees that the end is missing
-      }
-    },
-    async cancel() {
-      await reader.cancel();
-    },
-  });
 }
 
 /**
@@ -95,21 +42,24 @@ function rest(
  */
 export async function ask(socket: string, method: string, target: string, body?: unknown): Promise<unknown> {
   const reply = await request(socket, method, target, body);
-  const text = await new Response(reply.body).text();
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = await reply.json();
   } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
+    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     throw new Unreachable("the answer is cut off");
   }
-  if (reply.status < 400) return value;
-  const said = typeof value === "object" && value !== null && "error" in value ? String(value.error) : text;
-  throw new UserError(said);
+  if (reply.ok) return value;
+  throw new UserError(
+    typeof value === "object" && value !== null && "error" in value
+      ? String(value.error)
+      : JSON.stringify(value),
+  );
 }
 
-/** The lines of an endless answer, until it ends or `signal` fires. */
-export async function* lines(body: ReadableStream<Uint8Array>, signal?: AbortSignal): AsyncGenerator<string> {
+/** The lines of an endless answer, until it ends, is cut off, or `signal` fires. */
+export async function* lines({ body }: Response, signal?: AbortSignal): AsyncGenerator<string> {
+  if (body === null) return;
   const reader = body.getReader();
   const stop = () => void reader.cancel();
   signal?.addEventListener("abort", stop);
@@ -117,8 +67,8 @@ export async function* lines(body: ReadableStream<Uint8Array>, signal?: AbortSig
     const streaming = new TextDecoder();
     let held = "";
     while (!signal?.aborted) {
-      const { value, done } = await reader.read();
-      if (done) return;
+      const value = await read(reader);
+      if (value === null) return;
       const parts = streaming.decode(value, { stream: true }).split("\n");
       parts[0] = held + parts[0];
       held = parts.pop() ?? "";
@@ -126,6 +76,17 @@ export async function* lines(body: ReadableStream<Uint8Array>, signal?: AbortSig
     }
   } finally {
     signal?.removeEventListener("abort", stop);
-    await reader.cancel();
+    await reader.cancel().catch(() => {}); // it may be cut off
+  }
+}
+
+/** The next bytes, or `null` at the end; one that was cut off ends, too: who reads sees that its last line is missing. */
+async function read(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Uint8Array | null> {
+  try {
+    const { value, done } = await reader.read();
+    return done ? null : value;
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return null;
   }
 }

@@ -52,7 +52,7 @@ export class Mirror {
   static async open(socket: string, recent: number): Promise<Mirror> {
     const reply = await request(socket, "GET", `/events?recent=${recent}`);
     const abort = new AbortController();
-    const messages = readMessages(lines(reply.body, abort.signal));
+    const messages = readMessages(lines(reply, abort.signal));
     const first = await messages.next();
     if (first.done || first.value.kind !== "hello") {
       abort.abort();

@@ -119,12 +119,12 @@ Deno.test("a reader that reads nothing is dropped, one that reads gets all, memo
   const stuck = await Deno.connect({ transport: "unix", path: desk.socket });
   await stuck.write(new TextEncoder().encode("GET /events HTTP/1.1\r\n\r\n"));
   await waitUntil(() => desk.followers.size === 1, "it follows");
-  const { body } = await request(desk.socket, "GET", "/events");
+  const reply = await request(desk.socket, "GET", "/events");
   await waitUntil(() => desk.followers.size === 2, "both follow");
   const [first, second] = desk.followers;
   let seen = 0;
   const reading = (async () => {
-    for await (const line of lines(body)) seen += line.length + 1;
+    for await (const line of lines(reply)) seen += line.length + 1;
   })();
   const block = new TextEncoder().encode(`${"x".repeat(65_535)}\n`);
   const before = ownMemory();
