@@ -39,9 +39,9 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     await run.line(/\[orchestrator\] web is running \(PID \d+, port \d+\)/);
     await run.line("bot is running");
     assertEquals(await run.stop(signal), 0);
-    const told = run.out.lines.filter((line) => /stopping|has stopped/.test(line));
+    const told = run.out.lines.filter((line) => /stopping|stopped/.test(line));
     assertEquals(told.slice(0, 2), ["[orchestrator] stopping bot", "[orchestrator] stopping web"]);
-    assertMatch(told.at(-1)!, /db has stopped after/);
+    assertMatch(told.at(-1)!, /db stopped \(ran for/);
     assertEquals([ports.map(isPortFree), run.processes(), run.err.text], [[true, true], [], ""]);
   });
 }
@@ -118,7 +118,7 @@ Deno.test("a crash while running: CRASHED is told, the others are stopped, the c
     /✖ Database Service \[db\] exited with status 1, after running for [\d.]+ (ms|s)\.$/,
   );
   const at = (text: string) => lines.findIndex((line) => line.includes(text));
-  assert(at("db exited with status 1") < at("stopping web") && at("web has stopped") < head, run.out.text);
+  assert(at("db exited with status 1") < at("stopping web") && at("web stopped") < head, run.out.text);
   const card = lines.slice(head + 2).map((line) => line.replace(/^\[orchestrator\] {3}│ /, ""));
   assertEquals(card[0], "Traceback (most recent call last):");
   assertEquals([card.at(-1), card.length > 40], ["ValueError: no such table: users", true]);
@@ -144,7 +144,7 @@ Deno.test("a crash while starting: its last lines, its status, the others stoppe
   const head = lines.findIndex((line) =>
     line.includes("✖ web [web] killed by SIGKILL, perhaps out of memory")
   );
-  assert(head > lines.findIndex((line) => line.includes("db has stopped")), run.out.text);
+  assert(head > lines.findIndex((line) => line.includes("db stopped")), run.out.text);
   const numbers = Array.from({ length: 19 }, (_, index) => `line ${index + 12}`);
   assertEquals(lines.slice(head + 2).map((line) => line.replace(/^.*│ /, "")), [...numbers, "last words"]);
   assert(!run.out.text.includes("[late]"));

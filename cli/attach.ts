@@ -76,7 +76,7 @@ async function attach(record: RunRecord): Promise<number> {
     await view.close();
   }
   if (left) return 0;
-  print(over === null ? "The orchestrator has ended without a word." : "The orchestrator has stopped.");
+  print(over === null ? "The orchestrator exited unexpectedly." : "The orchestrator has stopped.");
   return over?.status ?? 1;
 }
 

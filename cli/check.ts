@@ -145,7 +145,7 @@ function checkService(
   if (port !== null) {
     const other = ports.get(port);
     if (other !== undefined) {
-      error(`port ${port} is the port of "${other}", too; change ${service.portEnv ?? "one of them"}.`);
+      error(`port ${port} is also the port of "${other}"; change ${service.portEnv ?? "one of them"}.`);
     } else if (!isPortFree(port)) {
       const holder = portHolder(port);
       const who = holder === null ? "another process" : `PID ${holder.pid} (${holder.command})`;

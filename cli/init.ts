@@ -70,7 +70,7 @@ export async function initServices({ infrastructure }: { infrastructure: string 
   const schema = await findSchema(infrastructure, guesses);
   const text = servicesText(services, schema);
   await writeNew(path, text);
-  guesses.push("Who needs whom can't be seen: add dependencies, then run orchestrator check.");
+  guesses.push("Dependencies can't be detected: add them, then run orchestrator check.");
   return { path, text, guesses: [...services.map(describeGuess), ...guesses] };
 }
 

@@ -146,7 +146,7 @@ async function followRun(
       }
       // One that ends well leaves no record behind.
       if (new RunFolder(infrastructure).read()?.run !== record.run) return 0;
-      print("orchestrator: The orchestrator has ended without a word.", Deno.stderr);
+      print("orchestrator: The orchestrator exited unexpectedly.", Deno.stderr);
       return 1;
     }
     hello = mirror.hello;

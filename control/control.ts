@@ -135,7 +135,7 @@ export class Control implements Listener {
       await this.#carryOut(definitions, false);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      supervisor.log("error", `Nothing is reloaded. ${error.message}`);
+      supervisor.log("error", `Nothing was reloaded. ${error.message}`);
     }
   }
 
@@ -234,7 +234,7 @@ export class Control implements Listener {
     // First the old one: its end takes away whatever has its path. Who follows there comes again.
     await this.#server?.close(0);
     this.#server = new ControlServer(socket, (request) => this.#answer(request));
-    this.#context!.supervisor.log("warn", `${socket} was removed; it is there again.`);
+    this.#context!.supervisor.log("warn", `${socket} was removed and has been put back.`);
   }
 
   async #answer({ method, path, query, body }: ControlRequest): Promise<ControlAnswer> {
@@ -244,7 +244,7 @@ export class Control implements Listener {
       const error = `There is no ${path}; there are ${Object.keys(ROUTES).join(", ")}.`;
       return { status: 404, body: { error } };
     }
-    if (method !== allowed) return { status: 405, body: { error: `Ask for ${path} with ${allowed}.` } };
+    if (method !== allowed) return { status: 405, body: { error: `Use ${allowed} for ${path}.` } };
     try {
       switch (path) {
         case "/status": {
@@ -470,23 +470,28 @@ function alreadyRuns(pid: number | null, { infrastructure }: Home): UserError {
 export async function clearUp(folder: RunFolder): Promise<Note[]> {
   const record = folder.read();
   if (record === null) return [];
-  const who = `the orchestrator with PID ${record.orchestrator.pid}`;
+  const who = `The orchestrator with PID ${record.orchestrator.pid}, started ${record.startedAt},`;
   const notes: Note[] = [];
   if (record.bootId !== bootId()) {
     notes.push({
       level: "warn",
-      text: `The system was started anew since ${who} ran: nothing of it is left.`,
+      text: `${who} ended when the system was rebooted; none of its processes are left.`,
     });
   } else {
     const { count, left } = await stopSurvivors(record);
     const what = count === 0
-      ? "nothing of it was left running"
-      : `${count} ${count === 1 ? "process" : "processes"} of it still ran and ${
-        count === 1 ? "was" : "were"
-      } stopped`;
-    notes.push({ level: "warn", text: `Some time ago ${who} ended without a word; ${what}.` });
+      ? "it left no processes running"
+      : count === 1
+      ? "1 process that it left running was stopped"
+      : `${count} processes that it left running were stopped`;
+    const seen = folder.writtenAt();
+    const when = seen === null ? "" : ` (last seen ${seen.toISOString()})`;
+    notes.push({ level: "warn", text: `${who} exited unexpectedly${when}; ${what}.` });
     if (left.length > 0) {
-      notes.push({ level: "warn", text: `These processes of it can't be stopped: PID ${left.join(", ")}.` });
+      notes.push({
+        level: "warn",
+        text: `Processes that it left running can't be stopped: PID ${left.join(", ")}.`,
+      });
     }
   }
   if (record.socket !== "") removeIfThere(record.socket);

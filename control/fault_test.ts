@@ -107,7 +107,7 @@ for (const word of ["status", "stop", "start"]) {
     if (word === "start") {
       const next = site.spawn(["--no-dashboard"]);
       await next.out.line(
-        `PID ${first.pid} ended without a word; 2 processes of it still ran and were stopped`,
+        `2 processes that it left running were stopped`,
       );
       await site.reachable(next.pid);
       await site.running("db", "web");
@@ -116,7 +116,7 @@ for (const word of ["status", "stop", "start"]) {
     } else {
       const { code, err } = await site.run(word);
       assertEquals(code, word === "status" ? 3 : 0);
-      assertMatch(err, /2 processes of it still ran and were stopped/);
+      assertMatch(err, /2 processes that it left running were stopped/);
     }
     for (const { pid } of left) assert(!isAlive(pid));
     await site.allGone();
@@ -139,7 +139,7 @@ Deno.test("a record of another boot is told and forgotten; its PIDs are left alo
   assert(bootId() !== "");
   const { code, err } = await site.run("status");
   assertEquals(code, 3);
-  assertStringIncludes(err, "The system was started anew");
+  assertStringIncludes(err, "ended when the system was rebooted; none of its processes are left.");
   assert(isAlive(stranger.pid));
   await site.background();
   assert(isAlive(stranger.pid));

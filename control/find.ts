@@ -48,7 +48,7 @@ export async function findRun({ infrastructure }: Home): Promise<RunRecord | nul
     if (!(error instanceof Deno.errors.PermissionDenied || isReadOnly(error))) throw error;
     throw new UserError(`Cannot look into ${folder.path}: it belongs to someone else or can't be written.`);
   }
-  throw new UserError(`Someone holds ${folder.path}/lock and does not say who; try again.`);
+  throw new UserError(`Another process holds ${folder.path}/lock, and its PID is not known yet; try again.`);
 }
 
 /** One that runs and could not write down who it is, for want of room: its socket tells. */

@@ -103,7 +103,7 @@ Deno.test("a reader of logs -f that does not keep up is dropped and goes on with
   await waitUntil(() => follower.out.text.length > 0, "it has begun");
   Deno.kill(follower.pid, "SIGSTOP");
   const log = () => site.folder.read("logs/orchestrator.log");
-  await waitUntil(async () => (await log()).includes("flood has stopped"), "the flood is over");
+  await waitUntil(async () => (await log()).includes("flood stopped"), "the flood is over");
   Deno.kill(follower.pid, "SIGCONT");
   run.signal("SIGTERM");
   await run.ended();

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { formatSpan } from "../config/duration.ts";
 import { crashCard, describeChange } from "../terminal/messages.ts";
 import { print } from "../terminal/outlet.ts";
 import type { ServiceSnapshot } from "../supervisor/model.ts";
@@ -56,7 +57,7 @@ export class Mirror {
     const first = await messages.next();
     if (first.done || first.value.kind !== "hello") {
       abort.abort();
-      throw new Unreachable("it does not tell what happens");
+      throw new Unreachable("it sends no events");
     }
     return new Mirror(socket, first.value, messages, abort);
   }
@@ -142,8 +143,8 @@ export type WaitResult =
   | { kind: "reached" }
   | { kind: "failed"; row: ServiceSnapshot }
   | { kind: "blocked"; row: ServiceSnapshot }
-  | { kind: "late"; waiting: readonly string[] }
-  // The run is over, or the orchestrator went away without a word (`status` is `null`).
+  | { kind: "late"; rows: readonly ServiceSnapshot[]; wanted: Wanted }
+  // The run is over, or the orchestrator exited unexpectedly (`status` is `null`).
   | { kind: "exit"; status: number | null; restarting: boolean };
 
 /** What is waited for. */
@@ -200,7 +201,7 @@ export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<WaitResul
       if (blocked !== undefined) return { kind: "blocked", row: blocked };
     }
     return late
-      ? { kind: "late", waiting: remaining().map(({ name }) => name) }
+      ? { kind: "late", rows: remaining(), wanted }
       : { kind: "exit", status: null, restarting: false };
   } finally {
     clearTimeout(timer);
@@ -266,15 +267,26 @@ export async function conclude(mirror: Mirror, outcome: WaitResult): Promise<num
       return 1;
     }
     case "late":
-      print(
-        `orchestrator: ${
-          outcome.waiting.join(", ")
-        } did not come up in time; "orchestrator status" shows more.`,
-        Deno.stderr,
-      );
+      print(`orchestrator: ${lateness(outcome.rows, outcome.wanted, mirror.at)}`, Deno.stderr);
       return 1;
     case "exit":
-      if (outcome.status === null) print("orchestrator: It went away without a word.", Deno.stderr);
+      if (outcome.status === null) print("orchestrator: The orchestrator exited unexpectedly.", Deno.stderr);
       return outcome.status ?? 1;
   }
+}
+
+/** What is to be said when services have not come to what was wanted within its limit. */
+function lateness(rows: readonly ServiceSnapshot[], { goal, limitMs = 0 }: Wanted, at: number): string {
+  const names = rows.map(({ name }) => name).join(", ");
+  const within = `within ${formatSpan(limitMs)}`;
+  const verb = rows.length === 1 ? "has" : "have";
+  if (goal === "running" || goal === "restarted") {
+    return `${names} ${verb} not become ready ${within}; "orchestrator status" shows more.`;
+  }
+  const killAt = Math.max(...rows.map(({ state }) => state.kind === "stopping" ? state.killAt : -Infinity));
+  const pronoun = rows.length === 1 ? "it" : "they";
+  const next = Number.isFinite(killAt)
+    ? `${pronoun} will be killed in ${formatSpan(Math.max(0, killAt - at))}`
+    : '"orchestrator status" shows more';
+  return `${names || "the orchestrator"} ${names === "" ? "has" : verb} not stopped ${within}; ${next}.`;
 }

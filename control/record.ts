@@ -158,6 +158,16 @@ export class RunFolder {
     }
   }
 
+  /** When the record was last written, or `null`. */
+  writtenAt(): Date | null {
+    try {
+      return Deno.statSync(`${this.path}/run.json`).mtime;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return null;
+      throw error;
+    }
+  }
+
   /** Writes the record down, whole or not at all. @throws what the system says */
   write(record: RunRecord): void {
     makePrivateFolder(this.path);

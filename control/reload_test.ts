@@ -101,10 +101,10 @@ Deno.test("a file with mistakes changes nothing and says why", async () => {
   Deno.kill(pid, "SIGHUP");
   const log = async () => await site.folder.read("logs/orchestrator.log");
   const lateAt = performance.now() + 20_000;
-  while (!(await log()).includes("Nothing is reloaded") && performance.now() < lateAt) {
+  while (!(await log()).includes("Nothing was reloaded") && performance.now() < lateAt) {
     await site.run("status");
   }
-  assertStringIncludes(await log(), "Nothing is reloaded");
+  assertStringIncludes(await log(), "Nothing was reloaded");
   assertEquals(await site.pidOf("db"), db);
   await site.run("stop");
 });

@@ -9,13 +9,13 @@ Deno.test("examples/tasks: a task runs once, an external one is waited for, a fa
   const port = freePort();
   const environment = { ORDER_SERVICE_PORT: String(port), DATA_DIR: data.path };
   await using run = new Run(null, ["--infrastructure", `${ROOT}/examples/tasks`], { environment });
-  await run.line("[orchestrator] storage is there");
-  await run.line("[orchestrator] migrate is done");
+  await run.line("[orchestrator] storage is available");
+  await run.line("[orchestrator] migrate finished");
   await run.line("[orchestrator] orders is running");
-  assertMatch(await run.line(/customer exited with status \d+; starting it again/), /in \d+ s, try 1 of 3/);
+  assertMatch(await run.line(/customer exited with status \d+; restarting/), /in \d+ s, attempt 1 of 3/);
   await run.line("[orchestrator] customer is running", 2);
   const order = run.out.lines.filter((line) =>
-    /is there|migrate is done|(orders|customer) is running/.test(line)
+    /is available|migrate finished|(orders|customer) is running/.test(line)
   );
   assertEquals(order.slice(0, 4).map((line) => line.split(" ")[1]), [
     "storage",

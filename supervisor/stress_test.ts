@@ -134,7 +134,7 @@ Deno.test("200 services start and stop with one command", async () => {
   await run.line(/\[orchestrator\] s\d+ is running/, 200);
   assertEquals(run.processes().filter(({ command }) => command === "sleep 1000").length, 200);
   assertEquals(await run.stop(), 0);
-  const stopped = run.out.lines.flatMap((line) => /\] (s\d+) has stopped/.exec(line)?.[1] ?? []);
+  const stopped = run.out.lines.flatMap((line) => /\] (s\d+) stopped \(/.exec(line)?.[1] ?? []);
   assertEquals(stopped.length, 200);
   for (let index = 1; index < 200; index++) {
     if (index % 10 === 0) continue;

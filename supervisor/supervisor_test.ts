@@ -381,7 +381,7 @@ Deno.test("a pause before a retry is told, and ends at once on stop", async () =
   });
   await run.is("a", "restarting");
   const snapshot = run.supervisor.snapshot();
-  assertMatch(describeState(snapshot.services[0]!, snapshot.at), /^in \d+ s, try 1 of 5$/);
+  assertMatch(describeState(snapshot.services[0]!, snapshot.at), /^in \d+ s, attempt 1 of 5$/);
   const { status } = await run.supervisor.close();
   assertEquals([status, run.states("a")], [0, ["starting", "restarting", "stopped"]]);
 });
@@ -479,7 +479,7 @@ Deno.test("what depends on a task starts when it has ended with 0; its output an
   ]);
   assertEquals(run.text("migrate"), "migrating\nmigrated\n");
   const change = run.changes("migrate").at(-1)!;
-  assertMatch(describeChange(change)?.message ?? "", /^migrate is done after \d+ ms$/);
+  assertMatch(describeChange(change)?.message ?? "", /^migrate finished \(ran for \d+ ms\)$/);
 });
 
 Deno.test("a task that fails starts nothing and fails the run", async () => {

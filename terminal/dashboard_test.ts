@@ -120,7 +120,7 @@ for (
     ["starting", ""],
     ["running", "restarted 2x"],
     ["stopping", "SIGKILL in 7 s"],
-    ["restarting", "in 1 s, try 2 of 3"],
+    ["restarting", "in 1 s, attempt 2 of 3"],
     ["stopped", ""],
     ["crashed", "exited with status 3"],
     ["failed", "port 80 is taken"],
@@ -501,11 +501,11 @@ Deno.test("a change of state is told with what someone wants to know", () => {
       ?.message;
   assertEquals(told(STATES.starting, STATES.running), "a is running (PID 7, port 80)");
   assertEquals(told(STATES.running, STATES.stopping), "stopping a");
-  assertEquals(told(STATES.stopping, STATES.stopped), "a has stopped after 2.5 s");
+  assertEquals(told(STATES.stopping, STATES.stopped), "a stopped (ran for 2.5 s)");
   assertEquals(told(STATES.running, STATES.crashed), "a exited with status 3");
   assertEquals(told(STATES.pending, STATES.stopped), "a is not started");
   assertEquals(
     told(STATES.running, STATES.restarting),
-    "a exited with status 1; starting it again in 1 s, try 2 of 3",
+    "a exited with status 1; restarting in 1 s, attempt 2 of 3",
   );
 });

@@ -15,14 +15,14 @@ import type { Paint } from "./palette.ts";
 import { useColors } from "./palette.ts";
 import { stripControl } from "./text.ts";
 
-/** What is worth saying of a state besides its name, or nothing. */
+/** What a table says of a state besides its name, or nothing. */
 export function describeState({ state, kind, maxRetries }: ServiceSnapshot, at: number): string {
   switch (state.kind) {
     case "pending":
       return state.waitingFor.length > 0 ? `waits for ${state.waitingFor.join(", ")}` : "";
     case "restarting": {
       const inText = `in ${Math.max(0, Math.round((state.retryAt - at) / 1_000))} s`;
-      return state.attempt > 0 ? `${inText}, try ${state.attempt} of ${maxRetries}` : inText;
+      return state.attempt > 0 ? `${inText}, attempt ${state.attempt} of ${maxRetries}` : inText;
     }
     case "stopping":
       return state.killAt === Infinity
@@ -40,15 +40,18 @@ export function describeState({ state, kind, maxRetries }: ServiceSnapshot, at: 
   }
 }
 
-/** What a change of state is worth saying in a stream of lines, or `null`. */
+/** The message for a change of state, or `null` when it needs none. */
 export function describeChange({ row, from, at }: StateEvent): { level: Level; message: string } | null {
   const { name, state: to } = row;
-  const after = "since" in from ? ` after ${formatSpan(at - from.since)}` : "";
+  const span = "since" in from ? formatSpan(at - from.since) : "";
+  const ran = span === "" ? "" : ` (ran for ${span})`;
   switch (to.kind) {
     case "starting":
       return { level: "debug", message: `${name} is starting` };
     case "running": {
-      if (row.kind === "external") return { level: "info", message: `${name} is there${after}` };
+      if (row.kind === "external") {
+        return { level: "info", message: `${name} is available${span === "" ? "" : ` after ${span}`}` };
+      }
       const facts = [to.pid === null ? "" : `PID ${to.pid}`, row.port === null ? "" : `port ${row.port}`]
         .filter(Boolean);
       return {
@@ -61,23 +64,26 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; m
         return { level: "warn", message: `${name} ${to.then.reason}; stopping it` };
       }
       if (to.then.kind === "ended") {
-        return { level: "warn", message: `${name} ended, stopping what it left running` };
+        return { level: "warn", message: `${name} ended; stopping the processes that it left running` };
       }
       return { level: "info", message: `stopping ${name}` };
     case "stopped":
-      if (row.kind === "external") return { level: "debug", message: `${name} is not waited for any more` };
+      if (row.kind === "external") return { level: "debug", message: `no longer waiting for ${name}` };
       if (from.kind === "pending" || from.kind === "restarting") {
-        return { level: "info", message: `${name} is not started${from.kind === "pending" ? "" : " again"}` };
+        return {
+          level: "info",
+          message: `${name} is not ${from.kind === "pending" ? "started" : "restarted"}`,
+        };
       }
-      return { level: "info", message: `${name} ${row.kind === "task" ? "is done" : "has stopped"}${after}` };
+      return { level: "info", message: `${name} ${row.kind === "task" ? "finished" : "stopped"}${ran}` };
     case "restarting":
-      return { level: "warn", message: `${name} ${to.reason}; starting it again ${describeState(row, at)}` };
+      return { level: "warn", message: `${name} ${to.reason}; restarting ${describeState(row, at)}` };
     case "crashed":
     case "failed":
       return { level: "error", message: `${name} ${to.reason}` };
     case "pending":
       return from.kind === "stopping"
-        ? { level: "info", message: `${name} has stopped and is started again` }
+        ? { level: "info", message: `${name} stopped${ran} and is restarting` }
         : null;
   }
 }
@@ -116,7 +122,7 @@ export function crashCard(row: ServiceSnapshot, lines: readonly string[], color:
   ];
 }
 
-/** The words a run ends with. */
+/** What a run reports at its end. */
 export function finalMessages(result: RunResult, supervisor: Supervisor): string[] {
   const card = result.failedService === null ? [] : crashCard(
     result.failedService,

@@ -22,7 +22,7 @@ for (
   const [state, words] of [
     [{ ...PAST, kind: "pending", waitingFor: ["db", "cache"] }, "waits for db, cache"],
     [STATES.pending, ""],
-    [{ ...STATES.restarting, attempt: 3, retryAt: 14_000 }, "in 4 s, try 3 of 5"],
+    [{ ...STATES.restarting, attempt: 3, retryAt: 14_000 }, "in 4 s, attempt 3 of 5"],
     [{ ...STATES.restarting, attempt: 0, retryAt: 11_000 }, "in 1 s"],
     [{ ...STATES.stopping, killAt: 12_400 }, "SIGKILL in 3 s"],
     [{ ...STATES.stopping, killAt: Infinity }, "SIGKILL sent"],

@@ -441,9 +441,9 @@ onTerminal(
     const lines = await terminal.history();
     const place = (text: string) => lines.findIndex((line) => line.startsWith(`[orchestrator] ${text}`));
     assertGreater(place("stopping idle"), 0);
-    assertGreater(place("idle has stopped"), place("stopping idle"));
-    assertGreater(place("stopping db"), place("idle has stopped"));
-    assertGreater(place("db has stopped"), place("stopping db"));
+    assertGreater(place("idle stopped"), place("stopping idle"));
+    assertGreater(place("stopping db"), place("idle stopped"));
+    assertGreater(place("db stopped"), place("stopping db"));
     assertEquals(await terminal.run("echo status $?"), ["status 0"]);
     await assertGivenBack(session, stty);
   },
@@ -597,7 +597,7 @@ for (
     const coloured = (await terminal.rows("styled")).some((row) => row.includes("\x1b[36m[idle]"));
     assertEquals(coloured, what !== "a pipe");
     await terminal.keys("C-c");
-    if (what !== "a pipe") await terminal.shows(/^\[orchestrator\] idle has stopped/); // Ctrl+C ends cat, too
+    if (what !== "a pipe") await terminal.shows(/^\[orchestrator\] idle stopped/); // Ctrl+C ends cat, too
     await terminal.shows(/^\$>$/);
   });
 }
@@ -651,7 +651,7 @@ onTerminal("in the background it is not stopped for touching the terminal, and d
   assertMatch((await terminal.run("jobs")).join("\n"), /Running/);
   assert(!(await terminal.rows()).some((row) => /[╭╰│]/.test(row)));
   await terminal.type("kill %1; wait %1; echo status $?");
-  await terminal.shows("[orchestrator] idle has stopped");
+  await terminal.shows("[orchestrator] idle stopped");
   await terminal.shows(/^status 0/);
 });
 
