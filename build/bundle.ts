@@ -11,11 +11,12 @@ import project from "../deno.json" with { type: "json" };
 
 export const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname).replace(/\/$/, "");
 
+/** Bundling fetches esbuild from the npm registry: through a company's proxy, with the certificates of the system. */
+export const NETWORK = { DENO_TLS_CA_STORE: Deno.env.get("DENO_TLS_CA_STORE") ?? "system,mozilla" };
+
 /** Runs the Deno that runs this, with its messages on the terminal. @returns whether it succeeded */
 export async function deno(...args: string[]): Promise<boolean> {
-  // Bundling fetches esbuild from the npm registry: through a company's proxy, with the certificates of the system.
-  const env = { DENO_TLS_CA_STORE: Deno.env.get("DENO_TLS_CA_STORE") ?? "system,mozilla" };
-  return (await new Deno.Command(Deno.execPath(), { args, env, cwd: ROOT }).spawn().status).success;
+  return (await new Deno.Command(Deno.execPath(), { args, env: NETWORK, cwd: ROOT }).spawn().status).success;
 }
 
 /**

@@ -6,7 +6,8 @@
  * @module
  */
 
-const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname);
+import { NETWORK, ROOT } from "./bundle.ts";
+
 const BROWSER = "jobs/http/page/browser";
 
 /** What the generated file must hold. @throws when the modules have errors; Deno has said which */
@@ -16,8 +17,7 @@ export async function pageAsset(): Promise<string> {
   const output = ["--minify", "--platform", "browser", "--format", "iife"];
   const { success, stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["bundle", "--quiet", ...settings, ...output, `${BROWSER}/main.ts`],
-    // Bundling fetches esbuild from the npm registry: through a company's proxy, with the certificates of the system.
-    env: { DENO_TLS_CA_STORE: Deno.env.get("DENO_TLS_CA_STORE") ?? "system,mozilla" },
+    env: NETWORK,
     cwd: ROOT,
     stderr: "inherit",
   }).output();
@@ -33,4 +33,4 @@ export async function pageAsset(): Promise<string> {
   ].join("\n");
 }
 
-if (import.meta.main) await Deno.writeTextFile(`${ROOT}jobs/http/page/asset.ts`, await pageAsset());
+if (import.meta.main) await Deno.writeTextFile(`${ROOT}/jobs/http/page/asset.ts`, await pageAsset());

@@ -1,6 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
 import { isAlive, waitUntil } from "../testing/run.ts";
+import type { Command } from "../testing/site.ts";
 import { quick, Site } from "../testing/site.ts";
 
 const TWO = { services: [quick("db"), quick("web", { dependencies: ["db"] })] };
@@ -107,18 +108,17 @@ Deno.test("a second orchestrator names the first one's PID and exits 2", async (
 Deno.test("of two starts at the same instant exactly one wins", async () => {
   await using site = await Site.make(TWO);
   for (let round = 0; round < 5; round++) {
-    const both = [0, 1, 2].map(() => site.spawn(["--no-dashboard"]));
-    const losers = await waitUntil(async () => {
-      const ended = await Promise.all(
-        both.map((one) => Promise.race([one.ended(), new Promise<null>((r) => setTimeout(r, 20, null))])),
-      );
-      return ended.filter((end) => end !== null).length >= 2 ? ended.filter((end) => end !== null) : null;
-    }, "two have given up");
+    const losers: Awaited<ReturnType<Command["ended"]>>[] = [];
+    const all = [0, 1, 2].map(async () => {
+      losers.push(await site.spawn(["--no-dashboard"]).ended());
+    });
+    await waitUntil(() => losers.length >= 2, "two have given up");
     assertEquals(losers.map(({ code }) => code), [2, 2]);
     const winner = site.record().orchestrator.pid;
     for (const { err } of losers) assertStringIncludes(err, `PID ${winner} `);
     const { code } = await site.run("stop");
     assertEquals(code, 0);
+    await Promise.all(all);
     await site.allGone();
   }
 });
