@@ -12,33 +12,33 @@ export interface Graph {
   edges: readonly { from: string; to: string; label: string }[];
 }
 
-/** A state in its place; `x` and `y` are its middle. */
-export interface Box {
+interface Point {
+  x: number;
+  y: number;
+}
+
+/** A state; its point is its middle. */
+export interface Box extends Point {
   name: string;
   isStart: boolean;
   isEnd: boolean;
-  x: number;
-  y: number;
   width: number;
 }
 
-/** An arrow as the path of a drawing, with the place of its label. */
-export interface Line {
+/** An arrow; its point is the place of its label. */
+export interface Line extends Point {
   from: string;
   to: string;
   label: string;
+  /** As the path of a drawing. */
   path: string;
-  x: number;
-  y: number;
 }
 
 /** What has a place in a row: a state, or a bend of an arrow that passes the row. */
-interface Item {
+interface Item extends Point {
   row: number;
   index: number;
   space: number;
-  x: number;
-  y: number;
   above: Item[];
   below: Item[];
 }
@@ -199,24 +199,12 @@ function arrange(rows: readonly Item[][]): void {
 
 /** Moves all items towards those that they are connected with. */
 function spread(rows: readonly Item[][]): void {
-  for (const row of rows) {
-    const width = row.reduce((sum, { space }) => sum + space + GAP, -GAP);
-    let left = -width / 2;
-    for (const item of row) {
-      item.x = left + item.space / 2;
-      left += item.space + GAP;
-    }
-  }
   sweep(rows, (row, side) => {
     const wanted = row.map((item) => mean(item[side].map((other) => other.x), item.x));
     // Pushing right and pushing left both keep the distances, so their mean does.
     const right = pushed(row, wanted, 1);
     const left = pushed(row.toReversed(), wanted.toReversed(), -1).reverse();
-    for (const [index, item] of row.entries()) {
-      const { [index]: a = item.x } = right;
-      const { [index]: b = item.x } = left;
-      item.x = (a + b) / 2;
-    }
+    row.forEach((item, index) => item.x = ((right[index] ?? 0) + (left[index] ?? 0)) / 2);
   });
 }
 
@@ -233,7 +221,7 @@ function pushed(row: readonly Item[], wanted: readonly number[], way: 1 | -1): n
 /** Moves everything into the drawing. @returns its size */
 function place(rows: readonly Item[][]): { width: number; height: number } {
   const all = rows.flat();
-  const leftmost = Math.min(0, ...all.map(({ x, space }) => x - space / 2));
+  const leftmost = Math.min(...all.map(({ x, space }) => x - space / 2));
   let top = MARGIN;
   for (const [index, row] of rows.entries()) {
     const height = ROW_HEIGHTS[index % 2 === 0 ? 0 : 1];

@@ -9,14 +9,15 @@ import { byId } from "./dom.ts";
 import { Engine } from "./engine.ts";
 import * as refresh from "./refresh.ts";
 import { confirmed, render } from "./render.ts";
-import { PAGE_SIZE, place, state } from "./state.ts";
+import { PAGE_SIZE, place, state, update } from "./state.ts";
 import { isEnd } from "./words.ts";
 
 /** Where the token is kept: in this tab. */
 const TOKEN_KEY = "client-token";
 
 function enter(engine: Engine): void {
-  state.engine = engine;
+  state.engine?.close();
+  update({ engine, refusal: "" });
   render();
   engine.follow({
     opened: refresh.all,
@@ -33,7 +34,7 @@ function enter(engine: Engine): void {
 function leave(refusal: string): void {
   sessionStorage.removeItem(TOKEN_KEY);
   state.engine?.close();
-  Object.assign(state, { engine: undefined, refusal, jobs: undefined, open: undefined });
+  update({ engine: undefined, refusal, jobs: undefined, open: undefined });
   render();
   byId("token")?.focus();
 }
@@ -41,13 +42,12 @@ function leave(refusal: string): void {
 async function signIn(token: string): Promise<void> {
   const engine = new Engine(token, leave);
   try {
-    state.dashboard = await engine.get("api/dashboard");
+    update({ dashboard: await engine.get("api/dashboard") });
   } catch (error) {
     // A token with letters that no header can carry fails before it is sent.
     leave(refresh.messageOf(error));
     return;
   }
-  state.refusal = "";
   sessionStorage.setItem(TOKEN_KEY, token);
   enter(engine);
 }
@@ -73,11 +73,11 @@ const ACTIONS: Readonly<Record<string, (data: DOMStringMap) => void>> = {
   leave: () => leave(""),
   skip: () => byId("main")?.focus(),
   filter({ status }) {
-    Object.assign(state, { status: status as Status | "", limit: PAGE_SIZE, jobs: undefined });
+    update({ status: status as Status | "", limit: PAGE_SIZE, jobs: undefined });
     refresh.jobs();
   },
   more() {
-    state.limit += PAGE_SIZE;
+    update({ limit: state.limit + PAGE_SIZE });
     refresh.jobs();
   },
   retry: () => refresh.change("The job runs again.", `api/jobs/${place().id}/retry`),
@@ -104,7 +104,7 @@ document.addEventListener("submit", (event) => {
 });
 document.addEventListener("input", ({ target }) => {
   if (!(target instanceof HTMLInputElement) || target.id !== "search") return;
-  Object.assign(state, { search: target.value.trim(), limit: PAGE_SIZE });
+  update({ search: target.value.trim(), limit: PAGE_SIZE });
   refresh.jobs();
 });
 document.addEventListener("keydown", (event) => {
@@ -118,7 +118,7 @@ document.addEventListener("visibilitychange", () => document.hidden && state.eng
 addEventListener("hashchange", () => {
   const { view, id } = place();
   const before = state.open?.job.id;
-  if (id !== before) Object.assign(state, { open: undefined, missing: "" });
+  if (id !== before) update({ open: undefined, missing: "" });
   refresh.all();
   render();
   if (id) arrive(id);

@@ -7,7 +7,7 @@ import type { HistoryEntry, JobSummary, JobView } from "../../../model/wire.ts";
 import type { Engine } from "./engine.ts";
 import type { Graph } from "./layout.ts";
 import { notify, render } from "./render.ts";
-import { type OpenJob, place, state } from "./state.ts";
+import { type OpenJob, place, state, update } from "./state.ts";
 import { STATUS_WORDS } from "./words.ts";
 
 /** Runs `action` soon, at most once at a time, and not while the page cannot be seen. */
@@ -42,18 +42,18 @@ export const jobs = paced(200, async (engine) => {
   if (status) query.set("status", status);
   if (search) query.set("search", search);
   const found = await engine.get<JobSummary[]>(`api/jobs?${query}`);
-  if (status === state.status && search === state.search) state.jobs = found;
+  if (status === state.status && search === state.search) update({ jobs: found });
   else jobs();
 });
 
 /** Counts, queues and the last minutes. */
 export const dashboard = paced(300, async (engine) => {
-  state.dashboard = await engine.get("api/dashboard");
+  update({ dashboard: await engine.get("api/dashboard") });
 });
 
 /** The workers. */
 export const workers = paced(0, async (engine) => {
-  state.workers = await engine.get("api/workers");
+  update({ workers: await engine.get("api/workers") });
 });
 
 /** The job that the address names. */
@@ -65,11 +65,11 @@ export const job = paced(50, async (engine) => {
     const open = await openJob(engine, id);
     if (isStale()) return;
     const before = state.open?.job;
-    Object.assign(state, { open, missing: "" });
+    update({ open, missing: "" });
     const { status, blueprint_name: name } = open.job;
     if (before?.id === id && before.status !== status) notify(`${name}: ${STATUS_WORDS[status]}`);
   } catch (error) {
-    if (!isStale()) Object.assign(state, { open: undefined, missing: messageOf(error) });
+    if (!isStale()) update({ open: undefined, missing: messageOf(error) });
   }
 });
 

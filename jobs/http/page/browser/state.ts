@@ -36,7 +36,12 @@ export class State {
 }
 
 /** The page's state. */
-export const state = new State();
+export const state: Readonly<State> = new State();
+
+/** Changes the state. What it shows by then is shown by the next `render`. */
+export function update(change: Partial<State>): void {
+  Object.assign(state, change);
+}
 
 /** What the address names: a view, and the id of a job or an empty text. */
 export interface Place {
