@@ -9,12 +9,9 @@ import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";
 import { makeId } from "../model/ids.ts";
 
-/** An engine on a free port, with the tokens `client-token` and `worker-token`. */
-export interface TestEngine extends AsyncDisposable {
-  engine: OrchestratorEngine;
+/** What can be asked of an engine whose tokens are `client-token` and `worker-token`. */
+export interface EngineAccess {
   url: string;
-  /** What was logged. */
-  lines: { level: string; event: string; fields: Record<string, unknown> }[];
   /** A request with the client's token; `body` becomes JSON unless it is a text. */
   client(path: string, init?: RequestOptions): Promise<Answer>;
   /** A request with the workers' token. */
@@ -27,6 +24,13 @@ export interface TestEngine extends AsyncDisposable {
   take(workerId: string, waitSeconds?: number): Promise<Taken | undefined>;
   /** Answers a task. */
   answer(workerId: string, task: Taken, result: JsonValue): Promise<Answer>;
+}
+
+/** An engine in this process on a free port. */
+export interface TestEngine extends EngineAccess, AsyncDisposable {
+  engine: OrchestratorEngine;
+  /** What was logged. */
+  lines: { level: string; event: string; fields: Record<string, unknown> }[];
   /** Waits until the job is as wanted, and returns it. */
   until(jobId: string, wanted: (job: JsonObject) => boolean): Promise<JsonObject>;
 }
@@ -55,30 +59,8 @@ export interface Answer {
   json: any;
 }
 
-/** Starts one. */
-export async function openTestEngine(
-  options: {
-    blueprints: StateMachineBlueprint[];
-    config?: Partial<Settings>;
-    storage?: Storage;
-    clock?: Clock;
-    log?: Log;
-  },
-): Promise<TestEngine> {
-  const config = new Config({
-    port: 0,
-    clientToken: "client-token",
-    workerToken: "worker-token",
-    retryDelayMs: 5,
-    ...options.config,
-  });
-  const lines: TestEngine["lines"] = [];
-  const engine = new OrchestratorEngine(options.storage ?? new MemoryStorage(), config, {
-    ...(options.clock === undefined ? {} : { clock: options.clock }),
-    log: options.log ?? ((level, event, fields = {}) => lines.push({ level, event, fields })),
-  });
-  for (const blueprint of options.blueprints) engine.registerBlueprint(blueprint);
-  const { url } = await engine.start();
+/** Asks the engine at an address. */
+export function engineAccess(url: string): EngineAccess {
   const ask = async (path: string, init: RequestOptions, token: Record<string, string>): Promise<Answer> => {
     const body = init.body === undefined
       ? undefined
@@ -105,9 +87,7 @@ export async function openTestEngine(
   const worker = (path: string, init: RequestOptions = {}) =>
     ask(path, init, { "x-worker-token": "worker-token" });
   return {
-    engine,
     url,
-    lines,
     client,
     worker,
     async submit(path, data = {}, headers = {}) {
@@ -134,6 +114,38 @@ export async function openTestEngine(
       worker("/_worker/tasks/result", {
         body: { job_id: task.job_id, task_id: task.task_id, worker_id: workerId, result },
       }),
+  };
+}
+
+/** Starts one. */
+export async function openTestEngine(
+  options: {
+    blueprints: StateMachineBlueprint[];
+    config?: Partial<Settings>;
+    storage?: Storage;
+    clock?: Clock;
+    log?: Log;
+  },
+): Promise<TestEngine> {
+  const config = new Config({
+    port: 0,
+    clientToken: "client-token",
+    workerToken: "worker-token",
+    retryDelayMs: 5,
+    ...options.config,
+  });
+  const lines: TestEngine["lines"] = [];
+  const engine = new OrchestratorEngine(options.storage ?? new MemoryStorage(), config, {
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
+    log: options.log ?? ((level, event, fields = {}) => lines.push({ level, event, fields })),
+  });
+  for (const blueprint of options.blueprints) engine.registerBlueprint(blueprint);
+  const { url } = await engine.start();
+  const access = engineAccess(url);
+  return {
+    ...access,
+    engine,
+    lines,
     async until(jobId, wanted) {
       const changed = Promise.withResolvers<void>();
       let hear = changed;
@@ -142,7 +154,7 @@ export async function openTestEngine(
       try {
         for (;;) {
           hear = Promise.withResolvers<void>();
-          const { json } = await client(`/api/jobs/${jobId}`);
+          const { json } = await access.client(`/api/jobs/${jobId}`);
           if (wanted(json)) return json;
           if (Date.now() > patience) {
             throw new Error(`The job never became as wanted: ${JSON.stringify(json)}`);

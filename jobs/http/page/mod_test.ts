@@ -1,7 +1,9 @@
-import { NOTHING_IGNORED } from "../../../testing/run.ts";
+import { GIVEN, NOTHING_IGNORED, ROOT, Run } from "../../../testing/run.ts";
 import { findChromium, Page } from "../../testing/chromium.ts";
-import { MemoryStorage, StateMachineBlueprint } from "../../mod.ts";
-import { openTestEngine, type TestEngine } from "../../testing/engine.ts";
+import { StateMachineBlueprint } from "../../mod.ts";
+import type { EngineAccess } from "../../testing/engine.ts";
+import { engineAccess, openTestEngine } from "../../testing/engine.ts";
+import parcel from "../../testing/parcel.js";
 // @ts-types="../../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 
@@ -9,38 +11,29 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 
 const HOSTILE = `</script><img src=x onerror="alert(1)">'"><svg/onload=alert(2)>{{7*7}}\u202e`;
 
-/** A job that is worked on once, after somebody has decided about it when its data says so. */
-function blueprints(): StateMachineBlueprint[] {
-  const flow = new StateMachineBlueprint({ name: "parcel", apiEndpoint: "/jobs/parcel", apiVersion: "v1" });
-  flow.handlerFor(
-    "start",
-    { isStart: true, to: ["review", "pack"] },
-    ({ initialData, actions }) =>
-      actions.transitionTo(typeof initialData.question === "string" ? "review" : "pack"),
-  );
-  flow.handlerFor(
-    "review",
-    { to: { approved: "pack", rejected: "failed" } },
-    ({ initialData, actions }) =>
-      actions.awaitHumanApproval({ message: String(initialData.question), integration: "desk" }),
-  );
-  flow.handlerFor(
-    "pack",
-    { to: { success: "completed", failure: "failed" } },
-    ({ initialData, actions }) =>
-      actions.dispatchTask({ taskType: "pack", params: { item: initialData.item ?? "book" } }),
-  );
-  flow.handlerFor("completed", { isEnd: true });
-  flow.handlerFor("failed", { isEnd: true });
-  return [flow];
+/** An engine for the page; where a bundle or a binary is tested, it is that. */
+async function openEngine(port = 0): Promise<EngineAccess & AsyncDisposable & { stop(): Promise<unknown> }> {
+  if (GIVEN === undefined) {
+    const config = { jobMaxRetries: 0, port };
+    const engine = await openTestEngine({ blueprints: parcel({ StateMachineBlueprint }), config });
+    return { ...engine, stop: () => engine.engine.stop() };
+  }
+  const blueprints = `${ROOT}/jobs/testing/parcel.js`;
+  const settings = ["--storage", "memory", "--port", `${port}`, "--max-retries", "0"];
+  const environment = { CLIENT_TOKEN: "client-token", GLOBAL_WORKER_TOKEN: "worker-token" };
+  const run = new Run(null, ["engine", "--blueprints", blueprints, ...settings], { environment });
+  const { url } = JSON.parse(await run.line('"engine_running"'));
+  return {
+    ...engineAccess(url),
+    stop: () => run.stop(),
+    [Symbol.asyncDispose]: () => run[Symbol.asyncDispose](),
+  };
 }
-
-const openEngine = () => openTestEngine({ blueprints: blueprints(), config: { jobMaxRetries: 0 } });
 
 /** A test of the page in a browser. Afterwards nothing may have gone wrong or been asked for elsewhere. */
 function browserTest(
   name: string,
-  test: (page: Page, engine: TestEngine) => Promise<void>,
+  test: (page: Page, engine: Awaited<ReturnType<typeof openEngine>>) => Promise<void>,
   options: { isBroken?: true } = {},
 ) {
   const ignore = findChromium() === undefined && !NOTHING_IGNORED;
@@ -351,13 +344,9 @@ browserTest("an engine that comes back is found again", async (page, engine) => 
   await signIn(page);
   await page.shows("Live", "header");
   const { port } = new URL(engine.url);
-  await engine.engine.stop();
+  await engine.stop();
   await page.shows("Connecting", "header");
-  await using again = await openTestEngine({
-    blueprints: blueprints(),
-    config: { port: Number(port) },
-    storage: new MemoryStorage(),
-  });
+  await using again = await openEngine(Number(port));
   await again.submit("/api/v1/jobs/parcel");
   await page.shows("Live", "header");
   await page.shows("parcel", "#jobs");
