@@ -9,7 +9,7 @@
 import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import type { Home } from "../config/settings.ts";
-import { namesOf } from "../control/answers.ts";
+import { namesOf } from "../control/protocol.ts";
 import { BACKGROUND_OPTION } from "./options.ts";
 import { statusTable } from "./status.ts";
 import { ask, Unreachable } from "../control/client.ts";

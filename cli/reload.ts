@@ -5,7 +5,7 @@
  */
 
 import type { Given } from "../config/command.ts";
-import { readChanges } from "../control/answers.ts";
+import { readChanges } from "../control/protocol.ts";
 import { ask } from "../control/client.ts";
 import { describePlan } from "../control/reload.ts";
 import { print } from "../terminal/outlet.ts";

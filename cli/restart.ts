@@ -5,7 +5,7 @@
  */
 
 import type { Given } from "../config/command.ts";
-import { namesOf as namesIn } from "../control/answers.ts";
+import { namesOf as namesIn } from "../control/protocol.ts";
 import { ask } from "../control/client.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
 import { namesOf, waitLimitMs } from "./options.ts";

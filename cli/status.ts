@@ -6,7 +6,7 @@
 
 import type { Given } from "../config/command.ts";
 import { formatSpan } from "../config/duration.ts";
-import { readStatus } from "../control/answers.ts";
+import { readStatus } from "../control/protocol.ts";
 import { ask } from "../control/client.ts";
 import type { Exit } from "../process/child.ts";
 import { print } from "../terminal/outlet.ts";

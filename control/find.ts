@@ -7,9 +7,9 @@
 import type { Home } from "../config/settings.ts";
 import { print } from "../terminal/outlet.ts";
 import { UserError } from "../config/errors.ts";
-import { readStatus } from "./answers.ts";
+import { readStatus } from "./protocol.ts";
 import { ask, Unreachable } from "./client.ts";
-import { clearUp } from "./control.ts";
+import { clearUp } from "./folder_lock.ts";
 import { bootId, isSame, readProcess } from "../process/procfs.ts";
 import { RunFolder, socketPath } from "./record.ts";
 import type { RunRecord } from "./record.ts";
@@ -39,7 +39,7 @@ export async function findRun({ infrastructure }: Home): Promise<RunRecord | nul
       if (lock !== null) {
         const notes = await clearUp(folder);
         lock.close();
-        for (const { text } of notes) print(`orchestrator: ${text}`, Deno.stderr);
+        for (const { message } of notes) print(`orchestrator: ${message}`, Deno.stderr);
         return null;
       }
       await pause();

@@ -1,5 +1,6 @@
 /**
- * The lines of `GET /events`: what a run tells, as JSON, and how a client reads it back.
+ * What goes over the control socket, read back by clients: answers, and the lines of `GET /events`. The types of both
+ * sides come from these schemas.
  *
  * Moments (`at`, `since`, `readyBy`, `killAt`, `retryAt`) are milliseconds of the orchestrator's steady clock; the
  * first line tells that clock's present time beside the wall clock's. `null` as `killAt` means that it is over.
@@ -8,6 +9,9 @@
  */
 
 import * as z from "zod/mini";
+import { UserError } from "../config/errors.ts";
+import type { ServiceState } from "../supervisor/model.ts";
+import { STATUS } from "../terminal/palette.ts";
 
 const exit = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("exited"), code: z.number() }),
@@ -111,4 +115,71 @@ export function readMessage(line: string): Message | null {
     if (error instanceof SyntaxError || error instanceof z.core.$ZodError) return null;
     throw error;
   }
+}
+
+const figure = z.nullable(z.number());
+
+const serviceStatus = z.object({
+  name: z.string(),
+  title: z.string(),
+  kind: z.string(),
+  state: z.enum(Object.keys(STATUS) as ServiceState["kind"][]),
+  pid: figure,
+  port: figure,
+  uptimeMs: figure,
+  restarts: z.number(),
+  lastExit: z.nullable(exit),
+  note: z.string(),
+  cpuMs: figure,
+  memoryBytes: figure,
+});
+
+const statusAnswer = z.object({
+  running: z.literal(true),
+  pid: z.number(),
+  version: z.string(),
+  infrastructure: z.string(),
+  detached: z.boolean(),
+  startedAt: z.string(),
+  stopping: z.boolean(),
+  logs: z.nullable(z.string()),
+  memoryBytes: figure,
+  healthy: z.boolean(),
+  services: z.array(serviceStatus),
+});
+
+/**
+ * One service in plain figures. Spans and times are milliseconds, memory is bytes; `null`: there is none. `note` is what
+ * there is to say besides the state; `cpuMs` and `memoryBytes` are those of its process group.
+ */
+export type ServiceStatus = z.infer<typeof serviceStatus>;
+
+/** A run at one moment. `healthy`: every service runs, or has finished or was stopped by itself with status 0. */
+export type Status = z.infer<typeof statusAnswer>;
+
+const namesAnswer = z.object({ names: z.array(z.string()) });
+
+const reloadAnswer = z.object({
+  changes: z.array(z.object({
+    name: z.string(),
+    action: z.enum(["start", "stop", "restart", "unchanged"]),
+    because: z.array(z.string()),
+  })),
+});
+
+/** What `GET /status` answered. @throws {UserError} when it is of another version */
+export function readStatus(answer: unknown): Status {
+  const status = statusAnswer.safeParse(answer);
+  if (status.success) return status.data;
+  throw new UserError("The orchestrator that runs is of another version; stop it with its own program.");
+}
+
+/** What a reload answered. */
+export function readChanges(answer: unknown): z.infer<typeof reloadAnswer>["changes"] {
+  return reloadAnswer.parse(answer).changes;
+}
+
+/** The names of services that an answer lists. */
+export function namesOf(answer: unknown): string[] {
+  return namesAnswer.parse(answer).names;
 }

@@ -1,7 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { isAlive } from "../testing/run.ts";
-import { clearUp } from "./control.ts";
+import { clearUp } from "./folder_lock.ts";
 import { bootId, isSame, ownIdentity, readProcess } from "../process/procfs.ts";
 import { RunFolder, socketPath, stopSurvivors, survivors } from "./record.ts";
 import type { RunRecord } from "./record.ts";
@@ -65,7 +65,7 @@ Deno.test("a stranger that inherited a PID is never touched", async () => {
   const home = new RunFolder(folder);
   home.write(record({ orchestrator: recycled, groups: [recycled] }));
   const notes = await clearUp(home);
-  assertStringIncludes(notes[0]!.text, "it left no processes running");
+  assertStringIncludes(notes[0]!.message, "it left no processes running");
   assert(isAlive(pid));
   await end(child);
   await Deno.remove(folder, { recursive: true });
@@ -79,7 +79,10 @@ Deno.test("after a reboot no process is taken for one of the run, whatever its P
   const bootId = "11111111-2222-3333-4444-555555555555";
   home.write(record({ run, bootId, groups: [{ service: "db", ...identity(child.pid) }] }));
   const notes = await clearUp(home);
-  assertStringIncludes(notes[0]!.text, "ended when the system was rebooted; none of its processes are left.");
+  assertStringIncludes(
+    notes[0]!.message,
+    "ended when the system was rebooted; none of its processes are left.",
+  );
   assert(isAlive(child.pid));
   assertEquals(home.read(), null);
   await end(child);

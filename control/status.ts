@@ -5,47 +5,9 @@
  */
 
 import { describeState } from "../terminal/messages.ts";
-import type { Exit } from "../process/child.ts";
-import type { ServiceState, Snapshot } from "../supervisor/model.ts";
+import type { ServiceStatus, Status } from "./protocol.ts";
+import type { Snapshot } from "../supervisor/model.ts";
 import { processes, residentBytes } from "../process/procfs.ts";
-
-/** One service. Spans and times are milliseconds, memory is bytes; `null`: there is none. */
-export interface ServiceStatus {
-  name: string;
-  title: string;
-  kind: string;
-  state: ServiceState["kind"];
-  pid: number | null;
-  port: number | null;
-  uptimeMs: number | null;
-  restarts: number;
-  lastExit: Exit | null;
-  /** What is worth saying besides the state: what it waits for, when it is tried again, why it failed. */
-  note: string;
-  /** Of its process group, with what ended in it. */
-  cpuMs: number | null;
-  /** Resident memory of its process group; what processes share counts for each. */
-  memoryBytes: number | null;
-}
-
-/** A run at one moment. */
-export interface Status {
-  running: true;
-  pid: number;
-  version: string;
-  infrastructure: string;
-  detached: boolean;
-  /** ISO time. */
-  startedAt: string;
-  /** Whether everything is being stopped. */
-  stopping: boolean;
-  /** The folder of the log files, or `null`. */
-  logs: string | null;
-  memoryBytes: number | null;
-  /** Whether every service runs, or is done or was stopped by itself with status 0. */
-  healthy: boolean;
-  services: ServiceStatus[];
-}
 
 /** What is known of a run besides its services. */
 export type About = Omit<Status, "running" | "stopping" | "memoryBytes" | "healthy" | "services">;

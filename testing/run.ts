@@ -18,6 +18,9 @@ export const LIMIT_MS = 60_000;
 /** Set where every program that tests use is there: a test that lacks one fails then, and is ignored elsewhere. */
 export const NOTHING_IGNORED = Deno.env.has("ORCHESTRATOR_TEST_ALL");
 
+/** Texts of a run longer than this lose their beginning: the engine knows none longer than half a gigabyte. */
+const TEXT_LIMIT = 2 ** 28;
+
 const MARK = "ORCHESTRATOR_TEST_MARK";
 
 /** A port that nothing listens on right now. */
@@ -202,6 +205,8 @@ export class Output {
     for await (const bytes of stream) {
       this.#bytes.push(bytes);
       this.#text += streaming.decode(bytes, { stream: true });
+      // A run that prints without pause on a slow machine: nobody looks for what came first.
+      if (this.#text.length > TEXT_LIMIT) this.#text = this.#text.slice(-TEXT_LIMIT / 2);
       this.#arrived.resolve();
       this.#arrived = Promise.withResolvers();
     }
