@@ -11,7 +11,7 @@ import { UserError } from "../config/errors.ts";
 import { ask, Unreachable } from "../control/client.ts";
 import { reach } from "../control/find.ts";
 import { Mirror } from "../control/mirror.ts";
-import type { Message } from "../control/protocol.ts";
+import type { Message, MessageOf } from "../control/protocol.ts";
 import type { RunRecord } from "../control/record.ts";
 import { isSame } from "../process/procfs.ts";
 import type { Desired } from "../supervisor/lifecycle.ts";
@@ -19,7 +19,10 @@ import type { Event } from "../supervisor/model.ts";
 import { Outlet, print } from "../terminal/outlet.ts";
 import { PanelView } from "../terminal/panel_view.ts";
 
-const ROUTES: Record<Desired, string> = { running: "/start", stopped: "/stop", restarted: "/restart" };
+const PATHS = { running: "/start", stopped: "/stop", restarted: "/restart" } as const satisfies Record<
+  Desired,
+  string
+>;
 
 /**
  * Shows a run until its user leaves or it ends.
@@ -55,7 +58,7 @@ async function attach(record: RunRecord): Promise<number> {
   });
   const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) Deno.addSignalListener(signal, leave);
-  let over: Extract<Message, { kind: "exit" }> | null = null;
+  let over: MessageOf<"exit"> | null = null;
   try {
     for (;;) {
       for await (const message of mirror.messages()) {
@@ -87,7 +90,7 @@ async function requestDesired(
   say: (text: string) => void,
 ): Promise<void> {
   try {
-    await ask(socket, "POST", ROUTES[desired], { names });
+    await ask(socket, PATHS[desired], { names });
   } catch (error) {
     if (!(error instanceof UserError || error instanceof Unreachable)) throw error;
     say(error.message);

@@ -9,7 +9,6 @@
 import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import type { Home } from "../config/settings.ts";
-import { namesOf } from "../control/protocol.ts";
 import { BACKGROUND_OPTION } from "./options.ts";
 import { statusTable } from "./status.ts";
 import { ask, Unreachable } from "../control/client.ts";
@@ -33,7 +32,7 @@ export async function startThere(
   if (record === null) return null;
   return await reach(record, async (socket) => {
     using mirror = await Mirror.open(socket, 1_000);
-    const names = namesOf(await ask(socket, "POST", "/start", { names: asked }));
+    const { names } = await ask(socket, "/start", { names: asked });
     return await conclude(mirror, await waitFor(mirror, { names, goal: "running", asked, limitMs }));
   });
 }
@@ -86,7 +85,7 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
         const outcome = await waitFor(mirror, { names: null, goal: "running", limitMs: left });
         if (outcome.kind !== "exit") {
           if (outcome.kind === "reached") {
-            print(await statusTable(await ask(record.socket, "GET", "/status")));
+            print(await statusTable(await ask(record.socket, "/status")));
           }
           return await conclude(mirror, outcome);
         }

@@ -20,9 +20,8 @@ import { unknownName } from "../config/suggest.ts";
 import { reach } from "../control/find.ts";
 import type { Position } from "../control/log_files.ts";
 import { logFileName, OWN, ownMessage } from "../control/log_files.ts";
-import type { Hello } from "../control/mirror.ts";
 import { Mirror } from "../control/mirror.ts";
-import type { Message } from "../control/protocol.ts";
+import type { Message, MessageOf } from "../control/protocol.ts";
 import type { RunRecord } from "../control/record.ts";
 import { RunFolder } from "../control/record.ts";
 import { isSame } from "../process/procfs.ts";
@@ -134,7 +133,7 @@ async function followRun(
 ): Promise<number> {
   /** Up to where each log has been shown. */
   let shown: Map<string, Position> | null = null;
-  let hello: Hello | null = null;
+  let hello: MessageOf<"hello"> | null = null;
   for (;;) {
     using mirror = await followAgain(record, hello);
     if (mirror === null) {
@@ -163,7 +162,7 @@ async function followRun(
     }
     if (!follow) return 0;
     shown = marks;
-    let over: Extract<Message, { kind: "exit" }> | null = null;
+    let over: MessageOf<"exit"> | null = null;
     for await (const message of mirror.messages()) {
       const { lines, file } = linesOf(message);
       if (!await writer.write(lines.filter((line) => fits(line, choice)))) return 0;
@@ -175,7 +174,7 @@ async function followRun(
 }
 
 /** Follows a run, again after one `before`. @returns `null` when it has ended since */
-async function followAgain(record: RunRecord, before: Hello | null): Promise<Mirror | null> {
+async function followAgain(record: RunRecord, before: MessageOf<"hello"> | null): Promise<Mirror | null> {
   const recent = record.logs === null && before === null ? 1_000 : 0;
   try {
     return await reach(record, (socket) => Mirror.open(socket, recent));
@@ -187,13 +186,13 @@ async function followAgain(record: RunRecord, before: Hello | null): Promise<Mir
   }
 }
 
-function sourcesOf({ services: rows }: Hello): Source[] {
+function sourcesOf({ services: rows }: MessageOf<"hello">): Source[] {
   const services = rows.map(({ name }) => ({ name, file: logFileName(name) }));
   const isTaken = services.some(({ name }) => name === OWN);
   return isTaken ? services : [...services, { name: OWN, file: `${OWN}.log` }];
 }
 
-function marksOf({ logs }: Hello): Map<string, Position> {
+function marksOf({ logs }: MessageOf<"hello">): Map<string, Position> {
   const marks = new Map<string, Position>();
   if (logs === null) return marks;
   for (const [name, position] of Object.entries(logs.services)) {
@@ -227,7 +226,7 @@ function fits({ source, timeMs, text }: Line, { names, sinceMs, pattern }: Choic
 }
 
 /** The lines that the orchestrator itself keeps, where there are no files. Nobody wrote down their times. */
-function* keptLines(hello: Hello, choice: Choice): Generator<Line> {
+function* keptLines(hello: MessageOf<"hello">, choice: Choice): Generator<Line> {
   for (const { name, recent } of hello.services) {
     const lines = recent.map((text) => ({ timeMs: null, source: name, text })).filter((line) =>
       fits(line, choice)

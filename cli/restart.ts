@@ -5,7 +5,6 @@
  */
 
 import type { Given } from "../config/command.ts";
-import { namesOf as namesIn } from "../control/protocol.ts";
 import { ask } from "../control/client.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
 import { namesOf, waitLimitMs } from "./options.ts";
@@ -16,14 +15,12 @@ export function run(given: Given): Promise<number> {
   const [names, limitMs] = [namesOf(given), waitLimitMs(given)];
   return withRun(given, async ({ socket }) => {
     using mirror = await Mirror.open(socket, 1_000);
-    const chosen = namesIn(
-      await ask(socket, "POST", "/restart", {
-        names,
-        dependents: given.has("with-dependents"),
-        dependencies: given.has("with-dependencies"),
-      }),
-    );
-    const result = await waitFor(mirror, { names: chosen, goal: "restarted", asked: names, limitMs });
-    return await conclude(mirror, result);
+    const restarted = await ask(socket, "/restart", {
+      names,
+      dependents: given.has("with-dependents"),
+      dependencies: given.has("with-dependencies"),
+    });
+    const wanted = { ...restarted, goal: "restarted", asked: names, limitMs } as const;
+    return await conclude(mirror, await waitFor(mirror, wanted));
   });
 }

@@ -14,7 +14,7 @@ import { withRun } from "./with_run.ts";
 export function run(given: Given): Promise<number> {
   return withRun(given, async ({ record, socket }) => {
     using mirror = await Mirror.open(socket, 0);
-    await ask(socket, "POST", "/self-restart", {});
+    await ask(socket, "/self-restart", {});
     const result = await waitFor(mirror, { names: null, goal: "exited" });
     if (result.kind === "exit" && result.restarting) {
       print(`The orchestrator with PID ${record.orchestrator.pid} is restarting.`);

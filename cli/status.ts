@@ -6,8 +6,8 @@
 
 import type { Given } from "../config/command.ts";
 import { formatSpan } from "../config/duration.ts";
-import { readStatus } from "../control/protocol.ts";
 import { ask } from "../control/client.ts";
+import type { Status } from "../control/protocol.ts";
 import type { Exit } from "../process/child.ts";
 import { print } from "../terminal/outlet.ts";
 import { STATUS, useColors } from "../terminal/palette.ts";
@@ -18,9 +18,9 @@ import { absence, NOTHING_RUNS, withRun } from "./with_run.ts";
 /** Shows what runs. @returns 0 when all services run, 1 when one does not, 3 when nothing runs */
 export function run(given: Given): Promise<number> {
   return withRun(given, async ({ socket }) => {
-    const status = await ask(socket, "GET", "/status");
+    const status = await ask(socket, "/status");
     print(given.has("json") ? JSON.stringify(status, null, 2) : await statusTable(status));
-    return readStatus(status).healthy ? 0 : 1;
+    return status.healthy ? 0 : 1;
   }, ({ infrastructure }) => {
     print(
       given.has("json")
@@ -32,8 +32,8 @@ export function run(given: Given): Promise<number> {
 }
 
 /** A status as a table with a line about the orchestrator itself below. */
-export async function statusTable(answer: unknown): Promise<string> {
-  const { pid, detached, startedAt, stopping, logs, memoryBytes, services } = readStatus(answer);
+export async function statusTable(status: Status): Promise<string> {
+  const { pid, detached, startedAt, stopping, logs, memoryBytes, services } = status;
   const hue = useColors();
   const table = await tableText([
     ["Service", "Alias", "Status", "PID", "Port", "Uptime", "Restarts", "Last exit", "CPU", "Memory", ""],

@@ -5,7 +5,6 @@
  */
 
 import type { Given } from "../config/command.ts";
-import { namesOf as namesIn } from "../control/protocol.ts";
 import { ask } from "../control/client.ts";
 import { pause } from "../control/find.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
@@ -21,11 +20,11 @@ export function run(given: Given): Promise<number> {
   return withRun(given, async ({ record, socket }) => {
     using mirror = await Mirror.open(socket, 0);
     if (names.length === 0) {
-      await ask(socket, "POST", "/stop", {});
+      await ask(socket, "/stop", {});
       return await waitForEnd(mirror, record, limitMs);
     }
-    const chosen = namesIn(await ask(socket, "POST", "/stop", { names }));
-    const result = await waitFor(mirror, { names: chosen, goal: "stopped", limitMs });
+    const stopped = await ask(socket, "/stop", { names });
+    const result = await waitFor(mirror, { names: stopped.names, goal: "stopped", limitMs });
     // Nobody is left to keep running for: the end of the run is a stop, too.
     return result.kind === "exit" ? result.status ?? 1 : await conclude(mirror, result);
   }, (home) => {

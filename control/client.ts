@@ -5,6 +5,8 @@
  */
 
 import { UserError } from "../config/errors.ts";
+import type { Answers, Bodies } from "./protocol.ts";
+import { readAnswer } from "./protocol.ts";
 
 /** The orchestrator can't be asked: nobody listens on the socket, or it went away in the middle. */
 export class Unreachable extends Error {}
@@ -35,12 +37,17 @@ export async function request(
 }
 
 /**
- * Asks for something that is answered with one JSON value.
+ * Sends a request that is answered with one JSON value.
  *
- * @throws {UserError} with the sentence of an answer that says no
- * @throws {Unreachable} when nobody answers
+ * @throws {UserError} with the message of an answer that is an error
+ * @throws {Unreachable} when nobody answers, or not to the end
  */
-export async function ask(socket: string, method: string, target: string, body?: unknown): Promise<unknown> {
+export async function exchange(
+  socket: string,
+  method: string,
+  target: string,
+  body?: unknown,
+): Promise<unknown> {
   const reply = await request(socket, method, target, body);
   let value: unknown;
   try {
@@ -55,6 +62,20 @@ export async function ask(socket: string, method: string, target: string, body?:
       ? String(value.error)
       : JSON.stringify(value),
   );
+}
+
+/**
+ * Asks for an answer of the protocol.
+ *
+ * @throws {UserError} with the message of an answer that is an error, and for one of another version
+ * @throws {Unreachable} when nobody answers, or not to the end
+ */
+export async function ask<Path extends keyof Answers>(
+  socket: string,
+  path: Path,
+  ...[body]: Bodies[Path]
+): Promise<Answers[Path]> {
+  return readAnswer(path, await exchange(socket, body === undefined ? "GET" : "POST", path, body));
 }
 
 /** The lines of an endless answer, until it ends, is cut off, or `signal` fires. */

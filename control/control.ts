@@ -11,6 +11,7 @@ import type { Note } from "./folder_lock.ts";
 import { clearUp, lockFolder } from "./folder_lock.ts";
 import { Followers } from "./followers.ts";
 import type { LogFiles, LogOptions } from "./log_files.ts";
+import type { Change } from "./protocol.ts";
 import { RunFolder, socketPath } from "./record.ts";
 import { RecordKeeper } from "./record_keeper.ts";
 import type { Definitions } from "./reload.ts";
@@ -190,7 +191,7 @@ export class Control implements Listener {
     return this.#definitions ??= new Definitions(supervisor, names, known, source);
   }
 
-  async #reload(dryRun: boolean): Promise<readonly unknown[]> {
+  async #reload(dryRun: boolean): Promise<readonly Change[]> {
     const definitions = await this.#define();
     const plan = await definitions.plan();
     if (dryRun) return plan.changes;

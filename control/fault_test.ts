@@ -235,7 +235,7 @@ Deno.test("a stuck reader of events and garbage on the socket do not disturb a r
   await garbage.write(crypto.getRandomValues(new Uint8Array(5_000)).map((byte) => byte | 0x80));
   await site.running("db");
   const memoryOf = async () => (await site.ask("GET", "/status") as { memoryBytes: number }).memoryBytes;
-  await Promise.all(Array.from({ length: 100 }, () => ask(socket, "GET", "/status")));
+  await Promise.all(Array.from({ length: 100 }, () => ask(socket, "/status")));
   // Its reader took nothing: the connection is closed from the other side.
   await waitUntil(async () => {
     try {

@@ -7,7 +7,6 @@
 import type { Home } from "../config/settings.ts";
 import { print } from "../terminal/outlet.ts";
 import { UserError } from "../config/errors.ts";
-import { readStatus } from "./protocol.ts";
 import { ask, Unreachable } from "./client.ts";
 import { clearUp } from "./folder_lock.ts";
 import { bootId, isSame, readProcess } from "../process/procfs.ts";
@@ -55,7 +54,7 @@ export async function findRun({ infrastructure }: Home): Promise<RunRecord | nul
 async function askWho(infrastructure: string): Promise<RunRecord | null> {
   try {
     const socket = socketPath(infrastructure);
-    const { pid, startedAt, logs } = readStatus(await ask(socket, "GET", "/status"));
+    const { pid, startedAt, logs } = await ask(socket, "/status");
     const startTicks = readProcess(pid)?.startTicks ?? 0;
     const run = ""; // it writes nothing down, and so leaves nothing either
     return { orchestrator: { pid, startTicks }, bootId: bootId(), run, startedAt, socket, logs, groups: [] };

@@ -71,16 +71,13 @@ export class Followers {
     return this.#supervisor.services.map(({ name }) => name).join();
   }
 
-  #send(message: Sent): void {
+  #send(message: Message): void {
     if (this.#clients.size === 0) return;
     const bytes = line(message);
     for (const client of this.#clients) client.send(bytes);
   }
 }
 
-/** Messages as they are sent: what is read back may not be changed here. */
-type Sent = Readonly<Record<string, unknown>> & { kind: Message["kind"] };
-
-function line(message: Sent): Uint8Array {
+function line(message: Message): Uint8Array {
   return encoder.encode(`${JSON.stringify(message)}\n`);
 }

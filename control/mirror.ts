@@ -11,16 +11,13 @@ import type { ServiceSnapshot } from "../supervisor/model.ts";
 import { Tail } from "../process/lines.ts";
 import { useColors } from "../terminal/palette.ts";
 import { ask, lines, request, Unreachable } from "./client.ts";
-import type { Message } from "./protocol.ts";
+import type { Message, MessageOf } from "./protocol.ts";
 import { readMessage } from "./protocol.ts";
-
-/** The first line of the event stream. */
-export type Hello = Extract<Message, { kind: "hello" }>;
 
 /** The services of a run and their last lines, as far as the messages that were read tell. */
 export class Mirror {
   readonly socket: string;
-  readonly hello: Hello;
+  readonly hello: MessageOf<"hello">;
   readonly #messages: AsyncGenerator<Message>;
   readonly #abort: AbortController;
   readonly #rows = new Map<string, ServiceSnapshot>();
@@ -31,7 +28,7 @@ export class Mirror {
 
   private constructor(
     socket: string,
-    hello: Hello,
+    hello: MessageOf<"hello">,
     messages: AsyncGenerator<Message>,
     abort: AbortController,
   ) {
@@ -244,8 +241,7 @@ async function reportFailure(mirror: Mirror, row: ServiceSnapshot): Promise<void
 
 async function isClosing(socket: string): Promise<boolean> {
   try {
-    const status = await ask(socket, "GET", "/status");
-    return typeof status === "object" && status !== null && "stopping" in status && status.stopping === true;
+    return (await ask(socket, "/status")).stopping;
   } catch (error) {
     if (error instanceof Unreachable) return true; // it has closed already
     throw error;

@@ -1,71 +1,85 @@
 /**
- * What goes over the control socket, read back by clients: answers, and the lines of `GET /events`. The types of both
- * sides come from these schemas.
+ * What passes over the control socket, once: the schemas of answers and events, and the types that come from them.
  *
- * Moments (`at`, `since`, `readyBy`, `killAt`, `retryAt`) are milliseconds of the orchestrator's steady clock; the
- * first line tells that clock's present time beside the wall clock's. `null` as `killAt` means that it is over.
+ * Only clients load this module; a running orchestrator takes its types alone. Moments (`at`, `since`, `readyBy`,
+ * `killAt`, `retryAt`) are milliseconds of the orchestrator's steady clock, whose present time the first event gives
+ * beside the wall clock's. Spans end in `Ms`, sizes are bytes, and `null` means that there is none.
  *
  * @module
  */
 
 import * as z from "zod/mini";
 import { UserError } from "../config/errors.ts";
-import type { ServiceState } from "../supervisor/model.ts";
-import { STATUS } from "../terminal/palette.ts";
+import { LEVELS } from "../config/levels.ts";
+
+const figure = z.nullable(z.number());
+const texts = z.readonly(z.array(z.string()));
 
 const exit = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("exited"), code: z.number() }),
   z.object({ kind: z.literal("killed"), signal: z.string() }),
 ]);
 
-const outcome = z.discriminatedUnion("kind", [
+const afterStop = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("stopped") }),
   z.object({ kind: z.literal("restarting") }),
   z.object({ kind: z.literal("ended"), exit }),
   z.object({ kind: z.literal("failed"), reason: z.string() }),
 ]);
 
-const past = { failures: z.array(z.number()), restarts: z.number(), lastExit: z.nullable(exit) };
+const history = {
+  failures: z.readonly(z.array(z.number())),
+  restarts: z.number(),
+  lastExit: z.nullable(exit),
+};
 
-const pid = z.nullable(z.number());
-
-const reason = z.string();
-
-const never = z.pipe(z.nullable(z.number()), z.transform((value) => value ?? Infinity));
+/** A moment that JSON writes as `null` where it never comes. */
+const momentOrNever = z.pipe(figure, z.transform((at) => at ?? Infinity));
 
 const state = z.discriminatedUnion("kind", [
-  z.object({ ...past, kind: z.literal("pending"), waitingFor: z.array(z.string()) }),
-  z.object({ ...past, kind: z.literal("starting"), pid, since: z.number(), readyBy: z.number() }),
-  z.object({ ...past, kind: z.literal("running"), pid, since: z.number() }),
+  z.object({ ...history, kind: z.literal("pending"), waitingFor: texts }),
   z.object({
-    ...past,
+    ...history,
+    kind: z.literal("starting"),
+    pid: figure,
+    since: z.number(),
+    readyBy: z.number(),
+  }),
+  z.object({ ...history, kind: z.literal("running"), pid: figure, since: z.number() }),
+  z.object({
+    ...history,
     kind: z.literal("stopping"),
     pid: z.number(),
     since: z.number(),
-    killAt: never,
-    then: outcome,
+    killAt: momentOrNever,
+    then: afterStop,
   }),
-  z.object({ ...past, kind: z.literal("restarting"), attempt: z.number(), retryAt: z.number(), reason }),
-  z.object({ ...past, kind: z.literal("stopped") }),
-  z.object({ ...past, kind: z.literal("crashed"), exit, ranMs: z.number(), reason }),
-  z.object({ ...past, kind: z.literal("failed"), exit: z.nullable(exit), ranMs: z.number(), reason }),
+  z.object({
+    ...history,
+    kind: z.literal("restarting"),
+    attempt: z.number(),
+    retryAt: z.number(),
+    reason: z.string(),
+  }),
+  z.object({ ...history, kind: z.literal("stopped") }),
+  z.object({ ...history, kind: z.literal("crashed"), exit, ranMs: z.number(), reason: z.string() }),
+  z.object({
+    ...history,
+    kind: z.literal("failed"),
+    exit: z.nullable(exit),
+    ranMs: z.number(),
+    reason: z.string(),
+  }),
 ]);
 
-const row = z.object({
-  name: z.string(),
-  title: z.string(),
-  kind: z.enum(["service", "task", "external"]),
-  port: z.nullable(z.number()),
-  maxRetries: z.number(),
-  state,
-  recent: z.array(z.string()),
-});
+const service = { name: z.string(), title: z.string(), kind: z.enum(["service", "task", "external"]) };
+
+const row = z.object({ ...service, port: figure, maxRetries: z.number(), state, recent: texts });
 
 const position = z.nullable(z.object({ ino: z.number(), size: z.number() }));
 
-const level = z.enum(["debug", "info", "warn", "error"]);
-
 const time = z.number();
+const log = z.optional(position);
 
 const message = z.discriminatedUnion("kind", [
   z.object({
@@ -75,39 +89,121 @@ const message = z.discriminatedUnion("kind", [
     version: z.string(),
     pid: z.number(),
     stopping: z.boolean(),
-    services: z.array(row),
+    services: z.readonly(z.array(row)),
     logs: z.nullable(
       z.object({ folder: z.string(), own: position, services: z.record(z.string(), position) }),
     ),
   }),
-  z.object({ kind: z.literal("state"), time, at: z.number(), row, from: state, log: z.optional(position) }),
+  z.object({ kind: z.literal("state"), time, at: z.number(), row, from: state, log }),
   z.object({
     kind: z.literal("output"),
     time,
     service: z.string(),
     stream: z.enum(["out", "err"]),
     text: z.string(),
-    log: z.optional(position),
+    log,
   }),
-  z.object({ kind: z.literal("log"), time, level, message: z.string(), log: z.optional(position) }),
-  z.object({ kind: z.literal("services"), time, services: z.array(row) }),
+  z.object({ kind: z.literal("log"), time, level: z.enum(LEVELS), message: z.string(), log }),
+  z.object({ kind: z.literal("services"), time, services: z.readonly(z.array(row)) }),
   z.object({
     kind: z.literal("exit"),
     time,
     status: z.number(),
     restarting: z.boolean(),
-    remaining: z.array(z.string()),
+    remaining: texts,
   }),
 ]);
 
-/** One line of the event stream. */
+/** One line of `GET /events`. */
 export type Message = z.infer<typeof message>;
 
-/**
- * Reads a line of the event stream.
- *
- * @returns `null` for a line that an orchestrator of another version may send and that this one does not know
- */
+/** A message of one kind. */
+export type MessageOf<Kind extends Message["kind"]> = Extract<Message, { kind: Kind }>;
+
+const serviceStatus = z.object({
+  ...service,
+  state: z.enum(state.def.options.flatMap(({ shape }) => shape.kind.def.values)),
+  pid: figure,
+  port: figure,
+  uptimeMs: figure,
+  restarts: z.number(),
+  lastExit: z.nullable(exit),
+  /** What is worth saying besides the state: what it waits for, when it is tried again, why it failed. */
+  note: z.string(),
+  /** Of its process group, with what ended in it. */
+  cpuMs: figure,
+  /** Resident memory of its process group; what processes share counts for each. */
+  memoryBytes: figure,
+});
+
+const status = z.object({
+  running: z.literal(true),
+  pid: z.number(),
+  version: z.string(),
+  infrastructure: z.string(),
+  detached: z.boolean(),
+  /** ISO time. */
+  startedAt: z.string(),
+  /** The folder of the log files. */
+  logs: z.nullable(z.string()),
+  /** Whether everything is being stopped. */
+  stopping: z.boolean(),
+  memoryBytes: figure,
+  /** Whether every service runs, or is a task that has ended with status 0. */
+  healthy: z.boolean(),
+  services: z.readonly(z.array(serviceStatus)),
+});
+
+const change = z.object({
+  name: z.string(),
+  action: z.enum(["start", "stop", "restart", "unchanged"]),
+  /** What changed, by the names of fields and variables; never a value. */
+  because: texts,
+});
+
+const names = z.object({ names: texts });
+
+const ANSWERS = {
+  "/status": status,
+  "/start": names,
+  "/restart": names,
+  "/stop": names,
+  "/reload": z.object({ changes: z.readonly(z.array(change)) }),
+  "/self-restart": names,
+};
+
+/** A run at one moment. */
+export type Status = z.infer<typeof status>;
+
+/** One service at one moment. */
+export type ServiceStatus = z.infer<typeof serviceStatus>;
+
+/** What a reload does with one service. */
+export type Change = z.infer<typeof change>;
+
+/** Every path that is answered once, with its answer. `/events` is answered with messages until the run ends. */
+export type Answers = { [Path in keyof typeof ANSWERS]: z.infer<(typeof ANSWERS)[Path]> };
+
+/** What is sent to each path: nothing with `GET`, one JSON object with `POST`. */
+export interface Bodies {
+  "/status": [];
+  "/start": [{ names: readonly string[] }];
+  "/restart": [{ names: readonly string[]; dependents?: boolean; dependencies?: boolean }];
+  /** Without names: everything, and the orchestrator itself. */
+  "/stop": [{ names?: readonly string[] }];
+  "/reload": [{ dryRun: boolean }];
+  "/self-restart": [Record<never, never>];
+}
+
+/** Reads an answer. @throws {UserError} when it is that of another version */
+export function readAnswer<Path extends keyof Answers>(path: Path, answer: unknown): Answers[Path] {
+  const schemas: { [Path in keyof Answers]: z.ZodMiniType<Answers[Path]> } = ANSWERS;
+  const read = schemas[path].safeParse(answer);
+  if (read.success) return read.data;
+  throw new UserError("The orchestrator that runs is of another version; stop it with its own program.");
+}
+
+/** Reads a line of events. @returns `null` for one that only an orchestrator of another version sends */
 export function readMessage(line: string): Message | null {
   try {
     return message.parse(JSON.parse(line));
@@ -115,71 +211,4 @@ export function readMessage(line: string): Message | null {
     if (error instanceof SyntaxError || error instanceof z.core.$ZodError) return null;
     throw error;
   }
-}
-
-const figure = z.nullable(z.number());
-
-const serviceStatus = z.object({
-  name: z.string(),
-  title: z.string(),
-  kind: z.string(),
-  state: z.enum(Object.keys(STATUS) as ServiceState["kind"][]),
-  pid: figure,
-  port: figure,
-  uptimeMs: figure,
-  restarts: z.number(),
-  lastExit: z.nullable(exit),
-  note: z.string(),
-  cpuMs: figure,
-  memoryBytes: figure,
-});
-
-const statusAnswer = z.object({
-  running: z.literal(true),
-  pid: z.number(),
-  version: z.string(),
-  infrastructure: z.string(),
-  detached: z.boolean(),
-  startedAt: z.string(),
-  stopping: z.boolean(),
-  logs: z.nullable(z.string()),
-  memoryBytes: figure,
-  healthy: z.boolean(),
-  services: z.array(serviceStatus),
-});
-
-/**
- * One service in plain figures. Spans and times are milliseconds, memory is bytes; `null`: there is none. `note` is what
- * there is to say besides the state; `cpuMs` and `memoryBytes` are those of its process group.
- */
-export type ServiceStatus = z.infer<typeof serviceStatus>;
-
-/** A run at one moment. `healthy`: every service runs, or has finished or was stopped by itself with status 0. */
-export type Status = z.infer<typeof statusAnswer>;
-
-const namesAnswer = z.object({ names: z.array(z.string()) });
-
-const reloadAnswer = z.object({
-  changes: z.array(z.object({
-    name: z.string(),
-    action: z.enum(["start", "stop", "restart", "unchanged"]),
-    because: z.array(z.string()),
-  })),
-});
-
-/** What `GET /status` answered. @throws {UserError} when it is of another version */
-export function readStatus(answer: unknown): Status {
-  const status = statusAnswer.safeParse(answer);
-  if (status.success) return status.data;
-  throw new UserError("The orchestrator that runs is of another version; stop it with its own program.");
-}
-
-/** What a reload answered. */
-export function readChanges(answer: unknown): z.infer<typeof reloadAnswer>["changes"] {
-  return reloadAnswer.parse(answer).changes;
-}
-
-/** The names of services that an answer lists. */
-export function namesOf(answer: unknown): string[] {
-  return namesAnswer.parse(answer).names;
 }

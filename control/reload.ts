@@ -14,14 +14,7 @@ import { portOf, prepareLaunch } from "../config/launch.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
 import { UserError } from "../config/errors.ts";
 import type { Service } from "../config/definition.ts";
-
-/** What a reload does with one service. */
-export interface Change {
-  name: string;
-  action: "start" | "stop" | "restart" | "unchanged";
-  /** What changed, by the names of fields and variables; never a value. */
-  because: readonly string[];
-}
+import type { Change } from "./protocol.ts";
 
 /** What a reload does. */
 export interface ReloadPlan {

@@ -3,7 +3,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import type { Launch } from "../config/launch.ts";
 import { defineServices } from "../config/definition.ts";
 import type { Service } from "../config/definition.ts";
-import { type Change, describePlan, planReload, type Present } from "./reload.ts";
+import type { Change } from "./protocol.ts";
+import { describePlan, planReload, type Present } from "./reload.ts";
 import { quick, Site } from "../testing/site.ts";
 
 const BASE = defineServices({ db: { command: ["db"], port: 8001 } })[0]!;

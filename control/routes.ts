@@ -6,6 +6,7 @@
 
 import { UserError } from "../config/errors.ts";
 import { withDependents } from "../supervisor/plan.ts";
+import type { Answers, Change } from "./protocol.ts";
 import type { RunContext } from "./run_context.ts";
 import type { Definitions } from "./reload.ts";
 import type { ControlAnswer, ControlRequest, Follower } from "./server.ts";
@@ -30,7 +31,7 @@ export interface Controlled {
   follow(client: Follower, recent: number): void;
   definitions(): Promise<Definitions>;
   /** Reads the definitions again and carries out what changed. @returns the changes */
-  reload(dryRun: boolean): Promise<readonly unknown[]>;
+  reload(dryRun: boolean): Promise<readonly Change[]>;
 }
 
 /** Answers requests. What a user can fix is answered with a sentence. */
@@ -62,30 +63,30 @@ function routesOf(controlled: Controlled): Map<string, Route> {
   const { context } = controlled;
   const { supervisor } = context;
   const all = () => supervisor.services.map(({ name }) => name);
-  return new Map<string, Route>([
-    ["/status", {
+  const routes: Record<keyof Answers | "/events", Route> = {
+    "/status": {
       method: "GET",
       answer: () => ({ status: 200, body: statusOf(supervisor.snapshot(), controlled.about()) }),
-    }],
-    ["/events", {
+    },
+    "/events": {
       method: "GET",
       answer: ({ query }) => {
         const recent = recentOf(query);
         return { status: 200, follow: (client) => controlled.follow(client, recent) };
       },
-    }],
-    ["/start", {
+    },
+    "/start": {
       method: "POST",
       answer: async ({ body }) => accepted((await controlled.definitions()).start(namesOf(body))),
-    }],
-    ["/restart", {
+    },
+    "/restart": {
       method: "POST",
       answer: async ({ body }) => {
         const more = { dependents: flagOf(body, "dependents"), dependencies: flagOf(body, "dependencies") };
         return accepted((await controlled.definitions()).restart(namesOf(body), more));
       },
-    }],
-    ["/stop", {
+    },
+    "/stop": {
       method: "POST",
       answer: ({ body }) => {
         if (body.names === undefined) {
@@ -96,22 +97,23 @@ function routesOf(controlled: Controlled): Map<string, Route> {
         supervisor.setDesired(names, "stopped");
         return accepted([...withDependents(supervisor.services, names)]);
       },
-    }],
-    ["/reload", {
+    },
+    "/reload": {
       method: "POST",
       answer: async ({ body }) => ({
         status: 200,
         body: { changes: await controlled.reload(flagOf(body, "dryRun")) },
       }),
-    }],
-    ["/self-restart", {
+    },
+    "/self-restart": {
       method: "POST",
       answer: () => {
         context.restartSelf();
         return accepted(all());
       },
-    }],
-  ]);
+    },
+  };
+  return new Map(Object.entries(routes));
 }
 
 function accepted(names: readonly string[]): ControlAnswer {

@@ -1,7 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
 import { waitUntil } from "../testing/run.ts";
-import { ask, lines, request } from "./client.ts";
+import { exchange, lines, request } from "./client.ts";
 import { ControlServer, type Follower } from "./server.ts";
 
 interface Desk extends AsyncDisposable {
@@ -51,7 +51,7 @@ async function raw(socket: string, ...parts: (string | Uint8Array)[]): Promise<s
 
 Deno.test("a request is answered, the body read as JSON", async () => {
   await using desk = await serve();
-  assertEquals(await ask(desk.socket, "POST", "/stop?x=1", { names: ["db"] }), {
+  assertEquals(await exchange(desk.socket, "POST", "/stop?x=1", { names: ["db"] }), {
     method: "POST",
     path: "/stop",
     query: "x=1",
@@ -103,7 +103,7 @@ Deno.test("half a request holds nobody up and is answered when it is given up", 
 Deno.test("a hundred clients at once are all answered", async () => {
   await using desk = await serve();
   const answers = await Promise.all(
-    Array.from({ length: 100 }, (_, index) => ask(desk.socket, "GET", `/status?${index}`)),
+    Array.from({ length: 100 }, (_, index) => exchange(desk.socket, "GET", `/status?${index}`)),
   );
   assertEquals(new Set(answers.map((answer) => JSON.stringify(answer))).size, 100);
 });

@@ -5,9 +5,9 @@
  */
 
 import { describeState } from "../terminal/messages.ts";
-import type { ServiceStatus, Status } from "./protocol.ts";
 import type { Snapshot } from "../supervisor/model.ts";
 import { processes, residentBytes } from "../process/procfs.ts";
+import type { ServiceStatus, Status } from "./protocol.ts";
 
 /** What is known of a run besides its services. */
 export type About = Omit<Status, "running" | "stopping" | "memoryBytes" | "healthy" | "services">;
@@ -41,13 +41,13 @@ export function statusOf(snapshot: Snapshot, about: About): Status {
     ...about,
     stopping: snapshot.stopping,
     memoryBytes: residentBytes(about.pid),
-    healthy: services.every(isWell),
+    healthy: services.every(isHealthy),
     services,
   };
 }
 
 /** Whether a service is as it should be. */
-function isWell({ kind, state, lastExit }: ServiceStatus): boolean {
+function isHealthy({ kind, state, lastExit }: ServiceStatus): boolean {
   if (state === "running") return true;
   return kind === "task" && state === "stopped" && lastExit?.kind === "exited" && lastExit.code === 0;
 }

@@ -17,7 +17,7 @@ import {
   type ServiceFields,
   waitUntil,
 } from "./run.ts";
-import { ask } from "../control/client.ts";
+import { ask, exchange } from "../control/client.ts";
 import { Mirror } from "../control/mirror.ts";
 import { isSame } from "../process/procfs.ts";
 import { RunFolder } from "../control/record.ts";
@@ -138,13 +138,13 @@ export class Site implements AsyncDisposable {
       const record = new RunFolder(this.path).read();
       if (record === null || !isSame(record.orchestrator, record.bootId)) return false;
       if (pid !== undefined && record.orchestrator.pid !== pid) return false;
-      return await ask(record.socket, "GET", "/status").then(() => true, () => false);
+      return await ask(record.socket, "/status").then(() => true, () => false);
     }, "the orchestrator answers");
   }
 
   /** Asks the orchestrator over its socket. */
   ask(method: string, target: string, body?: unknown): Promise<unknown> {
-    return ask(this.record().socket, method, target, body);
+    return exchange(this.record().socket, method, target, body);
   }
 
   /** Follows the orchestrator. */
