@@ -50,11 +50,11 @@ export class EngineCore {
   constructor(readonly storage: Storage, readonly config: Config, readonly clock: Clock, readonly log: Log) {
     const now = () => this.now();
     this.workers = new Workers(storage, config.healthCheckMs * 2, (id) => this.authenticator.grant(id)?.cost);
-    this.arrivals = new Arrivals(config.bodyTimeoutMs);
+    this.arrivals = new Arrivals(config.bodyTimeoutMs, clock);
     this.cancels = new CancelNotices(now);
     this.checks = new DueChecks(clock, now, config.watcherIntervalMs);
     this.tallies = new Tallies(storage);
-    this.dispatcher = new Dispatcher(storage, this.workers, now, (task) => {
+    this.dispatcher = new Dispatcher(storage, this.workers, now, clock, (task) => {
       this.checks.schedule(task.takenAt + task.timeoutMs);
       this.cache.taken(task);
     });

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Clock } from "../../config/clock.ts";
 import { fits, type HeldTask, type Storage, type TaskRecord } from "../model/store.ts";
 import type { LiveWorker, Workers } from "./workers.ts";
 
@@ -31,6 +32,7 @@ export class Dispatcher {
     readonly storage: Storage,
     readonly workers: Workers,
     readonly now: () => number,
+    readonly clock: Clock,
     readonly onTaken: (task: HeldTask) => void,
   ) {}
 
@@ -66,7 +68,7 @@ export class Dispatcher {
       const finish = (task: HeldTask | undefined) => {
         if (waiter.isOver) return;
         waiter.isOver = true;
-        clearTimeout(timer);
+        stopTimer();
         signal?.removeEventListener("abort", leave);
         this.#remove(waiter);
         resolve(task);
@@ -79,7 +81,7 @@ export class Dispatcher {
         isOver: false,
         isAsking: false,
       };
-      const timer = setTimeout(leave, waitMs);
+      const stopTimer = this.clock.wake(waitMs, leave);
       signal?.addEventListener("abort", leave);
       this.#add(waiter);
     });
