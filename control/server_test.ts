@@ -108,6 +108,25 @@ Deno.test("a hundred clients at once are all answered", async () => {
   assertEquals(new Set(answers.map((answer) => JSON.stringify(answer))).size, 100);
 });
 
+Deno.test("settings of proxies do not keep a client from the socket", async () => {
+  await using desk = await serve();
+  const settings = { HTTP_PROXY: "http://127.0.0.1:9", NO_PROXY: "*,localhost,127.0.0.1" };
+  const before = Object.keys(settings).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(settings)) Deno.env.set(name, value);
+  try {
+    assertEquals(await exchange(desk.socket, "GET", "/status"), {
+      method: "GET",
+      path: "/status",
+      query: "",
+      body: {},
+    });
+  } finally {
+    for (const [name, value] of before) {
+      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+    }
+  }
+});
+
 /** What this test's own isolate holds, in bytes: the resident memory is that of all tests that run side by side. */
 function ownMemory(): number {
   const { heapUsed, external } = Deno.memoryUsage();
