@@ -80,7 +80,7 @@ Deno.test("everything that would fail is found at once, and the status is 2", as
       'error: bad: Cannot use BAD_PORT, the port of "bad": its value is not a whole number from 1 to 65535.',
       "warning: b: ${NOWHERE} is not set (expands to an empty string).",
       "error: b: its entry point ./gone.py does not exist.",
-      `error: c: port ${shared} is the port of "b", too; change C_PORT.`,
+      `error: c: port ${shared} is also the port of "b"; change C_PORT.`,
       "error: c: there is no program no-such-program-here on PATH; install it or correct its command.",
       "error: d: ./plain.txt may not be executed; chmod +x it.",
       "error: e: there is no program ./gone; install it or correct its command.",

@@ -105,7 +105,8 @@ export class Machine implements AsyncDisposable {
     const place = `${folder.path}/${at}`;
     await Deno.mkdir(place, { recursive: true });
     await form.place(place);
-    const bare = { HOME: "/nonexistent", XDG_CACHE_HOME: undefined, CI: undefined, NO_COLOR: undefined };
+    const home = `${folder.path}/home`; // is not there
+    const bare = { HOME: home, XDG_CACHE_HOME: undefined, CI: undefined, NO_COLOR: undefined };
     const environments: Record<FormName, StartOptions["environment"]> = {
       source: { CI: undefined, NO_COLOR: undefined }, // its packages are where they are for this test
       bundle: {
@@ -114,7 +115,7 @@ export class Machine implements AsyncDisposable {
         NPM_CONFIG_REGISTRY: "http://127.0.0.1:1/", // nobody listens there
         JSR_URL: "http://127.0.0.1:1/",
       },
-      binary: { ...bare, DENO_DIR: "/nonexistent" },
+      binary: { ...bare, DENO_DIR: `${home}/deno` },
     };
     const program = scriptCommand(`${place}/${form.file}`);
     return new Machine(form, folder, program, environments[form.name] ?? {});
