@@ -35,27 +35,38 @@ export function run(given: Given): Promise<number> {
 export async function statusTable(status: Status): Promise<string> {
   const { pid, detached, startedAt, stopping, logs, memoryBytes, services } = status;
   const hue = useColors();
-  const table = await tableText([
-    ["Service", "Alias", "Status", "PID", "Port", "Uptime", "Restarts", "Last exit", "CPU", "Memory", ""],
-    ...services.map((service) => [
-      service.title,
-      service.name,
-      `${STATUS[service.state].mark} ${STATUS[service.state].label}`,
-      `${service.pid ?? "-"}`,
-      `${service.port ?? "-"}`,
-      service.uptimeMs === null ? "-" : formatUptime(service.uptimeMs),
-      `${service.restarts}`,
-      service.lastExit === null ? "-" : showExit(service.lastExit),
-      service.cpuMs === null ? "-" : formatSpan(service.cpuMs),
-      formatMemory(service.memoryBytes),
-      service.note,
-    ]),
+  const heads = [
+    "Service",
+    "Alias",
+    "Status",
+    "PID",
+    "Port",
+    "Uptime",
+    "Restarts",
+    "Last exit",
+    "CPU",
+    "Memory",
+    "",
+  ];
+  const rows = services.map((service) => [
+    service.title,
+    service.name,
+    `${STATUS[service.state].mark} ${STATUS[service.state].label}`,
+    `${service.pid ?? "-"}`,
+    `${service.port ?? "-"}`,
+    service.uptimeMs === null ? "-" : formatUptime(service.uptimeMs),
+    `${service.restarts}`,
+    service.lastExit === null ? "-" : showExit(service.lastExit),
+    service.cpuMs === null ? "-" : formatSpan(service.cpuMs),
+    formatMemory(service.memoryBytes),
+    service.note,
   ]);
-  const painted = table.split("\n").map((line, index) => {
-    const service = services[index - 1]; // the headings come first
-    const state = service === undefined ? null : STATUS[service.state];
-    return hue && state !== null ? line.replace(`${state.mark} ${state.label}`, state.paint) : line;
-  });
+  const paint = (cell: string, row: number, column: number) => {
+    const service = services[row - 1]; // the headings come first
+    return hue && service !== undefined && heads[column] === "Status"
+      ? STATUS[service.state].paint(cell)
+      : cell;
+  };
   const facts = [
     `PID ${pid}`,
     detached ? "in the background" : "in the foreground",
@@ -64,7 +75,7 @@ export async function statusTable(status: Status): Promise<string> {
     ...(logs === null ? [] : [`logs in ${logs}`]),
     ...(stopping ? ["being stopped"] : []),
   ];
-  return [...painted, "", `orchestrator: ${facts.join(", ")}`].join("\n");
+  return [await tableText([heads, ...rows], paint), "", `orchestrator: ${facts.join(", ")}`].join("\n");
 }
 
 function formatMemory(bytes: number | null): string {

@@ -13,6 +13,9 @@ const QUEUE_BYTES = 1024 * 1024;
 /** As much is gathered before the next write. */
 const WRITE_BYTES = 512 * 1024;
 
+/** Lines that nobody takes are dropped above this. */
+const DROP_BYTES = 8 * 1024 * 1024;
+
 /** A queue before a file descriptor. A reader that is gone is no fault: what nobody reads is dropped. */
 export class Outlet {
   readonly #sink: { write(bytes: Uint8Array): Promise<number> };
@@ -24,8 +27,14 @@ export class Outlet {
   #writing: Promise<void> | null = null;
   #room: PromiseWithResolvers<void> | null = null;
   #gone = false;
+  #dropped = 0;
+  readonly #flushing = new AbortController();
 
-  constructor(sink: { write(bytes: Uint8Array): Promise<number> } = Deno.stdout) {
+  /** @param gatherMs what follows a write so closely goes out with the next one: a write costs more than many lines */
+  constructor(
+    sink: { write(bytes: Uint8Array): Promise<number> } = Deno.stdout,
+    readonly gatherMs = 0,
+  ) {
     this.#sink = sink;
   }
 
@@ -35,6 +44,17 @@ export class Outlet {
     if (typeof bytes === "function") this.#queue.push(bytes);
     else this.#gather(bytes);
     this.#writing ??= this.#drain();
+  }
+
+  /** Queues a line of someone who cannot wait: while too much waits, lines are dropped and counted. */
+  line(text: string): void {
+    if (this.#waiting > DROP_BYTES) {
+      this.#dropped++;
+      return;
+    }
+    const lost = this.#dropped === 0 ? "" : `(${this.#dropped} lines were not written: nobody read them)\n`;
+    this.#dropped = 0;
+    this.write(encoder.encode(`${lost}${text}\n`));
   }
 
   #gather(bytes: Uint8Array): void {
@@ -71,6 +91,7 @@ export class Outlet {
 
   /** Resolves when all is written, or when the reader has taken nothing for `patienceMs`. */
   async flush(patienceMs = 2_000): Promise<void> {
+    this.#flushing.abort();
     while (this.#writing !== null) {
       const before = this.#waiting;
       const pause = new AbortController();
@@ -106,6 +127,7 @@ export class Outlet {
         this.#room?.resolve();
         this.#room = null;
       }
+      if (this.gatherMs > 0 && this.#waiting < WRITE_BYTES) await sleep(this.gatherMs, this.#flushing.signal);
     }
     this.#writing = null;
   }

@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Outlet } from "./outlet.ts";
 import { decoder, encoder } from "../config/bytes.ts";
+import { waitUntil } from "../testing/run.ts";
 import { Sink } from "../testing/sink.ts";
 
 Deno.test("what is written goes out in order and whole, also where a sink takes little at a time", async () => {
@@ -65,4 +66,31 @@ Deno.test("a sink that fails is no fault: what nobody reads is dropped", async (
   assertEquals(outlet.backpressure(), null);
   outlet.write(new Uint8Array(10));
   await outlet.flush();
+});
+
+Deno.test("lines that follow a write closely go out with the next one, and at once when all is flushed", async () => {
+  const sink = new Sink();
+  const outlet = new Outlet(sink, 60_000);
+  outlet.line("one");
+  await waitUntil(() => sink.writes === 1, "the first line is out");
+  for (const line of ["two", "three"]) {
+    outlet.line(line);
+    await Promise.resolve();
+  }
+  assertEquals(sink.taken, "one\n");
+  await outlet.flush();
+  assertEquals([sink.taken, sink.writes], ["one\ntwo\nthree\n", 2]);
+});
+
+Deno.test("lines that nobody takes are dropped, and their number is written when somebody reads again", async () => {
+  const sink = new Sink(Infinity, true);
+  const outlet = new Outlet(sink);
+  const line = "x".repeat(1_000_000);
+  for (let count = 0; count < 12; count++) outlet.line(line);
+  sink.unblock();
+  await outlet.flush();
+  outlet.line("more");
+  await outlet.flush();
+  const [lost, more] = sink.taken.split("\n").slice(-3);
+  assertEquals([lost, more], ["(3 lines were not written: nobody read them)", "more"]);
 });

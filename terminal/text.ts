@@ -50,7 +50,7 @@ const CONTROLS =
 const COLOUR = /^\x1b\[[0-9;:]*m$/;
 
 /** A stranger's text with nothing that moves the cursor or changes the terminal; colours stay when asked for. */
-export function stripControl(text: string, keepColours: boolean): string {
+export function stripControl(text: string, keepColours = false): string {
   let coloured = false;
   const tamed = text.replace(CONTROLS, (sequence) => {
     if (!keepColours || !COLOUR.test(sequence)) return "";

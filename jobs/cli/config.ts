@@ -10,8 +10,9 @@ import { ConfigError } from "../model/errors.ts";
 import type { Variables } from "./streams.ts";
 
 /** Settings of the engine, and of the log for worker and engine alike. */
-export function configOf({ environment, inWordsOfOptions }: Variables, isTerminal: boolean): Config {
-  const format: Partial<Settings> = !environment.LOG_FORMAT && isTerminal ? { logFormat: "text" } : {};
+export function configOf({ environment, inWordsOfOptions }: Variables): Config {
+  const isForPeople = !environment.LOG_FORMAT && Deno.stdout.isTerminal();
+  const format: Partial<Settings> = isForPeople ? { logFormat: "text" } : {};
   try {
     return Config.fromEnvironment(environment, format);
   } catch (error) {

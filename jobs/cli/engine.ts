@@ -6,12 +6,13 @@
 
 import type { Given } from "../../config/command.ts";
 import { UserError } from "../../config/errors.ts";
+import { tableText } from "../../terminal/table.ts";
 import type { Config } from "../engine/config.ts";
 import { OrchestratorEngine } from "../http/server.ts";
 import { ConfigError } from "../model/errors.ts";
 import { openStorage } from "../stores/open.ts";
 import { configOf } from "./config.ts";
-import { lineLog } from "./output.ts";
+import { lineLog } from "./line_log.ts";
 import { loadBlueprints } from "./scripts.ts";
 import type { Streams, Variables } from "./streams.ts";
 import { aborted, readVariables, stopSignals, withStreams } from "./streams.ts";
@@ -23,7 +24,7 @@ export function run(given: Given): Promise<number> {
 
 async function runEngine(given: Given, streams: Streams): Promise<number> {
   const variables = readVariables(given);
-  const config = configOf(variables, streams.isTerminal);
+  const config = configOf(variables);
   const files = given.all("blueprints");
   if (files.length === 0) {
     throw new UserError('"engine" needs --blueprints FILE; examples/jobs/flow.js is one.');
@@ -57,15 +58,14 @@ async function runEngine(given: Given, streams: Streams): Promise<number> {
         ] as const,
       ]
     );
-    const rows: (readonly [string, string])[] = [...endpoints, ["  GET  /api/jobs/{id}", "a job"], [
-      "  GET  /",
-      "the page",
-    ], [
-      "  GET  /_public/docs",
-      "all there is",
-    ]];
-    const width = Math.max(...rows.map(([path]) => path.length));
-    streams.out.line(rows.map(([path, does]) => `${path.padEnd(width)}  ${does}`).join("\n"));
+    streams.out.line(
+      await tableText([
+        ...endpoints,
+        ["  GET  /api/jobs/{id}", "a job"],
+        ["  GET  /", "the page"],
+        ["  GET  /_public/docs", "all there is"],
+      ]),
+    );
     streams.out.line("\nA request carries a client's token in the header X-Avtomatika-Token.\n");
   }
   log("info", "engine_running", { url, blueprints: blueprints.map(({ name }) => name) });

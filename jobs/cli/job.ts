@@ -4,14 +4,17 @@
  * @module
  */
 
+// @ts-types="../../config/std.d.ts"
+import { cyan, green, red, yellow } from "@std/fmt/colors";
 import type { Given } from "../../config/command.ts";
 import { UserError } from "../../config/errors.ts";
-import { stripControl } from "../model/text.ts";
+import { print } from "../../terminal/outlet.ts";
+import { useColors } from "../../terminal/palette.ts";
+import { tableText } from "../../terminal/table.ts";
+import { oneLine, stripControl } from "../../terminal/text.ts";
 import type { JobView } from "../model/wire.ts";
 import { JobClient } from "./client.ts";
-import { table } from "./output.ts";
-import type { Paint, Streams } from "./streams.ts";
-import { palette, readVariables, withStreams } from "./streams.ts";
+import { readVariables } from "./streams.ts";
 
 /** The engine as a client sees it. @throws {UserError} when its address or the token is missing or wrong */
 export function clientOf(given: Given): JobClient {
@@ -35,22 +38,41 @@ interface Shown {
 }
 
 /** Asks the engine and shows its answer. */
-function show(
+export async function show(
   given: Given,
-  ask: (client: JobClient, words: readonly string[], streams: Streams) => Promise<Shown>,
+  ask: (client: JobClient, words: readonly string[]) => Promise<Shown>,
 ): Promise<number> {
-  return withStreams(async (streams) => {
-    const { answer, text } = await ask(clientOf(given), given.words, streams);
-    streams.out.line(given.has("json") ? JSON.stringify(answer, null, 2) : text);
-    return 0;
-  });
+  const { answer, text } = await ask(clientOf(given), given.words);
+  print(given.has("json") ? JSON.stringify(answer, null, 2) : text);
+  return 0;
+}
+
+/** What strangers have said, in columns under headings; `paint` may colour a cell. */
+export function tableOf(
+  heads: readonly string[],
+  rows: readonly (readonly string[])[],
+  paint?: Parameters<typeof tableText>[1],
+): Promise<string> {
+  return tableText([heads, ...rows.map((row) => row.map(oneLine))], paint);
+}
+
+/** A status in its colour. */
+export function paintStatus(status: string): string {
+  if (!useColors()) return status;
+  const paint = status === "finished" ? green : ["failed", "quarantined"].includes(status) ? red : yellow;
+  return paint(status);
+}
+
+/** A name that stands out. */
+export function paintName(name: string): string {
+  return useColors() ? cyan(name) : name;
 }
 
 /** `job status ID` */
 export function showJob(given: Given): Promise<number> {
-  return show(given, async (client, [id = ""], streams) => {
+  return show(given, async (client, [id = ""]) => {
     const job = await client.job(id);
-    return { answer: job, text: describe(job, palette(streams)) };
+    return { answer: job, text: describe(job) };
   });
 }
 
@@ -94,13 +116,13 @@ export function showHistory(given: Given): Promise<number> {
         entry.error ?? "",
       ].filter((part) => part !== "").join(", "),
     ]);
-    return { answer: entries, text: table(["TIME", "EVENT", "STATE", "DETAIL"], rows) };
+    return { answer: entries, text: await tableOf(["TIME", "EVENT", "STATE", "DETAIL"], rows) };
   });
 }
 
 /** `job list` */
 export function listJobs(given: Given): Promise<number> {
-  return show(given, async (client, _words, streams) => {
+  return show(given, async (client) => {
     const query = ["status", "blueprint", "search", "limit", "offset"].flatMap((name) => {
       const value = given.one(name);
       return value === undefined ? [] : [[name, value]];
@@ -115,15 +137,14 @@ export function listJobs(given: Given): Promise<number> {
       job.created_at,
       (job.error_message ?? "").slice(0, 80),
     ]);
-    const text = table(["JOB", "BLUEPRINT", "STATE", "STATUS", "CREATED", "ERROR"], rows);
-    const { status } = palette(streams);
-    const [heads = "", ...lines] = text.split("\n");
-    const painted = lines.map((line, index) => line.replace(jobs[index]?.status ?? "", status));
-    return { answer: jobs, text: [heads, ...painted].join("\n") };
+    const heads = ["JOB", "BLUEPRINT", "STATE", "STATUS", "CREATED", "ERROR"];
+    const paint = (cell: string, row: number, column: number) =>
+      row > 0 && heads[column] === "STATUS" ? paintStatus(cell) : cell;
+    return { answer: jobs, text: await tableOf(heads, rows, paint) };
   });
 }
 
-function describe(job: JobView, paint: Paint): string {
+function describe(job: JobView): string {
   const { progress, approval } = job;
   const rows: [string, string | undefined][] = [
     ["blueprint", job.blueprint_name],
@@ -146,5 +167,5 @@ function describe(job: JobView, paint: Paint): string {
     [job.result === undefined ? "so far" : "result", JSON.stringify(job.result ?? job.state_history)],
   ];
   const lines = rows.flatMap(([name, value]) => value ? [`  ${name.padEnd(9)}  ${stripControl(value)}`] : []);
-  return [`Job ${paint.name(job.id)} is ${paint.status(job.status)}`, ...lines].join("\n");
+  return [`Job ${paintName(job.id)} is ${paintStatus(job.status)}`, ...lines].join("\n");
 }

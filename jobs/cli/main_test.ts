@@ -331,7 +331,7 @@ Deno.test("job submit --wait: a bad end, a time-out, an interruption are exit 1"
     assertEquals(run.out.text, "");
     assertStringIncludes(
       run.err.text,
-      "orchestrator: the job is quarantined: Task failed with permanent error: no [2Juse\n",
+      "orchestrator: the job is quarantined: Task failed with permanent error: no use\n",
     );
   }
   const late = await command("job", "submit", "work", "--wait", "--timeout", "0.2");
@@ -417,7 +417,7 @@ Deno.test("job approve decides; the question is shown without what would colour 
   const { out } = await run("job", "submit", "ask");
   const id = out.trim();
   const shown = await run("job", "status", id);
-  assertStringIncludes(shown.out, `asked      Go [31mon? (job approve ${id} yes|no)`);
+  assertStringIncludes(shown.out, `asked      Go on? (job approve ${id} yes|no)`);
   assertEquals((await run("job", "approve", id, "perhaps")).code, 2);
   assertEquals((await run("job", "approve", id, "yes")).out, "Decided: yes.\n");
   await engine.until(id, (job) => job.status === "finished");

@@ -8,7 +8,7 @@ import { basename, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { UserError } from "../../config/errors.ts";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
-import { stripControl } from "../model/text.ts";
+import { stripControl } from "../../terminal/text.ts";
 import type { TaskHandler } from "../worker/task.ts";
 
 const SCRIPTS = [".js", ".mjs"];

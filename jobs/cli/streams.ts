@@ -4,27 +4,22 @@
  * @module
  */
 
-// @ts-types="../../config/std.d.ts"
-import { cyan, green, red, yellow } from "@std/fmt/colors";
 import type { Given } from "../../config/command.ts";
 import { readDotenv, withDotenv } from "../../config/dotenv.ts";
 import { UserError } from "../../config/errors.ts";
-import { Output } from "./output.ts";
+import { Outlet } from "../../terminal/outlet.ts";
 
-/** Where a command writes. */
+/** Where a command writes that goes on for long. */
 export interface Streams {
-  out: Output;
-  err: Output;
-  isTerminal: boolean;
+  out: Outlet;
+  err: Outlet;
 }
+
+const GATHER_MS = 25;
 
 /** Runs a command with its streams and writes what it has to say before it returns or fails. */
 export async function withStreams(work: (streams: Streams) => Promise<number>): Promise<number> {
-  const streams: Streams = {
-    out: new Output(Deno.stdout),
-    err: new Output(Deno.stderr),
-    isTerminal: Deno.stdout.isTerminal(),
-  };
+  const streams = { out: new Outlet(Deno.stdout, GATHER_MS), err: new Outlet(Deno.stderr, GATHER_MS) };
   try {
     return await work(streams);
   } finally {
@@ -115,21 +110,4 @@ export function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return resolve();
     signal.addEventListener("abort", () => resolve(), { once: true });
   });
-}
-
-/** Colours, if wanted: for what stands out in a text. */
-export interface Paint {
-  status(word: string): string;
-  name(word: string): string;
-}
-
-/** The colours of statuses and names. */
-export function palette({ isTerminal }: Streams): Paint {
-  if (!isTerminal || Deno.noColor) return { status: (word) => word, name: (word) => word };
-  const good = ["finished"];
-  const bad = ["failed", "quarantined"];
-  return {
-    status: (word) => good.includes(word) ? green(word) : bad.includes(word) ? red(word) : yellow(word),
-    name: cyan,
-  };
 }

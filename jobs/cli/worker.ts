@@ -11,7 +11,7 @@ import { execTask } from "../worker/exec_worker.ts";
 import { WorkerError } from "../worker/settings.ts";
 import { Worker } from "../worker/worker.ts";
 import { configOf } from "./config.ts";
-import { lineLog } from "./output.ts";
+import { lineLog } from "./line_log.ts";
 import { loadTasks } from "./scripts.ts";
 import type { Streams, Variables } from "./streams.ts";
 import { numberOf, readVariables, stopSignals, withStreams } from "./streams.ts";
@@ -24,7 +24,7 @@ export function run(given: Given): Promise<number> {
 async function runWorker(given: Given, streams: Streams): Promise<number> {
   const variables = readVariables(given);
   const { environment } = variables;
-  const config = configOf(variables, streams.isTerminal);
+  const config = configOf(variables);
   const log = lineLog(config.logFormat, config.logLevel, streams.out);
   const graceMs = durationMs(given, "grace", 5_000);
   const maxOutputBytes = numberOf(given, "max-output", 1, 1 << 30, 16 << 20);
