@@ -127,7 +127,9 @@ export class Outlet {
         this.#room?.resolve();
         this.#room = null;
       }
-      if (this.gatherMs > 0 && this.#waiting < WRITE_BYTES) await sleep(this.gatherMs, this.#flushing.signal);
+      if (this.gatherMs > 0 && this.#waiting < WRITE_BYTES) {
+        await systemClock.sleep(this.gatherMs, this.#flushing.signal);
+      }
     }
     this.#writing = null;
   }

@@ -1,28 +1,20 @@
 /**
- * Abort signals that depend on others. `AbortSignal.any` would do, but a signal that lives as long as the program
- * keeps what it made forever.
+ * Abort signals that follow others. `AbortSignal.any` would do, but a signal that lives as long as the program keeps
+ * what it made forever.
  *
  * @module
  */
 
-// One for all: to make it, with its stack, takes longer than the rest of an abort.
-const ENDED = new DOMException("The scope has ended", "AbortError");
-
-/** A controller that is aborted with its parent, if it has one, and at the end of its scope. */
-export class ScopedAbort extends AbortController implements Disposable {
-  readonly #follow = () => this.abort(this.parent?.reason);
-  constructor(readonly parent?: AbortSignal) {
+/** A controller that is aborted with its parent, until the end of its scope. */
+export class LinkedAbort extends AbortController implements Disposable {
+  readonly #follow = () => this.abort(this.parent.reason);
+  constructor(readonly parent: AbortSignal) {
     super();
-    if (parent?.aborted) this.#follow();
-    else parent?.addEventListener("abort", this.#follow);
-  }
-
-  override abort(reason: unknown = ENDED): void {
-    super.abort(reason);
+    if (parent.aborted) this.#follow();
+    else parent.addEventListener("abort", this.#follow);
   }
 
   [Symbol.dispose](): void {
-    this.parent?.removeEventListener("abort", this.#follow);
-    this.abort();
+    this.parent.removeEventListener("abort", this.#follow);
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ScopedAbort } from "../model/abort.ts";
+import { LinkedAbort } from "../model/abort.ts";
 import { reasonOf } from "../model/errors.ts";
 import { errorIn } from "../model/json.ts";
 import type { RunState } from "./run_state.ts";
@@ -30,7 +30,6 @@ export class ConnectionError extends Error {
   }
 }
 
-const TOO_LATE = new Error("no answer in time");
 const LONGEST_RETRY_SECONDS = 300;
 
 /** One engine, as far as it is asked something. */
@@ -51,8 +50,8 @@ export class EngineHttp {
       signal?: AbortSignal | undefined;
     } = {},
   ): Promise<Answer> {
-    using control = new ScopedAbort(signal);
-    void this.run.clock.sleep(timeoutMs, control.signal).then(() => control.abort(TOO_LATE));
+    using control = new LinkedAbort(signal);
+    const cancelTimeout = this.run.clock.wake(timeoutMs, () => control.abort(new Error("no answer in time")));
     try {
       const response = await fetch(this.url + path, {
         method,
@@ -71,6 +70,8 @@ export class EngineHttp {
       return { status: response.status, text, retryMs };
     } catch (error) { // fetch() rejects for every kind of failure: name, connection, time
       return { status: 0, text: signal.aborted ? "stopped" : reasonOf(error), retryMs: undefined };
+    } finally {
+      cancelTimeout();
     }
   }
 

@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { concat, decoder, encoder } from "../../config/bytes.ts";
 import { stripControl } from "../../terminal/text.ts";
-import { ScopedAbort } from "../model/abort.ts";
+import { LinkedAbort } from "../model/abort.ts";
 import { type Clock, systemClock } from "../../config/clock.ts";
 import { parseJson } from "../model/json.ts";
 import { AnyObject } from "../model/wire.ts";
@@ -68,17 +68,18 @@ export function execTask(name: string, command: string, options: ExecOptions = {
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-    using stop = new ScopedAbort(signal);
+    using stop = new LinkedAbort(signal);
     const output = new Collected(maxOutputBytes, () => stop.abort());
     const lines = new LineReader((line) => onStderr(line, context));
     const ended = endOf(child, stop.signal, killGraceMs, clock);
-    using reading = new ScopedAbort();
+    const reading = new AbortController();
     void ended.then(() => clock.sleep(PIPE_GRACE_MS, reading.signal)).then(() => reading.abort());
     await Promise.all([
       feed(child.stdin, JSON.stringify(params)),
       read(child.stdout, output, reading.signal),
       read(child.stderr, lines, reading.signal),
     ]);
+    reading.abort();
     const status = await ended;
     const stderr = lines.end();
     if (output.isOverflown) {
@@ -131,7 +132,7 @@ async function endOf(
   killGraceMs: number,
   clock: Clock,
 ): Promise<Deno.CommandStatus> {
-  using exited = new ScopedAbort();
+  const exited = new AbortController();
   const end = async () => {
     signalGroup(child.pid, "SIGTERM");
     await clock.sleep(killGraceMs, exited.signal);
@@ -140,6 +141,7 @@ async function endOf(
   stop.addEventListener("abort", end);
   const status = await child.status;
   stop.removeEventListener("abort", end);
+  exited.abort();
   // Whatever it started and left is not part of any task, and would keep the pipes open.
   signalGroup(child.pid, "SIGKILL");
   return status;

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { ScopedAbort } from "../model/abort.ts";
 import type { Clock } from "../../config/clock.ts";
 import type { JsonObject } from "../model/job.ts";
 import type { WireTask } from "../model/wire.ts";
@@ -74,13 +73,10 @@ export async function performTask(
   { clock, hotCache, changed }: TaskHost,
   sendProgress: (value: Progress) => Promise<void>,
 ): Promise<TaskOutcome> {
-  using running = new ScopedAbort();
   const { timeout_seconds: limit = Infinity } = task;
-  if (limit <= LONGEST_TIMEOUT_SECONDS) {
-    void clock.sleep(limit * 1000, running.signal).then(() => {
-      if (!running.signal.aborted) control.abort(new TaskStopped("timeout"));
-    });
-  }
+  const cancelTimeout = limit <= LONGEST_TIMEOUT_SECONDS
+    ? clock.wake(limit * 1000, () => control.abort(new TaskStopped("timeout")))
+    : () => {};
   const progress = new ProgressLine(sendProgress);
   try {
     const outcome = await handler(task.params, {
@@ -105,6 +101,8 @@ export async function performTask(
     );
   } catch (error) {
     return failure("TRANSIENT_ERROR", error instanceof Error ? error.message : String(error));
+  } finally {
+    cancelTimeout();
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ScopedAbort } from "../model/abort.ts";
+import { LinkedAbort } from "../model/abort.ts";
 import type { Clock } from "../../config/clock.ts";
 
 /** Places for running tasks. Who waits gets one in turn. */
@@ -48,7 +48,7 @@ export class Slots {
 
 /** An event that several may wait for, again and again. */
 export class Notifier {
-  readonly #waiting = new Set<ScopedAbort>();
+  readonly #waiting = new Set<LinkedAbort>();
   constructor(readonly clock: Clock) {}
 
   notify(): void {
@@ -57,7 +57,7 @@ export class Notifier {
 
   /** Resolves at the next `notify`, after `ms`, or when `signal` is aborted. */
   async wait(ms: number, signal: AbortSignal): Promise<void> {
-    using waiting = new ScopedAbort(signal);
+    using waiting = new LinkedAbort(signal);
     this.#waiting.add(waiting);
     await this.clock.sleep(ms, waiting.signal);
     this.#waiting.delete(waiting);

@@ -14,7 +14,7 @@
  *
  * @module
  */
-import { ScopedAbort } from "../model/abort.ts";
+import { LinkedAbort } from "../model/abort.ts";
 import { systemClock } from "../../config/clock.ts";
 import { EngineConnection } from "./connection.ts";
 import { RunState, type TaskType } from "./run_state.ts";
@@ -110,7 +110,7 @@ class WorkerRun {
   }
 
   async run(signal: AbortSignal, graceMs: number, force: AbortSignal): Promise<void> {
-    using stop = new ScopedAbort(signal);
+    using stop = new LinkedAbort(signal);
     const accompanying = this.#connections.map((connection) => connection.accompany());
     const ends = await Promise.allSettled(this.#connections.map(async (connection) => {
       try {
