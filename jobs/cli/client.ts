@@ -5,7 +5,9 @@
  */
 import { UserError } from "../../config/errors.ts";
 import { z } from "zod";
+import type { Clock } from "../../config/clock.ts";
 import { systemClock } from "../../config/clock.ts";
+import { LinkedAbort } from "../model/abort.ts";
 import { END_STATUSES, type JsonObject } from "../model/job.ts";
 import { errorIn } from "../model/json.ts";
 import { reasonOf } from "../model/errors.ts";
@@ -34,6 +36,13 @@ export interface SubmitOptions {
 const Blueprints = z.array(
   z.object({ name: z.string(), endpoint: z.string().nullish(), version: z.string().nullish() }),
 );
+/** Those that are not defined are left out. */
+type OptionalHeaders = Record<string, string | undefined>;
+
+const TIMEOUT_MS = 60_000;
+/** How long an engine that went away is left alone. */
+const AWAY_MS = 1_000;
+
 const StatusAnswer = z.looseObject({ status: z.string() });
 
 /** Whether a job has come to its end. */
@@ -44,7 +53,7 @@ export function isEnded(job: JobView): boolean {
 /** One client of one engine. Every method throws ClientError when the engine refuses or is away. */
 export class JobClient {
   readonly url: string;
-  constructor(url: string, readonly token: string) {
+  constructor(url: string, readonly token: string, readonly clock: Clock = systemClock) {
     this.url = url.replace(/\/+$/, "");
   }
 
@@ -62,23 +71,23 @@ export class JobClient {
       );
     }
     const path = `/api${found.version ? `/${found.version}` : ""}${found.endpoint}`;
-    const headers = Object.entries({
+    const headers = {
       "Idempotency-Key": options.idempotencyKey,
       "X-Webhook-Url": options.webhookUrl,
       "X-Dispatch-Timeout": options.dispatchTimeout,
       "X-Result-Timeout": options.resultTimeout,
-    }).flatMap(([name, value]) => value === undefined ? [] : [[name, value] as const]);
+    };
     return (await this.#ask(Accepted, "POST", path, JSON.stringify(data), headers)).job_id;
   }
 
   /** A job of this client. */
   job(id: string): Promise<JobView> {
-    return this.#ask(JobView, "GET", `/api/jobs/${encodeURIComponent(id)}`);
+    return this.#ask(JobView, "GET", pathOf(id));
   }
 
   /** What happened to a job, oldest first. */
   history(id: string): Promise<HistoryEntry[]> {
-    return this.#ask(z.array(HistoryEntry), "GET", `/api/jobs/${encodeURIComponent(id)}/history`);
+    return this.#ask(z.array(HistoryEntry), "GET", pathOf(id, "/history"));
   }
 
   /** Own jobs, newest first. */
@@ -92,20 +101,22 @@ export class JobClient {
   }
 
   /** Asks for a job's end; returns what the engine says to that. */
-  async cancel(id: string): Promise<string> {
-    return (await this.#ask(StatusAnswer, "POST", `/api/jobs/${encodeURIComponent(id)}/cancel`)).status;
+  cancel(id: string): Promise<string> {
+    return this.#change(id, "cancel");
   }
 
   /** Decides for a job that waits for a human. */
-  async approve(id: string, decision: string): Promise<string> {
-    const body = JSON.stringify({ decision });
-    return (await this.#ask(StatusAnswer, "POST", `/api/jobs/${encodeURIComponent(id)}/approve`, body))
-      .status;
+  approve(id: string, decision: string): Promise<string> {
+    return this.#change(id, "approve", JSON.stringify({ decision }));
   }
 
   /** Runs a failed or quarantined job again from the state that failed. */
-  async retry(id: string): Promise<string> {
-    return (await this.#ask(StatusAnswer, "POST", `/api/jobs/${encodeURIComponent(id)}/retry`)).status;
+  retry(id: string): Promise<string> {
+    return this.#change(id, "retry");
+  }
+
+  async #change(id: string, what: string, body?: string): Promise<string> {
+    return (await this.#ask(StatusAnswer, "POST", pathOf(id, `/${what}`), body)).status;
   }
 
   /**
@@ -119,9 +130,7 @@ export class JobClient {
   ): AsyncGenerator<JobView> {
     yield await this.job(id);
     while (!signal.aborted) {
-      const control = new AbortController();
-      const leave = () => control.abort();
-      signal.addEventListener("abort", leave, { once: true });
+      using control = new LinkedAbort(signal);
       try {
         // The stream is opened before the look, so that no change falls between them.
         for await (const _ of this.#changes(id, control.signal)) {
@@ -133,17 +142,16 @@ export class JobClient {
         if (signal.aborted) return;
         if (!(error instanceof ClientError) || error.status >= 400 && error.status < 500) throw error;
         onAway(error);
-        await systemClock.sleep(1_000, signal);
+        await this.clock.sleep(AWAY_MS, signal);
       } finally {
-        signal.removeEventListener("abort", leave);
-        control.abort();
+        control.abort(); // ends the stream
       }
     }
   }
 
   // Yields at once, and whenever the engine says that the job has changed.
   async *#changes(id: string, signal: AbortSignal): AsyncGenerator<void> {
-    const response = await this.#fetch("GET", "/api/jobs/events", { signal });
+    const response = await this.#fetch("GET", "/api/jobs/events", signal);
     yield;
     const text = response.body?.pipeThrough(new TextDecoderStream());
     let rest = "";
@@ -164,37 +172,27 @@ export class JobClient {
     method: "GET" | "POST",
     path: string,
     body?: string,
-    headers: (readonly [string, string])[] = [],
+    headers: OptionalHeaders = {},
   ): Promise<T> {
-    const response = await this.#fetch(method, path, { body, headers, signal: AbortSignal.timeout(60_000) });
-    const read = schema.safeParse(await response.json().catch(() => undefined));
-    if (read.success) return read.data;
+    const response = await this.#fetch(method, path, AbortSignal.timeout(TIMEOUT_MS), body, headers);
+    const { data } = schema.safeParse(await response.json().catch(() => undefined));
+    if (data !== undefined) return data;
     throw new ClientError(`What answers at ${this.url} is not this engine; check the address.`, 502);
   }
 
   async #fetch(
     method: "GET" | "POST",
     path: string,
-    { body, headers = [], signal }: {
-      body?: string | undefined;
-      headers?: (readonly [string, string])[];
-      signal: AbortSignal;
-    },
+    signal: AbortSignal,
+    body: string | null = null,
+    headers: OptionalHeaders = {},
   ): Promise<Response> {
     let response: Response;
     try {
-      response = await fetch(this.url + path, {
-        method,
-        body: body ?? null,
-        signal,
-        redirect: "manual",
-        headers: [
-          ["X-Client-Token", this.token],
-          ...body === undefined ? [] : [["Content-Type", "application/json"]],
-          ...headers,
-        ]
-          .map(([name, value]): [string, string] => [name, value]),
-      });
+      const content = { "Content-Type": body === null ? undefined : "application/json" };
+      const given = Object.entries({ ...headers, ...content, "X-Client-Token": this.token })
+        .filter((header): header is [string, string] => header[1] !== undefined);
+      response = await fetch(this.url + path, { method, body, signal, redirect: "manual", headers: given });
     } catch (error) {
       throw new ClientError(`Cannot reach the engine at ${this.url}: ${reasonOf(error)}.`, 0);
     }
@@ -202,4 +200,8 @@ export class JobClient {
     const error = errorIn(await response.text().catch(() => ""));
     throw new ClientError(error ?? `The engine answered with status ${response.status}.`, response.status);
   }
+}
+
+function pathOf(id: string, what = ""): string {
+  return `/api/jobs/${encodeURIComponent(id)}${what}`;
 }
