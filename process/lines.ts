@@ -17,7 +17,7 @@ function unifyLineEnds(bytes: Uint8Array): Uint8Array {
   const result = new Uint8Array(bytes.length);
   let length = 0;
   for (let at = 0; at < bytes.length; at++) {
-    if (bytes[at] !== RETURN) result[length++] = bytes[at];
+    if (bytes[at] !== RETURN) result[length++] = bytes[at]!;
     else if (bytes[at + 1] !== NEWLINE) result[length++] = NEWLINE;
   }
   return result.subarray(0, length);
@@ -93,9 +93,9 @@ export class Tail {
   /** Drops what is too old. Seldom done: to count lines takes as long as to pass them on. */
   #trim(): void {
     let [count, bytes, first] = [0, 0, this.#blocks.length];
-    while (first > 0 && count < Tail.KEPT_LINES) {
+    while (count < Tail.KEPT_LINES) {
       const block = this.#blocks[first - 1];
-      if (bytes > 0 && bytes + block.length > Tail.KEPT_BYTES) break;
+      if (block === undefined || (bytes > 0 && bytes + block.length > Tail.KEPT_BYTES)) break;
       count += countLines(block);
       bytes += block.length;
       first--;
@@ -108,8 +108,7 @@ export class Tail {
   /** The last `count` lines, oldest first, without their newlines. */
   last(count: number): string[] {
     const found: string[] = [];
-    for (let index = this.#blocks.length - 1; index >= 0 && found.length < count; index--) {
-      const lines = this.#blocks[index];
+    for (const lines of this.#blocks.toReversed()) {
       let end = lines.length - 1; // of the line, where its newline stands
       while (end >= 0 && found.length < count) {
         const start = end === 0 ? -1 : lines.lastIndexOf(NEWLINE, end - 1);

@@ -54,8 +54,7 @@ export function planStart(services: readonly Service[], asked: readonly string[]
       path.push({ service, next: 0 });
     };
     if (!mark.has(root.name)) enter(root);
-    while (path.length > 0) {
-      const top = path[path.length - 1];
+    for (let top = path.at(-1); top !== undefined; top = path.at(-1)) {
       const needed = top.service.dependencies[top.next++];
       if (needed === undefined) {
         mark.set(top.service.name, "done");

@@ -36,30 +36,11 @@ export function prefixLines(prefix: Uint8Array, lines: Uint8Array): Uint8Array {
 
 // Services that print without pause are read in blocks of 64 KiB. Sixteen bytes at a time, which only WebAssembly can
 // do here, prefixes come into a block in a third of the time, and a run of four such services passes on half as many
-// lines again. The instructions are written out because this script has no place for a compiler's output; their
-// encoding: https://webassembly.github.io/spec/core/binary/
-// `f(from, end, to, length)` copies the bytes from `from` to `end` to `to`, and the `length` bytes of the prefix, which
-// are at 0, behind each newline; it returns the end of what it wrote.
-const VECTORS = Uint8Array.from([
-  [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // magic number, version
-  [1, 9, 1, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f], // types: one function, i32 x 4 -> i32
-  [3, 2, 1, 0], // functions: one, of that type
-  [5, 3, 1, 0, 71], // memory of 71 pages of 64 KiB, see Vectors
-  [7, 9, 2, 1, 0x6d, 2, 0, 1, 0x66, 0, 0], // exports: "m", the memory, and "f", the function
-  [10, 95, 1, 93, 2, 1, 0x7b, 2, 0x7f], // code: one body; locals: v128 bytes (4), i32 found (5), i32 step (6)
-  [0x03, 0x40], // loop
-  [0x20, 2, 0x20, 0, 0xfd, 0, 4, 0, 0x22, 4, 0xfd, 11, 4, 0], // to[0..16] = bytes = from[0..16]
-  [0x20, 4, 0x41, 10, 0xfd, 15, 0xfd, 35, 0xfd, 100, 0x21, 5], // found = a bit for each byte that is a newline
-  [0x20, 5, 0x41, 0x80, 0x80, 2, 0x72, 0x68, 0x41, 1, 0x6a, 0x21, 6], // step = to behind the first one, or 16
-  [0x20, 0, 0x20, 6, 0x6a, 0x21, 0], // from += step
-  [0x20, 2, 0x20, 6, 0x6a, 0x21, 2], // to += step
-  [0x20, 5, 0x04, 0x40], // if found
-  [0x20, 2, 0x41, 0, 0x20, 3, 0xfc, 10, 0, 0], // memory.copy(to, 0, length)
-  [0x20, 2, 0x20, 3, 0x6a, 0x21, 2], // to += length
-  [0x0b], // end
-  [0x20, 0, 0x20, 1, 0x49, 0x0d, 0, 0x0b], // again while from < end
-  [0x20, 2, 0x0b], // return to
-].flat());
+// lines again. The module is prefix.wat, assembled: a test compares them, and writes out what belongs here.
+/** The bytes of prefix.wat in Base64. */
+export const MODULE =
+  "AGFzbQEAAAABCQFgBH9/f38BfwMCAQAFAwEARwcJAgFtAgABZgAACl8BXQIBewJ/A0AgAiAA/QAEACIE/QsEACAEQQr9D/0j/WQh" +
+  "BSAFQYCAAnJoQQFqIQYgACAGaiEAIAIgBmohAiAFBEAgAkEAIAP8CgAAIAIgA2ohAgsgACABSQ0ACyACCw==";
 
 type CopyLines = (from: number, end: number, to: number, length: number) => number;
 
@@ -74,7 +55,9 @@ class Vectors {
   readonly #copy: CopyLines;
 
   constructor() {
-    const { m, f } = new WebAssembly.Instance(new WebAssembly.Module(VECTORS)).exports;
+    const { m, f } = new WebAssembly.Instance(
+      new WebAssembly.Module(Uint8Array.from(atob(MODULE), (character) => character.charCodeAt(0))),
+    ).exports;
     this.#memory = new Uint8Array((m as WebAssembly.Memory).buffer);
     this.#copy = f as CopyLines;
   }

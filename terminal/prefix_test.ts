@@ -1,6 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals } from "@std/assert";
-import { prefixLines } from "./prefix.ts";
+import { MODULE, prefixLines } from "./prefix.ts";
+import wabt from "wabt";
 import { decoder, encoder } from "../config/bytes.ts";
 import { seeded } from "../testing/services.ts";
 import { binary } from "../testing/sink.ts";
@@ -42,4 +43,11 @@ Deno.test("where machine code can't be made, blocks get their prefixes all the s
   const args = ["eval", "--no-check", "--v8-flags=--jitless", code];
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
   assertEquals(decoder.decode(stdout), "false 70000\n", decoder.decode(stderr));
+});
+
+Deno.test("the module is what prefix.wat says", async () => {
+  const source = await Deno.readTextFile(new URL("prefix.wat", import.meta.url));
+  const { parseWat } = await wabt();
+  const assembled = parseWat("prefix.wat", source, { simd: true, bulk_memory: true }).toBinary({}).buffer;
+  assertEquals(MODULE, btoa(String.fromCharCode(...assembled)));
 });
