@@ -10,7 +10,7 @@ import type { ServiceSnapshot, ServiceState, Snapshot } from "../supervisor/mode
 import { isAtRest } from "../supervisor/model.ts";
 import { describeState } from "./messages.ts";
 import type { Paint } from "./palette.ts";
-import { alignName, prefixPaint, STATUS } from "./palette.ts";
+import { namePrefix, prefixPaint, STATUS } from "./palette.ts";
 import type { Viewport } from "./text.ts";
 import { centre, fit, formatUptime, oneLine } from "./text.ts";
 
@@ -83,11 +83,9 @@ export function dashboard(snapshot: Snapshot, screen: Viewport, look: PanelState
   if (hidden.length > 0) table.push(paint(colors.gray, fit(summary(hidden), inner, widthOf)));
 
   const spare = tallest - fixed - table.length + 1 - 2; // the headings count in both; a blank line and a title
+  const names = snapshot.services.map(({ name }) => name);
   const logs = recentLogs(snapshot.services, Math.max(0, spare)).map(({ name, line }) => {
-    const prefix = paint(
-      prefixPaint(snapshot.services, name),
-      `[${alignName(name, snapshot.services, widthOf)}]`,
-    );
+    const prefix = paint(prefixPaint(name, names), namePrefix(name, names, widthOf));
     return `${prefix} ${fit(line, inner - widthOf(prefix) - 1, widthOf)}`;
   });
 

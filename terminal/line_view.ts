@@ -10,7 +10,7 @@ import { decoder, encoder } from "../config/bytes.ts";
 import type { Event, Listener } from "../supervisor/model.ts";
 import { describeChange } from "./messages.ts";
 import type { Outlet } from "./outlet.ts";
-import { alignName, prefixPaint } from "./palette.ts";
+import { namePrefix, prefixPaint } from "./palette.ts";
 import { prefixLines } from "./prefix.ts";
 import { displayWidth, stripControl } from "./text.ts";
 
@@ -28,7 +28,7 @@ export class LineView implements View {
   readonly #terminal: boolean;
   readonly #colors: boolean;
   readonly #prefixes = new Map<string, Uint8Array>();
-  readonly #names: () => readonly { name: string }[];
+  readonly #names: () => readonly string[];
 
   /**
    * @param names the services, in order: they set the width of the prefixes
@@ -36,7 +36,7 @@ export class LineView implements View {
    */
   constructor(
     outlet: Outlet,
-    names: () => readonly { name: string }[],
+    names: () => readonly string[],
     how: { terminal: boolean; colors: boolean },
   ) {
     this.#outlet = outlet;
@@ -73,8 +73,8 @@ export class LineView implements View {
   #prefix(name: string): Uint8Array {
     let prefix = this.#prefixes.get(name);
     if (prefix === undefined) {
-      const text = `[${alignName(name, this.#names(), displayWidth)}]`;
-      prefix = encoder.encode(`${this.#colors ? prefixPaint(this.#names(), name)(text) : text} `);
+      const text = namePrefix(name, this.#names(), displayWidth);
+      prefix = encoder.encode(`${this.#colors ? prefixPaint(name, this.#names())(text) : text} `);
       this.#prefixes.set(name, prefix);
     }
     return prefix;

@@ -5,10 +5,10 @@ import { Outlet } from "./outlet.ts";
 import { encoder } from "../config/bytes.ts";
 import { binary, Sink } from "../testing/sink.ts";
 
-Deno.test("the stream has one line per line, behind aliases of one width, and keeps bytes as they are", async () => {
+Deno.test("the stream has one line per line, behind names of one width, and keeps bytes as they are", async () => {
   const taken: number[] = [];
   const outlet = new Outlet({ write: (bytes) => Promise.resolve(taken.push(...bytes) && bytes.length) });
-  const names = [{ name: "db" }, { name: "web" }];
+  const names = ["db", "web"];
   const view = new LineView(outlet, () => names, { terminal: false, colors: false });
   const output = (service: string, lines: Uint8Array) =>
     view.event({ kind: "output", time: 0, service, stream: "out", lines });
@@ -25,7 +25,7 @@ Deno.test("the stream has one line per line, behind aliases of one width, and ke
 
 Deno.test("on a terminal the stream holds no control codes of a service, colours apart", async () => {
   const sink = new Sink();
-  const view = new LineView(new Outlet(sink), () => [{ name: "db" }], { terminal: true, colors: false });
+  const view = new LineView(new Outlet(sink), () => ["db"], { terminal: true, colors: false });
   const lines = encoder.encode("\x1b[2J\x1b[31mx\x07\n");
   view.event({ kind: "output", time: 0, service: "db", stream: "out", lines });
   await view.close();

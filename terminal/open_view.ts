@@ -42,7 +42,7 @@ export async function openView(supervisor: Supervisor, options: ViewOptions): Pr
   }
   if (supervisor.services.some(({ name }) => !/^[\x20-\x7e]*$/.test(name))) await loadMeasure();
   const how = { terminal: Deno.stdout.isTerminal(), colors: useColors() };
-  return new LineView(outlet, () => supervisor.services, how);
+  return new LineView(outlet, () => supervisor.services.map(({ name }) => name), how);
 }
 
 /** Says from time to time which services a stop waits for, until the run has ended. */

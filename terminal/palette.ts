@@ -24,7 +24,7 @@ export const STATUS: Record<ServiceState["kind"], { mark: string; label: string;
   failed: { mark: "✖", label: "FAILED", paint: colors.red },
 };
 
-/** The colour of each service's prefix, in turn. */
+/** The colours of services' prefixes, in turn. */
 const PREFIX_PAINTS: readonly Paint[] = [
   colors.cyan,
   colors.magenta,
@@ -33,17 +33,15 @@ const PREFIX_PAINTS: readonly Paint[] = [
   colors.yellow,
 ];
 
-export function alignName(
-  name: string,
-  rows: readonly { name: string }[],
-  widthOf: Viewport["widthOf"],
-): string {
-  const widest = Math.max(...rows.map((row) => widthOf(row.name)));
-  return " ".repeat(widest - widthOf(name)) + name;
+/** What stands before each line of a service: `[  db]`, as wide as the longest of `names`. */
+export function namePrefix(name: string, names: readonly string[], widthOf: Viewport["widthOf"]): string {
+  const widest = Math.max(...names.map(widthOf));
+  return `[${" ".repeat(Math.max(0, widest - widthOf(name)))}${name}]`;
 }
 
-export function prefixPaint(rows: readonly { name: string }[], name: string): Paint {
-  return PREFIX_PAINTS[rows.findIndex((row) => row.name === name) % PREFIX_PAINTS.length] ?? colors.gray;
+/** The colour of a service's prefix by its place among all; the orchestrator's own is bold. */
+export function prefixPaint(name: string, names: readonly string[]): Paint {
+  return PREFIX_PAINTS[names.indexOf(name) % PREFIX_PAINTS.length] ?? colors.bold;
 }
 
 /** Whether what is printed may have colours. */

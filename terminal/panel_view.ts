@@ -19,7 +19,7 @@ import { KeyReader } from "./keys.ts";
 import type { View } from "./line_view.ts";
 import { describeChange } from "./messages.ts";
 import type { Outlet } from "./outlet.ts";
-import { alignName, prefixPaint } from "./palette.ts";
+import { namePrefix, prefixPaint } from "./palette.ts";
 import { Terminal } from "./screen.ts";
 import { displayWidth, loadMeasure, stripControl } from "./text.ts";
 
@@ -148,9 +148,9 @@ export class PanelView implements View {
   }
 
   #print(name: string, lines: string): void {
-    const rows = this.#source.snapshot(0).services;
-    const prefix = `[${alignName(name, rows, displayWidth)}]`;
-    const painted = this.#colors ? prefixPaint(rows, name)(prefix) : prefix;
+    const names = this.#source.snapshot(0).services.map((service) => service.name);
+    const prefix = namePrefix(name, names, displayWidth);
+    const painted = this.#colors ? prefixPaint(name, names)(prefix) : prefix;
     const text = stripControl(lines, this.#colors);
     this.#terminal.print(text.replaceAll(/^(?!$(?![\s\S]))/gm, `${painted} `));
   }

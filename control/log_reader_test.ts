@@ -1,7 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { TESTDATA, waitUntil } from "../testing/run.ts";
-import { merge } from "../cli/logs.ts";
+import { merge } from "./log_reader.ts";
 import { quick, Site } from "../testing/site.ts";
 
 /** Prints numbered lines, a hundred a second at first, until it is told to stop. */
