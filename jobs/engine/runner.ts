@@ -9,7 +9,7 @@ import { messageOf } from "../model/errors.ts";
 import type { Job } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
 import type { Rules } from "../model/job_change.ts";
-import { endJob, isRunnable, JobChange, wakeOf } from "../model/job_change.ts";
+import { endAfterFailure, endJob, isRunnable, JobChange, wakeOf } from "../model/job_change.ts";
 import { copyObject } from "../model/json.ts";
 import type { CommitOutcome, Task } from "../model/store.ts";
 import { childEnded, handlerDone, handlerFailed } from "../model/transitions.ts";
@@ -119,13 +119,8 @@ export class JobRunner {
     if (blueprint === undefined) {
       return endJob(change, "quarantined", `There is no blueprint "${job.blueprint}".`, rules);
     }
-    change.job = { ...job, failedState: job.state };
-    endJob(
-      change,
-      "failed",
-      `The job went through more than ${this.#core.config.maxTransitions} states.`,
-      rules,
-    );
+    const error = `The job went through more than ${this.#core.config.maxTransitions} states.`;
+    endAfterFailure(change, { status: "failed", error }, rules);
   }
 
   // Whether another engine could do the same step now. Nobody knows a new job yet; where there is no handler, nothing runs.

@@ -153,7 +153,7 @@ export class StateMachineBlueprint {
   readonly dataStores = new Map<string, JsonObject>();
   #start: string | undefined;
   /** Arrows seen at run time from states that declare no ways out. */
-  readonly #seen = new Map<string, Map<string, Set<string>>>();
+  readonly #seen = new Map<string, Edge>();
 
   /** @throws BlueprintError when the name or endpoint cannot be used. */
   constructor(options: { name: string; apiEndpoint?: string; apiVersion?: string }) {
@@ -171,25 +171,18 @@ export class StateMachineBlueprint {
   handlerFor(state: string, options: StateOptions, handler?: Handler): this;
   handlerFor(state: string, handler: Handler): this;
   handlerFor(state: string, second: StateOptions | Handler, third?: Handler): this {
-    const [options, handler] = typeof second === "function" ? [{}, second] : [second, third];
-    return this.#add(state, options, handler, false);
+    return this.#add(state, second, third);
   }
 
   /** Adds the handler of a state that a parallel step leads to; it sees `aggregationResults`. */
   aggregatorFor(state: string, second: StateOptions | Handler, third?: Handler): this {
-    const [options, handler] = typeof second === "function" ? [{}, second] : [second, third];
-    return this.#add(state, options, handler, true);
+    return this.#add(state, second, third, { aggregates: true });
   }
 
   /** `handlerFor` where the options follow from the name: `init` is the start, `completed` and `failed` are ends. */
   state(name: string, second: StateOptions | Handler = {}, third?: Handler): this {
-    const [options, handler] = typeof second === "function" ? [{}, second] : [second, third];
-    return this.#add(
-      name,
-      { isStart: name === "init", isEnd: name === "completed" || name === "failed", ...options },
-      handler,
-      false,
-    );
+    const isEnd = name === "completed" || name === "failed";
+    return this.#add(name, second, third, { isStart: name === "init", isEnd });
   }
 
   /** Adds a key-value store that handlers reach as `dataStores[name]`. */
@@ -198,7 +191,14 @@ export class StateMachineBlueprint {
     return this;
   }
 
-  #add(name: string, options: StateOptions, handler: Handler | undefined, aggregates: boolean): this {
+  #add(
+    name: string,
+    second: StateOptions | Handler,
+    third: Handler | undefined,
+    more: StateOptions & { aggregates?: boolean } = {},
+  ): this {
+    const [given, handler] = typeof second === "function" ? [{}, second] : [second, third];
+    const options = { ...more, ...given };
     this.#start = undefined;
     let state = this.states.get(name);
     if (state === undefined) {
@@ -208,7 +208,7 @@ export class StateMachineBlueprint {
     state.isStart ||= options.isStart ?? false;
     state.isEnd ||= options.isEnd ?? false;
     state.unreachable ||= options.unreachable ?? false;
-    state.aggregates ||= aggregates;
+    state.aggregates ||= options.aggregates ?? false;
     if (options.to !== undefined) {
       const to = Array.isArray(options.to)
         ? Object.fromEntries(options.to.map((end) => [end, end]))
@@ -256,11 +256,7 @@ export class StateMachineBlueprint {
   /** Notes an arrow that a handler without declared ways out has taken, for the drawing. */
   noteEdge(from: string, to: string, label: string): void {
     if (this.states.get(from)?.to !== undefined) return;
-    let labels = this.#seen.get(from);
-    if (labels === undefined) this.#seen.set(from, labels = new Map());
-    const targets = labels.get(label);
-    if (targets === undefined) labels.set(label, new Set([to]));
-    else targets.add(to);
+    this.#seen.set(`${from}\n${label}\n${to}`, { from, to, label });
   }
 
   /** All arrows that are known: declared ones, and those seen at run time. */
@@ -268,10 +264,7 @@ export class StateMachineBlueprint {
     const declared = [...this.states.values()].flatMap((state) =>
       Object.entries(state.to ?? {}).map(([label, to]) => ({ from: state.name, to, label }))
     );
-    const seen = [...this.#seen].flatMap(([from, labels]) =>
-      [...labels].flatMap(([label, targets]) => [...targets].map((to) => ({ from, to, label })))
-    );
-    return [...declared, ...seen];
+    return [...declared, ...this.#seen.values()];
   }
 
   /** The graph in Graphviz' language. */
@@ -365,20 +358,7 @@ export function checkBlueprint(blueprint: StateMachineBlueprint): string[] {
   return faults.map((fault) => `Blueprint "${blueprint.name}" ${fault}`);
 }
 
-const AREAS: Record<
-  string,
-  "initialData" | "stateHistory" | "client" | "aggregationResults" | "tracingContext"
-> = {
-  initial_data: "initialData",
-  initialData: "initialData",
-  state_history: "stateHistory",
-  stateHistory: "stateHistory",
-  client: "client",
-  aggregation_results: "aggregationResults",
-  aggregationResults: "aggregationResults",
-  tracing_context: "tracingContext",
-  tracingContext: "tracingContext",
-};
+const AREAS = ["initialData", "stateHistory", "client", "aggregationResults", "tracingContext"] as const;
 
 /**
  * Reads a condition such as `context.initial_data.amount > 100` (the `context.` may be left out). A missing field or
@@ -389,7 +369,8 @@ const AREAS: Record<
 export function parseCondition(text: string): (context: HandlerContext) => boolean {
   const [, areaName = "", field = "", operator = "", word = ""] =
     /^\s*(?:context\.)?(\w+)\.([\w-]+)\s*(==|!=|>=|<=|>|<)\s*(.+?)\s*$/.exec(text) ?? [];
-  const area = AREAS[areaName];
+  const camelName = areaName.replaceAll(/_[a-z]/g, (part) => part.slice(1).toUpperCase());
+  const area = AREAS.find((name) => name === camelName);
   if (area === undefined) {
     throw new BlueprintError(
       `Cannot read the condition "${text}"; write one like "initial_data.amount > 100" ` +

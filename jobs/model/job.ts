@@ -174,44 +174,32 @@ export function hasEnded(job: Job): job is JobFacts & Extract<Phase, { endedAt: 
 }
 
 /** Kinds of entries in a job's history. */
-export type HistoryType =
-  | "job_created"
-  | "state_started"
-  | "state_finished"
-  | "state_failed"
-  | "transition"
-  | "task_dispatched"
-  | "task_redelivered"
-  | "task_retried"
-  | "task_finished"
-  | "task_timed_out"
-  | "parallel_started"
-  | "branch_finished"
-  | "approval_requested"
-  | "approval_received"
-  | "sub_blueprint_started"
-  | "sub_blueprint_finished"
-  | "cancel_requested"
-  | "job_requeued"
-  | "job_finished"
-  | "job_failed"
-  | "job_quarantined"
-  | "job_cancelled"
-  | "webhook_delivered"
-  | "webhook_given_up";
+export const HISTORY_TYPES = [
+  "job_created",
+  "state_started",
+  "state_finished",
+  "state_failed",
+  "transition",
+  "task_dispatched",
+  "task_redelivered",
+  "task_retried",
+  "task_finished",
+  "task_timed_out",
+  "parallel_started",
+  "branch_finished",
+  "approval_requested",
+  "approval_received",
+  "sub_blueprint_started",
+  "sub_blueprint_finished",
+  "cancel_requested",
+  "job_requeued",
+  "job_finished",
+  "job_failed",
+  "job_quarantined",
+  "job_cancelled",
+  "webhook_delivered",
+  "webhook_given_up",
+] as const;
 
-/** One entry of a job's history. `timestamp` is wall-clock milliseconds here; ISO text on the wire. */
-export interface HistoryEvent {
-  event_type: HistoryType;
-  timestamp: number;
-  state: string;
-  previous_state?: string | undefined;
-  next_state?: string | undefined;
-  task_id?: string | undefined;
-  worker_id?: string | undefined;
-  attempt_number?: number | undefined;
-  duration_ms?: number | undefined;
-  error?: string | undefined;
-  /** The worker's whole result, when it is small. */
-  result?: JsonObject | undefined;
-}
+/** A kind of entry in a job's history. */
+export type HistoryType = typeof HISTORY_TYPES[number];

@@ -4,19 +4,10 @@
  * @module
  */
 
-import type {
-  EndStatus,
-  HistoryEvent,
-  HistoryType,
-  Job,
-  JobFacts,
-  OpenTask,
-  Phase,
-  Transitions,
-  Verdict,
-} from "./job.ts";
+import type { EndStatus, HistoryType, Job, JobFacts, OpenTask, Phase, Transitions, Verdict } from "./job.ts";
 import { hasEnded } from "./job.ts";
 import type { JobWrite, TaskRecord } from "./store.ts";
+import type { HistoryEvent } from "./wire.ts";
 
 /** What the transitions depend on besides the job. `now` is engine time, `wall` the calendar's. */
 export interface Rules {
@@ -62,7 +53,7 @@ export class JobChange {
 /** Longest delay before a retry. */
 const MAX_DELAY_MS = 60_000;
 
-// The facts alone, so that nothing of the state that is left stays behind.
+/** The job in another phase, with its facts alone: nothing of the phase that is left stays behind. */
 export function enter(job: Job, phase: Phase, update: Partial<JobFacts> = {}): Job {
   const facts: JobFacts = {
     id: job.id,
@@ -128,6 +119,7 @@ export function wakeOf(job: Job, now: number): number | null {
   }
 }
 
+/** The job waits for this task, which is queued. */
 export function dispatch(change: JobChange, task: OpenTask, transitions: Transitions, rules: Rules): void {
   change.job = enter(change.job, { status: "waiting_for_worker", task, transitions }, {
     lastTask: undefined,
@@ -136,6 +128,7 @@ export function dispatch(change: JobChange, task: OpenTask, transitions: Transit
   queueTask(change, task, rules);
 }
 
+/** Queues a task for the workers. */
 export function queueTask(change: JobChange, task: OpenTask, rules: Rules): void {
   const { id, spec } = task;
   change.enqueue.push({
@@ -163,6 +156,7 @@ export function queueTask(change: JobChange, task: OpenTask, rules: Rules): void
   change.note("task_dispatched", rules, { task_id: id, attempt_number: task.retries + 1 });
 }
 
+/** How long the next attempt is put off after as many. */
 export function delayMs(retries: number, rules: Rules): number {
   return Math.min(MAX_DELAY_MS, rules.retryDelayMs * 2 ** retries);
 }
@@ -180,12 +174,12 @@ export function endJob(change: JobChange, status: EndStatus, error: string | und
   });
 }
 
-// The state that an outcome leads to, if any.
+/** The state that an outcome leads to, if any. */
 export function targetOf(transitions: Transitions, outcome: string): string | undefined {
   return Object.hasOwn(transitions, outcome) ? transitions[outcome] : undefined;
 }
 
-// A task, question or sub-job came to an end that leads somewhere.
+/** The job goes to its next state. */
 export function follow(
   change: JobChange,
   state: string,
@@ -198,34 +192,34 @@ export function follow(
   change.note("transition", rules, { previous_state: from, next_state: state });
 }
 
-// It failed for good: the handler of its "failure" transition runs, but the end is decided.
+/** It failed for good: the handler of its "failure" transition runs, if there is one, but the end is decided. */
 export function endAfterFailure(
   change: JobChange,
   verdict: Verdict,
-  transitions: Transitions,
   rules: Rules,
+  transitions: Transitions = {},
 ): void {
   change.job = { ...change.job, failedState: change.job.state, error: verdict.error };
-  const target = targetOf(transitions, "failure");
+  endBy(change, "failure", verdict, rules, transitions);
+}
+
+/** Its end is decided; the handler that this outcome leads to, if any, runs before it. */
+export function endBy(
+  change: JobChange,
+  outcome: "failure" | "cancelled",
+  verdict: Verdict,
+  rules: Rules,
+  transitions: Transitions,
+): void {
+  const target = targetOf(transitions, outcome);
   if (target !== undefined) follow(change, target, rules, {}, verdict);
   else endJob(change, verdict.status, verdict.error, rules);
 }
 
-// Cancelled: the handler of its "cancelled" transition runs, but the end is decided.
-export function endCancelled(
-  change: JobChange,
-  transitions: Transitions,
-  error: string | undefined,
-  rules: Rules,
-): void {
-  const target = targetOf(transitions, "cancelled");
-  if (target !== undefined) follow(change, target, rules, {}, { status: "cancelled" });
-  else endJob(change, "cancelled", error, rules);
-}
-
-// The task that a job leaves, for those who look at it later.
-export function lastTaskOf(job: Job, workerId: string | undefined): JobFacts["lastTask"] {
-  if (job.status !== "waiting_for_worker") return job.lastTask;
+/** A job leaves its task, if it has one, which stays known to those who look at it later. */
+export function leaveTask(change: JobChange, workerId: string | undefined): void {
+  const { job } = change;
+  if (job.status !== "waiting_for_worker") return;
   const { id, spec, dispatchedAt } = job.task;
-  return { id, spec, transitions: job.transitions, dispatchedAt, workerId };
+  change.job = { ...job, lastTask: { id, spec, transitions: job.transitions, dispatchedAt, workerId } };
 }

@@ -13,7 +13,8 @@
  *
  * @module
  */
-import type { HistoryEvent, Job, Requirements, Status, Strategy } from "./job.ts";
+import type { Job, Requirements, Status, Strategy } from "./job.ts";
+import type { HistoryEvent } from "./wire.ts";
 
 /** A queued or assigned task. `payload` is the JSON text that the worker gets, made once. */
 export interface TaskRecord {
@@ -36,13 +37,11 @@ export interface TaskRecord {
   payload: string;
 }
 
-/** A task and who has it, if anybody. `takenAt` is engine time. */
-export type Task =
-  & TaskRecord
-  & ({ workerId: string; takenAt: number } | { workerId?: undefined; takenAt?: undefined });
-
-/** A task that is assigned to a worker. */
+/** A task that is assigned to a worker. `takenAt` is engine time. */
 export type HeldTask = TaskRecord & { workerId: string; takenAt: number };
+
+/** A task and who has it, if anybody. */
+export type Task = HeldTask | TaskRecord & { workerId?: undefined; takenAt?: undefined };
 
 /** When a task must be checked: its result is due, or its pick-up. Infinity: never. */
 export function taskDueAt(task: Task): number {

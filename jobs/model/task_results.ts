@@ -4,21 +4,21 @@
  * @module
  */
 
-import type { Branch, HistoryEvent, JsonObject, OpenTask, Transitions, Verdict } from "./job.ts";
+import type { Branch, JsonObject, OpenTask, Transitions, Verdict } from "./job.ts";
 import type { JobChange, Rules } from "./job_change.ts";
 import {
   delayMs,
   dispatch,
   endAfterFailure,
-  endCancelled,
-  endJob,
+  endBy,
   enter,
   follow,
-  lastTaskOf,
+  leaveTask,
   queueTask,
   targetOf,
 } from "./job_change.ts";
 import type { HeldTask, Task } from "./store.ts";
+import type { HistoryEvent } from "./wire.ts";
 
 /** A worker's answer about a task, read. */
 export interface TaskResult {
@@ -67,30 +67,38 @@ export function taskAnswered(
   };
   if (job.status === "waiting_for_parallel_tasks") {
     change.note("branch_finished", rules, event);
-    branchAnswered(change, task.id, outcome, rules);
+    changeBranches(change, (branch) => {
+      if (branch.id !== task.id) return branch;
+      const isTriedAgain = outcome.status === "failure" &&
+        verdictOn(outcome.error, branch.retries, rules) === undefined;
+      return isTriedAgain ? nextAttempt(change, branch, rules) : closed(branch, outcome.raw);
+    });
+    joinBranches(change, rules);
     return "parallel_branch_result_accepted";
   }
   if (job.status !== "waiting_for_worker") throw new Error(`Job ${job.id} waits for no task.`);
   change.note("task_finished", rules, { ...event, attempt_number: job.task.retries + 1 });
+  leaveTask(change, task.workerId);
   const { transitions } = job;
-  change.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
   if (outcome.status === "failure") {
     const verdict = verdictOn(outcome.error, job.task.retries, rules);
-    if (verdict !== undefined) endAfterFailure(change, verdict, transitions, rules);
+    if (verdict !== undefined) endAfterFailure(change, verdict, rules, transitions);
     else retryTask(change, job.task, transitions, outcome.error.message, rules);
     return "result_accepted_failure";
   }
   if (outcome.status === "cancelled") {
-    endCancelled(change, transitions, undefined, rules);
+    endBy(change, "cancelled", { status: "cancelled" }, rules, transitions);
     return "result_accepted_cancelled";
   }
-  const stateHistory = { ...job.stateHistory, ...outcome.data };
   const target = targetOf(transitions, outcome.status);
   if (target !== undefined) {
-    follow(change, target, rules, { stateHistory, error: undefined });
+    follow(change, target, rules, {
+      stateHistory: { ...job.stateHistory, ...outcome.data },
+      error: undefined,
+    });
   } else {
-    change.job = { ...change.job, failedState: job.state };
-    endJob(change, "failed", `Worker returned unhandled status: ${outcome.status}`, rules);
+    const error = `Worker returned unhandled status: ${outcome.status}`;
+    endAfterFailure(change, { status: "failed", error }, rules);
   }
   return "result_accepted_success";
 }
@@ -109,16 +117,16 @@ function verdictOn(error: TaskResult["error"], retries: number, rules: Rules): V
   return { status: "quarantined", error: `Task failed after ${retries + 1} attempts: ${message}` };
 }
 
-function nextAttempt(task: OpenTask, rules: Rules): OpenTask {
-  const { spec, retries, since } = task;
-  return {
+function nextAttempt<T extends OpenTask>(change: JobChange, task: T, rules: Rules): T {
+  const next = {
+    ...task,
     id: rules.newId(),
-    spec,
-    retries: retries + 1,
-    since,
+    retries: task.retries + 1,
     dispatchedAt: rules.wall,
-    retryAt: rules.now + delayMs(retries, rules),
+    retryAt: rules.now + delayMs(task.retries, rules),
   };
+  change.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
+  return next;
 }
 
 function retryTask(
@@ -128,32 +136,28 @@ function retryTask(
   error: string,
   rules: Rules,
 ): void {
-  const next = nextAttempt(task, rules);
+  const next = nextAttempt(change, task, rules);
   change.job = enter(change.job, { status: "waiting_for_worker", task: next, transitions }, {
     error,
     lastTask: undefined,
     progress: undefined,
   });
-  change.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
 }
 
-function branchAnswered(change: JobChange, taskId: string, outcome: TaskResult, rules: Rules): void {
+type OpenBranch = Extract<Branch, { open: true }>;
+
+// What becomes of each branch that has no result yet. A job without branches stays as it is.
+function changeBranches(change: JobChange, become: (branch: OpenBranch) => Branch): void {
   const { job } = change;
   if (job.status !== "waiting_for_parallel_tasks") return;
-  const branches = job.branches.map((branch): Branch => {
-    if (!branch.open || branch.id !== taskId) return branch;
-    if (outcome.status === "failure" && verdictOn(outcome.error, branch.retries, rules) === undefined) {
-      const next = nextAttempt(branch, rules);
-      change.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
-      return { open: true, ...next };
-    }
-    return { open: false, id: branch.id, type: branch.spec.type, result: outcome.raw };
-  });
-  change.job = { ...job, branches };
-  joinBranches(change, rules);
+  change.job = { ...job, branches: job.branches.map((branch) => branch.open ? become(branch) : branch) };
 }
 
-// When the last branch has its result, the job goes on.
+function closed({ id, spec }: OpenBranch, result: JsonObject): Branch {
+  return { open: false, id, type: spec.type, result };
+}
+
+/** When the last branch has its result, the job goes on. */
 export function joinBranches(change: JobChange, rules: Rules): void {
   const { job } = change;
   if (job.status !== "waiting_for_parallel_tasks") return;
@@ -167,25 +171,16 @@ export function joinBranches(change: JobChange, rules: Rules): void {
 
 /** A retry's delay is over: what is due goes into the queue. False: nothing was due. */
 export function retriesDue(change: JobChange, rules: Rules): boolean {
+  const queueIfDue = <T extends OpenTask>(task: T): T => {
+    if (task.retryAt === undefined || task.retryAt > rules.now) return task;
+    const due = { ...task, retryAt: undefined, dispatchedAt: rules.wall };
+    queueTask(change, due, rules);
+    return due;
+  };
   const { job } = change;
-  const isDue = (task: OpenTask) => task.retryAt !== undefined && task.retryAt <= rules.now;
-  if (job.status === "waiting_for_worker" && isDue(job.task)) {
-    const task = { ...job.task, retryAt: undefined, dispatchedAt: rules.wall };
-    change.job = { ...job, task };
-    queueTask(change, task, rules);
-    return true;
-  }
-  if (job.status === "waiting_for_parallel_tasks") {
-    const branches = job.branches.map((branch): Branch => {
-      if (!branch.open || !isDue(branch)) return branch;
-      const next = { ...branch, retryAt: undefined, dispatchedAt: rules.wall };
-      queueTask(change, next, rules);
-      return next;
-    });
-    change.job = { ...job, branches };
-    return change.enqueue.length > 0;
-  }
-  return false;
+  if (job.status === "waiting_for_worker") change.job = { ...job, task: queueIfDue(job.task) };
+  changeBranches(change, queueIfDue);
+  return change.enqueue.length > 0;
 }
 
 /** A task's time is over: it was not picked up, or not answered. */
@@ -198,21 +193,14 @@ export function taskTimedOut(change: JobChange, task: Task, rules: Rules): void 
     error,
     ...(task.workerId === undefined ? {} : { worker_id: task.workerId }),
   });
-  if (job.status === "waiting_for_parallel_tasks") {
-    const result = { status: "failure", error: { code: "TIMEOUT_ERROR", message: error } };
-    change.job = {
-      ...job,
-      branches: job.branches.map((branch): Branch =>
-        branch.open && branch.id === task.id
-          ? { open: false, id: branch.id, type: branch.spec.type, result }
-          : branch
-      ),
-    };
-    joinBranches(change, rules);
-  } else if (job.status === "waiting_for_worker") {
-    change.job = { ...job, lastTask: lastTaskOf(job, task.workerId) };
-    endAfterFailure(change, { status: "failed", error }, job.transitions, rules);
+  if (job.status === "waiting_for_worker") {
+    leaveTask(change, task.workerId);
+    endAfterFailure(change, { status: "failed", error }, rules, job.transitions);
+    return;
   }
+  const result = { status: "failure", error: { code: "TIMEOUT_ERROR", message: error } };
+  changeBranches(change, (branch) => branch.id === task.id ? closed(branch, result) : branch);
+  joinBranches(change, rules);
 }
 
 /** The worker that held a task is gone: the task goes to another one under a new id, and no attempt is counted. */
@@ -220,16 +208,16 @@ export function workerLost(change: JobChange, task: HeldTask, rules: Rules): voi
   const { job } = change;
   change.withdraw.push(task.id);
   change.note("task_redelivered", rules, { task_id: task.id, worker_id: task.workerId });
-  const again = (open: OpenTask): OpenTask => ({ ...open, id: rules.newId(), dispatchedAt: rules.wall });
-  if (job.status === "waiting_for_worker") {
-    dispatch(change, again(job.task), job.transitions, rules);
-  } else if (job.status === "waiting_for_parallel_tasks") {
-    const branches = job.branches.map((branch): Branch => {
-      if (!branch.open || branch.id !== task.id) return branch;
-      const next = again(branch);
-      queueTask(change, next, rules);
-      return { open: true, ...next };
-    });
-    change.job = { ...job, branches };
-  }
+  const again = <T extends OpenTask>(open: T): T => ({
+    ...open,
+    id: rules.newId(),
+    dispatchedAt: rules.wall,
+  });
+  if (job.status === "waiting_for_worker") dispatch(change, again(job.task), job.transitions, rules);
+  changeBranches(change, (branch) => {
+    if (branch.id !== task.id) return branch;
+    const next = again(branch);
+    queueTask(change, next, rules);
+    return next;
+  });
 }

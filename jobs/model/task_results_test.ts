@@ -324,3 +324,12 @@ Deno.test("a branch whose worker is gone goes to another one, the others stay", 
     { event_type: "task_dispatched", ...at, task_id: "id-1", attempt_number: 2 },
   ]);
 });
+
+Deno.test("a task that a job does not wait for any longer is only taken away", () => {
+  const late = changeOf();
+  taskTimedOut(late, HELD, someRules());
+  assertEquals([late.job, late.withdraw, late.enqueue], [changeOf().job, ["task"], []]);
+  const lost = changeOf();
+  workerLost(lost, HELD, someRules());
+  assertEquals([lost.job, lost.withdraw, lost.enqueue], [changeOf().job, ["task"], []]);
+});

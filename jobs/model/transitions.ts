@@ -14,12 +14,13 @@ import type { Rules } from "./job_change.ts";
 import {
   delayMs,
   dispatch,
-  endCancelled,
+  endAfterFailure,
+  endBy,
   endJob,
   enter,
   follow,
   JobChange,
-  lastTaskOf,
+  leaveTask,
   queueTask,
   targetOf,
 } from "./job_change.ts";
@@ -61,7 +62,7 @@ export function handlerDone(
   rules: Rules,
 ): void {
   const { job } = change;
-  const verdict = job.status === "running" || job.status === "awaiting_retry" ? job.verdict : undefined;
+  const verdict = verdictOf(job);
   if (blueprint.ends(job.state)) {
     if (action !== undefined) {
       throw new Error(
@@ -82,6 +83,11 @@ export function handlerDone(
   act(change, blueprint, action, verdict, rules);
 }
 
+/** The end that is decided already, if one is. */
+function verdictOf(job: Job): Verdict | undefined {
+  return "verdict" in job ? job.verdict : undefined;
+}
+
 function act(
   change: JobChange,
   blueprint: StateMachineBlueprint,
@@ -93,44 +99,24 @@ function act(
   switch (action.kind) {
     case "transition": {
       checkTargets(blueprint, job.state, { transition: action.to });
-      const from = job.state;
-      change.job = enter(job, { status: "running", verdict }, { state: action.to });
-      change.note("transition", rules, { previous_state: from, next_state: action.to });
+      follow(change, action.to, rules, {}, verdict);
       return;
     }
     case "task": {
       const transitions = targets(blueprint, job.state, action.transitions);
-      const spec = specOf(action.task, job, rules);
-      const task: OpenTask = {
-        id: rules.newId(),
-        spec,
-        retries: 0,
-        since: rules.now,
-        dispatchedAt: rules.wall,
-      };
-      dispatch(change, task, transitions, rules);
+      dispatch(change, openTask(action.task, job, rules), transitions, rules);
       return;
     }
     case "parallel": {
       checkTargets(blueprint, job.state, { parallel: action.aggregateInto });
-      const specs = action.tasks.map((task) => specOf(task, job, rules));
-      const branches: Branch[] = specs.map((spec) => ({
-        open: true,
-        id: rules.newId(),
-        spec,
-        retries: 0,
-        since: rules.now,
-        dispatchedAt: rules.wall,
-      }));
-      change.job = enter(
-        job,
-        { status: "waiting_for_parallel_tasks", branches, into: action.aggregateInto },
-        {
-          progress: undefined,
-        },
-      );
-      change.note("parallel_started", rules, { next_state: action.aggregateInto });
-      for (const branch of branches) if (branch.open) queueTask(change, branch, rules);
+      const tasks = action.tasks.map((task) => openTask(task, job, rules));
+      const branches = tasks.map((task): Branch => ({ open: true, ...task }));
+      const into = action.aggregateInto;
+      change.job = enter(job, { status: "waiting_for_parallel_tasks", branches, into }, {
+        progress: undefined,
+      });
+      change.note("parallel_started", rules, { next_state: into });
+      for (const task of tasks) queueTask(change, task, rules);
       joinBranches(change, rules);
       return;
     }
@@ -199,6 +185,11 @@ function checkTargets(blueprint: StateMachineBlueprint, state: string, transitio
   }
 }
 
+function openTask(request: TaskRequest, job: Job, rules: Rules): OpenTask {
+  const spec = specOf(request, job, rules);
+  return { id: rules.newId(), spec, retries: 0, since: rules.now, dispatchedAt: rules.wall };
+}
+
 function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
   const { taskType, timeoutSeconds, queueTimeoutSeconds, priority = 0, maxCost } = request;
   if (typeof taskType !== "string" || taskType === "") throw new Error("A task needs a taskType.");
@@ -227,7 +218,7 @@ function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
 export function handlerFailed(change: JobChange, message: string, rules: Rules): void {
   const { job } = change;
   const retries = job.status === "awaiting_retry" ? job.retries : 0;
-  const verdict = job.status === "running" || job.status === "awaiting_retry" ? job.verdict : undefined;
+  const verdict = verdictOf(job);
   change.note("state_failed", rules, { error: message, attempt_number: retries + 1 });
   if (retries < rules.maxRetries) {
     const retryAt = rules.now + delayMs(retries, rules);
@@ -237,8 +228,7 @@ export function handlerFailed(change: JobChange, message: string, rules: Rules):
   } else if (verdict !== undefined) {
     endJob(change, verdict.status, verdict.error, rules);
   } else {
-    change.job = { ...job, failedState: job.state };
-    endJob(change, "quarantined", message, rules);
+    endAfterFailure(change, { status: "quarantined", error: message }, rules);
   }
 }
 
@@ -284,13 +274,10 @@ export function childEnded(change: JobChange, child: Job, rules: Rules): void {
 export function cancelled(change: JobChange, tasks: readonly Task[], rules: Rules): void {
   const { job } = change;
   change.note("cancel_requested", rules);
-  change.job = {
-    ...job,
-    lastTask: lastTaskOf(job, tasks.find((task) => task.workerId !== undefined)?.workerId),
-  };
+  leaveTask(change, tasks.find((task) => task.workerId !== undefined)?.workerId);
   for (const task of tasks) change.withdraw.push(task.id);
   const transitions = "transitions" in job ? job.transitions : {};
-  endCancelled(change, transitions, job.error, rules);
+  endBy(change, "cancelled", { status: "cancelled", error: job.error }, rules, transitions);
 }
 
 /** An ended job runs again from where it failed. */

@@ -502,7 +502,7 @@ Deno.test("a cancelled job leaves its tasks, and the handler of its transition r
   cancelled(change, tasks, someRules());
   const { job } = change;
   assertEquals(outcomeOf(change), ["running", "end", "earlier"]);
-  assertEquals("verdict" in job && job.verdict, { status: "cancelled" });
+  assertEquals("verdict" in job && job.verdict, { status: "cancelled", error: "earlier" });
   assertEquals(change.withdraw, ["one", "task"]);
   assertEquals([job.lastTask?.id, job.lastTask?.workerId], ["task", "w"]);
   assertEquals(change.history, [

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { hasEnded, type HistoryEvent, type Job, type TaskSpec, type Transitions } from "./job.ts";
+import type { Job, TaskSpec, Transitions } from "./job.ts";
+import { hasEnded } from "./job.ts";
 import type { Task } from "./store.ts";
-import type { HistoryEntry, JobSummary, JobView } from "./wire.ts";
+import type { HistoryEntry, HistoryEvent, JobSummary, JobView } from "./wire.ts";
 
 /** One job. */
 export function jobView(job: Job, tasks: readonly Task[]): JobView {

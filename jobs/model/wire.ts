@@ -6,7 +6,8 @@
  * @module
  */
 import { z } from "zod";
-import { type JsonObject, type JsonValue, STATUSES } from "./job.ts";
+import type { JsonObject, JsonValue } from "./job.ts";
+import { HISTORY_TYPES, STATUSES } from "./job.ts";
 
 /** Any JSON. */
 export const Json: z.ZodType<JsonValue> = z.unknown().transform((value) => value as JsonValue);
@@ -16,6 +17,7 @@ export const AnyObject: z.ZodType<JsonObject> = z.record(z.string(), z.unknown()
   value as JsonObject
 );
 
+const TraceHeaders = z.object({ traceparent: z.string().optional(), tracestate: z.string().optional() });
 const Name = z.string().min(1).max(200);
 const NonNegative = z.number().nonnegative();
 
@@ -67,7 +69,7 @@ export const WireTask = z.object({
   type: z.string(),
   params: AnyObject,
   priority: z.number(),
-  tracing_context: z.object({ traceparent: z.string().optional(), tracestate: z.string().optional() }),
+  tracing_context: TraceHeaders,
   /** Seconds it may take. */
   timeout_seconds: z.number().optional(),
 });
@@ -153,7 +155,7 @@ export const JobView = z.object({
   retry_count: z.number(),
   error_message: z.string().nullable(),
   client_config: z.object({ plan: z.string(), params: AnyObject }),
-  tracing_context: z.object({ traceparent: z.string().optional(), tracestate: z.string().optional() }),
+  tracing_context: TraceHeaders,
   /** What a waiting job waits for, in words. */
   waiting_for: z.string().optional(),
   current_task_info: TaskInfo.optional(),
@@ -205,7 +207,7 @@ export const HistoryEntry = z.object({
   event_id: z.string(),
   job_id: z.string(),
   timestamp: z.string(),
-  event_type: z.string(),
+  event_type: z.enum(HISTORY_TYPES),
   state: z.string(),
   previous_state: z.string().optional(),
   next_state: z.string().optional(),
@@ -214,9 +216,13 @@ export const HistoryEntry = z.object({
   attempt_number: z.number().optional(),
   duration_ms: z.number().optional(),
   error: z.string().optional(),
+  /** The worker's whole result, when it is small. */
   result: AnyObject.optional(),
 });
 export type HistoryEntry = z.infer<typeof HistoryEntry>;
+
+/** An entry as it is stored, with a moment of wall time. */
+export type HistoryEvent = Omit<HistoryEntry, "event_id" | "job_id" | "timestamp"> & { timestamp: number };
 
 /** An entry of a worker's history. */
 export const WorkerHistoryEntry = z.object({

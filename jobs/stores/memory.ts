@@ -4,7 +4,8 @@
  * @module
  */
 import { DueSet, QueueIndex } from "./queue_index.ts";
-import { hasEnded, type HistoryEvent, type Job, type Status } from "../model/job.ts";
+import type { Job, Status } from "../model/job.ts";
+import { hasEnded } from "../model/job.ts";
 import type {
   CommitOutcome,
   HeldTask,
@@ -17,6 +18,7 @@ import type {
   WorkerProfile,
   WorkerRecord,
 } from "../model/store.ts";
+import type { HistoryEvent } from "../model/wire.ts";
 
 // Ended jobs and their history are kept as JSON: 100,000 of them cost their text and little more. An open job stays the
 // value that was committed, which nobody changes; a reader gets one of its own, as from any other storage.

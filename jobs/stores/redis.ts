@@ -25,7 +25,8 @@
  * @module
  */
 import { ConfigError } from "../model/errors.ts";
-import { type HistoryEvent, type Job, type Status, STATUSES } from "../model/job.ts";
+import type { Job, Status } from "../model/job.ts";
+import { STATUSES } from "../model/job.ts";
 import {
   type CommitOutcome,
   fits,
@@ -40,6 +41,7 @@ import {
   type WorkerProfile,
   type WorkerRecord,
 } from "../model/store.ts";
+import type { HistoryEvent } from "../model/wire.ts";
 import {
   type Address,
   type Client,

@@ -13,7 +13,8 @@ import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setImmediate } from "node:timers";
 import { DueSet, QueueIndex } from "./queue_index.ts";
 import { ConfigError } from "../model/errors.ts";
-import { hasEnded, type HistoryEvent, type Job, type Status } from "../model/job.ts";
+import type { Job, Status } from "../model/job.ts";
+import { hasEnded } from "../model/job.ts";
 import type {
   CommitOutcome,
   HeldTask,
@@ -27,6 +28,7 @@ import type {
   WorkerProfile,
   WorkerRecord,
 } from "../model/store.ts";
+import type { HistoryEvent } from "../model/wire.ts";
 
 // Rows that belong together have neighbouring keys (ids begin with the time), so a transaction touches few pages.
 const SCHEMA = `
