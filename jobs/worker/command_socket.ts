@@ -5,7 +5,6 @@
  */
 import { parseJson } from "../model/json.ts";
 import type { EngineHttp } from "./engine_http.ts";
-import { LONG_MS } from "./run_state.ts";
 import { jittered } from "./waiting.ts";
 
 /** Keeps one socket open, and opens another one after it has closed. */
@@ -29,7 +28,7 @@ export class CommandSocket {
     const { run, url } = this.engine;
     const { settings, clock, ended: { signal } } = run;
     while (settings.WORKER_ENABLE_WEBSOCKETS) {
-      await run.until(isUp, LONG_MS, signal);
+      await run.until(isUp, Infinity, signal);
       if (isUp() && !signal.aborted) await this.#hold(signal);
       if (signal.aborted) return;
       run.log("info", "socket_closed", { engine: url });

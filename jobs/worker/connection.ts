@@ -9,7 +9,7 @@ import { CommandSocket } from "./command_socket.ts";
 import { ConnectionError, EngineHttp } from "./engine_http.ts";
 import { HeldTasks } from "./held_tasks.ts";
 import { Polls } from "./polls.ts";
-import { LONG_MS, type RunState } from "./run_state.ts";
+import type { RunState } from "./run_state.ts";
 import { WorkerError } from "./settings.ts";
 import { Backoff } from "./waiting.ts";
 
@@ -152,7 +152,7 @@ export class EngineConnection {
     const { settings, clock, changed, ended: { signal } } = this.run;
     while (!signal.aborted) {
       if (!this.isUp) {
-        await changed.wait(LONG_MS, signal);
+        await changed.wait(Infinity, signal);
         continue;
       }
       const waitMs = last === undefined ? 0 : last.at + settings.HEARTBEAT_INTERVAL - clock.now();

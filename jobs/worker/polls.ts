@@ -7,7 +7,6 @@ import { parseJson } from "../model/json.ts";
 import { WireTask } from "../model/wire.ts";
 import { type Answer, ConnectionError, type EngineHttp } from "./engine_http.ts";
 import type { HeldTasks } from "./held_tasks.ts";
-import { LONG_MS } from "./run_state.ts";
 import { jittered } from "./waiting.ts";
 
 /** A worker that is full, or whose type is, for less than this does not bother the engine with it. */
@@ -123,7 +122,7 @@ export class Polls {
     const isOpen = () => run.open().length > 0;
     while (host.isOverstated && !stop.aborted) {
       const leftMs = by - run.clock.now();
-      if (!isOpen()) await this.#pollCommandsUntil(run.until(isOpen, LONG_MS, stop));
+      if (!isOpen()) await this.#pollCommandsUntil(run.until(isOpen, Infinity, stop));
       else if (leftMs <= 0) return await host.heartbeat();
       else await run.changed.wait(leftMs, stop);
     }

@@ -16,9 +16,6 @@ export interface TaskType {
   running: number;
 }
 
-/** A day: what is waited for longer is not waited for by a timer. */
-export const LONG_MS = 86_400_000;
-
 /** One run of a worker, as all its engines see it. */
 export class RunState {
   readonly slots: Slots;

@@ -77,14 +77,14 @@ export async function performTask(
   const cancelTimeout = limit <= LONGEST_TIMEOUT_SECONDS
     ? clock.wake(limit * 1000, () => control.abort(new TaskStopped("timeout")))
     : () => {};
-  const progress = new ProgressLine(sendProgress);
+  const send = newestOnly(sendProgress);
   try {
     const outcome = await handler(task.params, {
       taskId: task.task_id,
       jobId: task.job_id,
       priority: task.priority,
       signal: control.signal,
-      sendProgress: (value, message) => progress.send({ progress: value, message }),
+      sendProgress: (progress, message) => send({ progress, message }),
       addToHotCache: (name) => {
         hotCache.add(name);
         changed.notify();
@@ -106,22 +106,19 @@ export async function performTask(
   }
 }
 
-/** Sends one at a time; while one is on its way only the newest is kept. */
-class ProgressLine {
-  #waiting: Progress | undefined;
-  #sending: Promise<void> | undefined;
-  constructor(readonly transmit: (value: Progress) => Promise<void>) {}
-
-  send(value: Progress): Promise<void> {
-    this.#waiting = value;
-    return this.#sending ??= this.#drain();
-  }
-
-  async #drain(): Promise<void> {
-    for (let value = this.#waiting; value !== undefined; value = this.#waiting) {
-      this.#waiting = undefined;
-      await this.transmit(value);
+// Sends one at a time; while one is on its way only the newest is kept.
+function newestOnly<T>(transmit: (value: T) => Promise<void>): (value: T) => Promise<void> {
+  let waiting: T | undefined;
+  let sending: Promise<void> | undefined;
+  const drain = async () => {
+    for (let value = waiting; value !== undefined; value = waiting) {
+      waiting = undefined;
+      await transmit(value);
     }
-    this.#sending = undefined;
-  }
+    sending = undefined;
+  };
+  return (value) => {
+    waiting = value;
+    return sending ??= drain();
+  };
 }
