@@ -1,17 +1,9 @@
 // @ts-types="./std.d.ts"
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertRejects,
-  assertStringIncludes,
-  assertThrows,
-} from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { closest } from "./suggest.ts";
 import { defineServices } from "./definition.ts";
 import { findServicesFile } from "./paths.ts";
 import { readServicesFile } from "./file.ts";
-import { parseDuration } from "./duration.ts";
 import { SERVICES } from "../services.ts";
 import { servicesJsonSchema } from "./schema.ts";
 import { UserError } from "./errors.ts";
@@ -499,42 +491,7 @@ Deno.test("the YAML of docs/services.md is valid", async () => {
   assertEquals([db!.maxRetries, web!.maxRetries, web!.restartPolicy], [5, 10, "on-failure"]);
 });
 
-// Words and spans
-
-for (
-  const [duration, ms] of [
-    [10, 10_000],
-    [0, 0],
-    [1.5, 1500],
-    ["10", 10_000],
-    ["0.25", 250],
-    ["500ms", 500],
-    ["1.5s", 1500],
-    ["2m", 120_000],
-    ["1h30m", 5_400_000],
-    ["1h 30m", 5_400_000],
-    ["1d2h3m4s5ms", 93_784_005],
-    [" 5s ", 5000],
-    ["", null],
-    ["-5", null],
-    [-5, null],
-    ["5 m", null],
-    ["m", null],
-    ["30m1h", null],
-    ["1m1m", null],
-    ["1e3", null],
-    ["1,5s", null],
-    ["5M", null],
-    ["9".repeat(400), null],
-    [NaN, null],
-    [Infinity, null],
-  ] as const
-) {
-  Deno.test(`the duration ${JSON.stringify(duration)} is ${ms === null ? "refused" : `${ms} ms`}`, () => {
-    if (ms !== null) assertEquals(parseDuration(duration), ms);
-    else assertThrows(() => parseDuration(duration), UserError, "is not a duration; use seconds");
-  });
-}
+// Words
 
 for (
   const [word, candidates, expected] of [

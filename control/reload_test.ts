@@ -4,7 +4,11 @@ import type { Launch } from "../config/launch.ts";
 import { defineServices } from "../config/definition.ts";
 import type { Service } from "../config/definition.ts";
 import type { Change } from "./protocol.ts";
-import { describePlan, planReload, type Present } from "./reload.ts";
+import type { Present } from "./reload.ts";
+import { Definitions, describePlan, planReload } from "./reload.ts";
+import { Folder } from "../testing/run.ts";
+import { READY, UP } from "../testing/services.ts";
+import { Inside } from "../testing/supervisor.ts";
 import { quick, Site } from "../testing/site.ts";
 
 const BASE = defineServices({ db: { command: ["db"], port: 8001 } })[0]!;
@@ -13,6 +17,8 @@ function launchOf(service: Service, environment: Record<string, string> = { A: "
   const [program = "", ...args] = service.command as string[];
   return { program, args, cwd: "/", environment, port: service.port };
 }
+
+const FIXED = { config: undefined, fixed: true };
 
 const running: Present = { service: BASE, launch: launchOf(BASE) };
 
@@ -41,6 +47,13 @@ const ROWS: [
     action: "restart",
     because: ["A", "B"],
   }],
+  ["its program is another one", { service: BASE, launch: { ...launchOf(BASE), program: "old" } }, BASE, {
+    A: "1",
+  }, {
+    name: "db",
+    action: "restart",
+    because: ["command"],
+  }],
   ["a rule of supervision changed", running, { ...BASE, maxRetries: 9 }, { A: "1" }, {
     name: "db",
     action: "unchanged",
@@ -64,6 +77,38 @@ for (const [name, before, after, environment, expected] of ROWS) {
     assert(!describePlan(plan).join().includes("A: "), "names, not values");
   });
 }
+
+Deno.test("reload: what a restarted service needs comes up, too", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { db: UP, web: { ...UP, dependencies: ["db"] }, other: UP });
+  const definitions = new Definitions(run.supervisor, [], run.supervisor.services, FIXED);
+  for (const name of ["web", "other"]) await run.is(name, "running");
+  run.supervisor.setDesired(["db"], "stopped");
+  await run.is("db", "stopped");
+  assertEquals(definitions.restart(["web"], { dependents: false, dependencies: false }), ["web"]);
+  await run.is("web", "running");
+  assertEquals([run.states("db").at(-1), run.states("other")], ["running", ["starting", "running"]]);
+});
+
+Deno.test("reload: a restart with what a service needs leaves external services alone", async () => {
+  await using folder = await Folder.make();
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const probe = { kind: "tcp", port: String(listener.addr.port) } as const;
+  await using run = new Inside(folder, {
+    cache: { command: "unused", kind: "external", health: { ...READY, probe } },
+    db: UP,
+    web: { ...UP, dependencies: ["cache", "db"] },
+    page: { ...UP, dependencies: ["web"] },
+  });
+  const definitions = new Definitions(run.supervisor, [], run.supervisor.services, FIXED);
+  await run.is("page", "running");
+  listener.close();
+  const restarted = definitions.restart(["web"], { dependents: true, dependencies: true });
+  assertEquals(restarted.toSorted(), ["cache", "db", "page", "web"]);
+  await run.was("page", "running", 2);
+  assertEquals(run.states("cache"), ["starting", "running"]);
+  assertEquals(run.states("db"), ["starting", "running", "stopping", "pending", "starting", "running"]);
+});
 
 Deno.test("a reload starts, stops, restarts and leaves alone as its dry run said", async () => {
   const before = [quick("same"), quick("gone"), quick("other", { environment: { X: "1" } })];

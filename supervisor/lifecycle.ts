@@ -105,9 +105,13 @@ function historyOf({ failures, restarts, lastExit }: History): History {
   return { failures, restarts, lastExit };
 }
 
-/** Stops what runs of a service; where nothing does, it has stopped already. */
-function stop(state: ServiceState, then: AfterStop, signal: Deno.Signal, given: Circumstances): Step {
-  if (state.kind !== "starting" && state.kind !== "running") return { state, effects: [] };
+/** Stops what runs of a service; where there is no process, it has stopped already. */
+function stop(
+  state: ServiceState & { kind: "starting" | "running" },
+  then: AfterStop,
+  signal: Deno.Signal,
+  given: Circumstances,
+): Step {
   const { pid, since } = state;
   const history = historyOf(state);
   if (pid === null) return { state: afterStop(history, then, since, given), effects: [] };

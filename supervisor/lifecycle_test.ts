@@ -1,7 +1,6 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertLess } from "@std/assert";
 import type { Service } from "../config/definition.ts";
-import { formatSpan } from "../config/duration.ts";
 import type { Exit } from "../process/child.ts";
 import type { Desired, Managed, Step } from "./lifecycle.ts";
 import {
@@ -207,6 +206,7 @@ Deno.test("a service without port and check runs after a second and lets others 
   const grown = step(young, wake, 1_005, service, 0).state;
   assertEquals([grown.kind, nextWake(grown, service, 1_005)], ["running", 3_005]);
   assertEquals([satisfies(grown, service, 3_004), satisfies(grown, service, 3_005)], [false, true]);
+  assertEquals(nextWake(grown, service, 3_005), Infinity);
 });
 
 Deno.test("a service with a port lets others start as soon as it is ready", () => {
@@ -225,6 +225,38 @@ Deno.test("a task lets others start when it has ended with 0, and only then", ()
   const failed = step(running, exited(ILL), 50, service, 0).state;
   assertEquals([failed.kind, satisfies(failed, service, 50)], ["restarting", false]);
   assert(!satisfies(step(running, { kind: "stop" }, 50, service, 0).state, service, 50));
+  assert(!satisfies(STATES.stopped, service, 50), "it was stopped before it ran");
+});
+
+Deno.test("a restart that was asked for counts as one, with a clean record", () => {
+  const service = define();
+  const failedBefore = { ...STATES.running, failures: [1, 2], restarts: 2 };
+  const stopping = step(failedBefore, { kind: "restart" }, 50, service, 0).state;
+  const { failures, restarts } = step(stopping, exited(WELL), 60, service, 0).state;
+  assertEquals([failures, restarts], [[], 3]);
+});
+
+Deno.test("failures count for as long as the window says, and not those before a run as long as that", () => {
+  const service = define({ restartPolicy: "on-failure", retryWindowMs: 1_000 });
+  const failuresAfter = (since: number, exit: Trigger) =>
+    step({ ...STATES.running, since, failures: [500, 1_000] }, exit, 1_500, service, 0).state.failures;
+  assertEquals(failuresAfter(1_400, exited(ILL)), [1_000, 1_500]);
+  assertEquals(failuresAfter(500, exited(ILL)), [1_000, 1_500]);
+  assertEquals(failuresAfter(499, exited(ILL)), [1_500]);
+});
+
+Deno.test("how long an unhealthy service ran is counted from its start", () => {
+  const service = define({ timeoutStopMs: 10 });
+  const stopping = step(
+    { ...STATES.running, since: 100 },
+    { kind: "unhealthy", reason: "ill" },
+    300,
+    service,
+    0,
+  );
+  const failed = step(stopping.state, exited(WELL), 350, service, 0).state;
+  assert(failed.kind === "failed");
+  assertEquals(failed.ranMs, 250);
 });
 
 Deno.test("a task that restarts always is not started again once it is done", () => {
@@ -355,22 +387,6 @@ for (
     [{ kind: "killed", signal: "SIGUSR1" }, "killed by SIGUSR1"],
   ] as const
 ) Deno.test(`an end in words: ${words}`, () => assertEquals(describeExit(exit), words));
-
-for (
-  const [ms, words] of [
-    [0, "0 ms"],
-    [999.4, "999 ms"],
-    [1_000, "1 s"],
-    [1_449, "1.4 s"],
-    [12_345, "12 s"],
-    [59_400, "59 s"],
-    [59_999, "1 min"],
-    [125_000, "2 min 5 s"],
-    [3_600_000, "1 h"],
-    [11_040_000, "3 h 4 min"],
-    [360_000_000, "100 h"],
-  ] as const
-) Deno.test(`a span of ${ms} ms is ${words}`, () => assertEquals(formatSpan(ms), words));
 
 /** Charges of services named as in `graph`, all in one state unless told otherwise. */
 function managedOf(
