@@ -48,6 +48,18 @@ for (const { name, input, env, expected } of cases) {
   });
 }
 
+for (const code of "1680 2000 2005 200a 2028 2029 202f 205f 3000".split(" ")) {
+  Deno.test(`.env: U+${code} is a blank around keys and values`, () => {
+    const blank = String.fromCodePoint(parseInt(code, 16));
+    assertEquals([...parseDotenv(`A${blank}=${blank}b${blank}`, {}).entries], [["A", "b"]]);
+  });
+}
+
+Deno.test(".env: a quoted key is not empty", () => {
+  const { entries, skipped } = parseDotenv("''=x\nA=1", {});
+  assertEquals([[...entries], skipped], [[["A", "1"]], [1]]);
+});
+
 // What the table leaves open, as python-dotenv 1.2.2 answers it.
 const answers: [what: string, input: string, expected: [string, string | null][]][] = [
   ["a blank before # is not a comment at the start of a value", "A= # x\nB=\t#y # z", [["A", "# x"], [
@@ -125,6 +137,7 @@ Deno.test({
 Deno.test("a .env file that is not UTF-8 is refused by name and line", () => {
   const latin1 = new Uint8Array([...new TextEncoder().encode("A=1\r\nПАРОЛЬ=hunter2 "), 0xe9, 0x0a, 0xff]);
   assertStringIncludes(refusal(latin1), "line 2 is not UTF-8");
+  assertStringIncludes(refusal(new Uint8Array([0x0a, 0xff])), "line 2 is not UTF-8");
   assertStringIncludes(refusal(new Uint8Array([0xff, 0xfe, 0x41, 0x00])), "line 1 is not UTF-8");
   assertStringIncludes(refusal(new Uint8Array([0x41, 0x3d, 0x0a, 0xe2, 0x82])), "line 2 is not UTF-8");
 });

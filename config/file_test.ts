@@ -193,7 +193,8 @@ for (
     ["timeout_start: -5", "services[0].timeout_start: -5 is not allowed"],
     ["timeout_start: 25d", "at most 24 days"],
     ['timeout_start: ""', 'services[0].timeout_start: "" is not allowed'],
-    ["retry_delay: 2m", "retry_delay 2m is above retry_delay_max 60"],
+    ["retry_delay: 2m", "services[0].retry_delay: retry_delay 2m is above retry_delay_max 60"],
+    ["retry_delay_max: 500ms", "services[0].retry_delay_max: retry_delay 1 is above retry_delay_max 500ms"],
     ["title: [a]", "services[0].title: a list is not allowed; use one line of text"],
     ['title: "a\\nb"', "use one line of text"],
     ['working_dir: "  "', "use the path of a folder"],
@@ -291,6 +292,21 @@ Deno.test("what two services both claim names both of them", async () => {
       'services.yaml:4:6 services[2].name: "db" is already the name of services[0] "db" (line 2); each needs its own',
     ],
   );
+});
+
+Deno.test("a retry delay may be as long as its limit", async () => {
+  assertEquals((await read(withFields("retry_delay: 60\nretry_delay_max: 1m")))[0]!.retryDelayMs, 60_000);
+});
+
+Deno.test("a cycle of 20 names is shown whole, and none of what was passed on the way to it", async () => {
+  const cycle = Array.from({ length: 19 }, (_, index) => `s${index}`);
+  const services = [...cycle, "aside"].map((name, index) => ({
+    name,
+    command: "x",
+    dependencies: name === "aside" ? [] : ["aside", cycle[(index + 1) % cycle.length]],
+  }));
+  const [problem] = await problemsOf(JSON.stringify({ services }));
+  assertStringIncludes(problem!, `: ${[...cycle, "s0"].join(" -> ")} is a cycle`);
 });
 
 Deno.test("every cycle is shown as the way around it", async () => {
