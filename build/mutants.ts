@@ -25,9 +25,11 @@ const SUBJECTS: Record<string, Subject> = {
   "config/duration.ts": { tests: ["config/duration_test.ts"] },
   "config/rules.ts": { tests: ["config/file_test.ts"] },
   "config/dotenv.ts": { tests: ["config/dotenv_test.ts"] },
-  "jobs/model/transitions.ts": { tests: ["jobs/model/blueprint_test.ts", "jobs/engine/engine_test.ts"] },
-  "jobs/model/job_change.ts": { tests: ["jobs/model/blueprint_test.ts", "jobs/engine/engine_test.ts"] },
-  "jobs/model/task_results.ts": { tests: ["jobs/model/blueprint_test.ts", "jobs/engine/engine_test.ts"] },
+  "jobs/model/transitions.ts": { tests: ["jobs/model/transitions_test.ts"] },
+  "jobs/model/job_change.ts": {
+    tests: ["job_change", "transitions", "task_results"].map((name) => `jobs/model/${name}_test.ts`),
+  },
+  "jobs/model/task_results.ts": { tests: ["jobs/model/task_results_test.ts"] },
 };
 
 /** What may survive, by why that is right: the changed lines. */
