@@ -6,6 +6,7 @@
  */
 
 import { decoder, encoder } from "../config/bytes.ts";
+import { Outlet } from "../terminal/outlet.ts";
 import { inodeOf, removeIfThere } from "./record.ts";
 
 /** A request that came in whole. */
@@ -58,15 +59,13 @@ const STATUS_TEXTS: Record<number, string> = {
 /** A client that reads an endless answer. One that does not keep up is dropped. */
 export class Follower {
   readonly #connection: Deno.UnixConn;
+  readonly #outlet: Outlet;
   readonly #ended = Promise.withResolvers<void>();
-  #queue: Uint8Array[] = [];
-  #waiting = 0;
-  #writing = false;
-  #open = true;
-  #stopping = false;
+  #isOpen = true;
 
   constructor(connection: Deno.UnixConn) {
     this.#connection = connection;
+    this.#outlet = new Outlet(connection);
     this.#watch();
   }
 
@@ -77,43 +76,25 @@ export class Follower {
 
   /** Queues bytes; after `close` or when the client is gone they are dropped. */
   send(bytes: Uint8Array): void {
-    if (!this.#open || this.#stopping) return;
-    if (this.#waiting > WAITING_LIMIT) return this.#drop();
-    this.#queue.push(bytes);
-    this.#waiting += bytes.length;
-    if (!this.#writing) this.#drain();
+    if (!this.#isOpen) return;
+    if (this.#outlet.waiting > WAITING_LIMIT) this.#drop();
+    else this.#outlet.write(bytes);
   }
 
   /** Ends the answer once what waits is written, or after `patienceMs` without that. */
   async close(patienceMs: number): Promise<void> {
-    this.#stopping = true;
-    if (this.#writing) {
-      const timer = setTimeout(() => this.#drop(), patienceMs);
-      await this.#ended.promise;
-      clearTimeout(timer);
-    } else this.#drop();
+    this.#isOpen = false;
+    const timer = setTimeout(() => this.#drop(), patienceMs);
+    await this.#outlet.flush(patienceMs);
+    clearTimeout(timer);
+    this.#drop();
   }
 
-  async #drain(): Promise<void> {
-    this.#writing = true;
-    try {
-      for (let bytes = this.#queue.shift(); bytes !== undefined; bytes = this.#queue.shift()) {
-        await writeAll(this.#connection, bytes);
-        this.#waiting -= bytes.length;
-      }
-      this.#writing = false;
-      if (this.#stopping) this.#drop();
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      this.#drop(); // the client is gone, or was dropped while we wrote
-    }
-  }
-
-  /** Notices a client that goes away while nothing is sent. */
+  /** Notices a client that goes away, also while nothing is sent. */
   async #watch(): Promise<void> {
     const scratch = new Uint8Array(1_024);
     try {
-      while (await this.#connection.read(scratch) !== null) { /* what it says now means nothing */ }
+      while (await this.#connection.read(scratch) !== null) { /* what it sends now means nothing */ }
     } catch (error) {
       if (!(error instanceof Error)) throw error; // reset, or closed by us
     }
@@ -121,9 +102,7 @@ export class Follower {
   }
 
   #drop(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    this.#queue = [];
+    this.#isOpen = false;
     closeQuietly(this.#connection);
     this.#ended.resolve();
   }

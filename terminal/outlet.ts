@@ -82,6 +82,11 @@ export class Outlet {
     this.#writing ??= this.#drain();
   }
 
+  /** Bytes that were not written yet. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /** A promise while too much waits. */
   backpressure(): Promise<void> | null {
     if (this.#waiting < QUEUE_BYTES) return null;
