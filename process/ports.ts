@@ -1,5 +1,5 @@
 /**
- * Ports of this machine: whether one is free, and who listens on it. Only Linux says who.
+ * Ports of this machine: whether one is free, and who listens on it. Only Linux shows who.
  *
  * @module
  */
@@ -14,13 +14,13 @@ export function isPortFree(port: number): boolean {
       Deno.listen({ hostname, port }).close();
     } catch (error) {
       if (error instanceof Deno.errors.AddrInUse) return false;
-      // No such address family here, or no right to the port: the service will tell.
+      // No such address family here, or no right to the port: the service will report it.
     }
   }
   return true;
 }
 
-/** ` by PID 12 (python main.py)`, or nothing where the system does not tell. */
+/** ` by PID 12 (python main.py)`, or nothing where the system does not show it. */
 export function describeHolder(port: number): string {
   const holder = portHolder(port);
   return holder === null ? "" : ` by PID ${holder.pid} (${holder.command})`;

@@ -18,7 +18,7 @@ export interface ProbeTarget {
   infrastructure: string;
 }
 
-/** Connects to a port of this machine; throws what the system says. */
+/** Connects to a port of this machine; throws the error of the system. */
 async function connect(port: number, signal: AbortSignal): Promise<void> {
   for (const hostname of ["127.0.0.1", "::1"]) {
     try {

@@ -8,8 +8,11 @@ import { Folder, freePort, isAlive, LIMIT_MS, outputOf, waitUntil } from "../tes
 
 const ELSEWHERE = { environment: Deno.env.toObject(), cwd: "/", infrastructure: "/" };
 
-/** Looks once, with a limit that a test machine keeps. */
-function lookAt(probe: Exclude<Health["probe"], { kind: "log" }>, environment: Record<string, string> = {}) {
+/** Probes once, with a limit that a test machine keeps. */
+function probeOnce(
+  probe: Exclude<Health["probe"], { kind: "log" }>,
+  environment: Record<string, string> = {},
+) {
   const target = { ...ELSEWHERE, environment: { ...ELSEWHERE.environment, ...environment } };
   return runProbe(probe, target, {
     timeoutMs: 20_000,
@@ -29,27 +32,27 @@ for (
     ["/500", "status", "HTTP 500"],
   ] as const
 ) {
-  Deno.test(`a look by http at ${path}${body === null ? "" : ` for ${body}`} is ${fault ?? "well"}`, async () => {
+  Deno.test(`a probe by http at ${path}${body === null ? "" : ` for ${body}`} is ${fault ?? "healthy"}`, async () => {
     await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, ({ url }) => {
       const status = Number(new URL(url).pathname.slice(1));
       return new Response(status === 204 ? null : "status: ok", { status });
     });
     const url = "http://127.0.0.1:${PORT}" + path;
-    assertEquals(await lookAt({ kind: "http", url, body }, { PORT: String(server.addr.port) }), fault);
+    assertEquals(await probeOnce({ kind: "http", url, body }, { PORT: String(server.addr.port) }), fault);
   });
 }
 
-Deno.test("a look by tcp is well when the port accepts a connection", async () => {
+Deno.test("a probe by tcp is healthy when the port accepts a connection", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const port = String(listener.addr.port);
-  assertEquals(await lookAt({ kind: "tcp", port: "${PORT}" }, { PORT: port }), null);
+  assertEquals(await probeOnce({ kind: "tcp", port: "${PORT}" }, { PORT: port }), null);
   listener.close();
-  assertMatch(await lookAt({ kind: "tcp", port }) ?? "", /refused/i);
+  assertMatch(await probeOnce({ kind: "tcp", port }) ?? "", /refused/i);
 });
 
-Deno.test("a look by tcp finds a service that listens on IPv6 only", async () => {
+Deno.test("a probe by tcp finds a service that listens on IPv6 only", async () => {
   const listener = Deno.listen({ hostname: "::1", port: 0 });
-  assertEquals(await lookAt({ kind: "tcp", port: String(listener.addr.port) }), null);
+  assertEquals(await probeOnce({ kind: "tcp", port: String(listener.addr.port) }), null);
   listener.close();
 });
 
@@ -61,12 +64,12 @@ for (
     [["python", "-c", "raise SystemExit(4)"], "its check ended with status 4"],
   ] as const
 ) {
-  Deno.test(`a look by the command ${JSON.stringify(command)} is ${fault ?? "well"}`, async () => {
-    assertEquals(await lookAt({ kind: "command", command }, { ANSWER: "42" }), fault);
+  Deno.test(`a probe by the command ${JSON.stringify(command)} is ${fault ?? "healthy"}`, async () => {
+    assertEquals(await probeOnce({ kind: "command", command }, { ANSWER: "42" }), fault);
   });
 }
 
-Deno.test("a look that takes too long ends in time, with all that it has started", async () => {
+Deno.test("a probe that takes too long ends in time, with all that it has started", async () => {
   await using folder = await Folder.make();
   const command = `echo $$ >${folder.path}/pid; sleep 1000; true`;
   const clock = new ManualClock();
@@ -85,27 +88,30 @@ Deno.test("a look that takes too long ends in time, with all that it has started
   assertEquals(left, []);
 });
 
-Deno.test("a look that is stopped ends at once", async () => {
+Deno.test("a probe that is stopped ends at once", async () => {
   const stop = new AbortController();
-  const looking = runProbe({ kind: "command", command: "sleep 1000" }, ELSEWHERE, {
+  const probing = runProbe({ kind: "command", command: "sleep 1000" }, ELSEWHERE, {
     timeoutMs: LIMIT_MS,
     stop: stop.signal,
     clock: systemClock,
   });
   stop.abort();
-  assert(await looking !== null);
+  assert(await probing !== null);
 });
 
-Deno.test("what a look says holds no value of the environment", async () => {
+Deno.test("what a probe reports holds no value of the environment", async () => {
   const environment = { TOKEN: "s3cret", PORT: String(freePort()) };
   const faults = [
-    await lookAt(
+    await probeOnce(
       { kind: "http", url: "http://127.0.0.1:${PORT}/health?token=${TOKEN}", body: null },
       environment,
     ),
-    await lookAt({ kind: "http", url: "http://user:${TOKEN}@127.0.0.1:${PORT}/", body: null }, environment),
-    await lookAt({ kind: "command", command: ["${TOKEN}", "x"] }, environment),
-    await lookAt({ kind: "tcp", port: "${TOKEN}" }, environment),
+    await probeOnce(
+      { kind: "http", url: "http://user:${TOKEN}@127.0.0.1:${PORT}/", body: null },
+      environment,
+    ),
+    await probeOnce({ kind: "command", command: ["${TOKEN}", "x"] }, environment),
+    await probeOnce({ kind: "tcp", port: "${TOKEN}" }, environment),
   ];
   for (const fault of faults) assert(fault !== null && !fault.includes("s3cret"), fault ?? "well");
   assertMatch(faults[0] ?? "", /connection refused/i);

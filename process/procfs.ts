@@ -24,7 +24,7 @@ export interface Process extends Identity {
 /** Ticks a second, as every Linux counts them towards programs. */
 const TICKS = 100;
 
-/** `look`'s result, or `otherwise` where there is nothing to see. */
+/** The result of `look`, or `otherwise` where there is nothing to see. */
 function tryTo<T>(look: () => T, otherwise: T): T {
   try {
     return look();
@@ -44,7 +44,7 @@ const entries = (path: string) => tryTo(() => Array.from(Deno.readDirSync(path),
 
 const pids = () => entries("/proc").filter((name) => /^[0-9]+$/.test(name)).map(Number);
 
-/** This boot of the system, or nothing where it can't be told. */
+/** This boot of the system, or nothing where the system does not show it. */
 export function bootId(): string {
   return read("/proc/sys/kernel/random/boot_id").trim();
 }

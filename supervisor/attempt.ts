@@ -72,7 +72,7 @@ export class Attempt implements Disposable {
     return this.#launch;
   }
 
-  /** Starts the process, then waits until it is ready; or says why it can't be started. */
+  /** Starts the process, then waits until it is ready; or reports why it can't be started. */
   spawn(): void {
     const { home, environment, guard, clock } = this.#surroundings;
     const refuse = (why: string) =>
@@ -114,7 +114,7 @@ export class Attempt implements Disposable {
     this.#listener.trigger({ kind: "ready" });
   }
 
-  /** Says when the service is ready: by a line, by its probe or its port, or by time where there is nothing to ask. */
+  /** Reports when the service is ready: by a line, by its probe or its port, or by time where there is nothing to ask. */
   async awaitReady(): Promise<void> {
     const { signal } = this.#watch;
     if (signal.aborted) return;
@@ -139,7 +139,7 @@ export class Attempt implements Disposable {
     if (!signal.aborted) this.#listener.trigger({ kind: "ready" });
   }
 
-  /** Checks now and then that the service is healthy, and says when it was not as often as is allowed. */
+  /** Checks now and then that the service is healthy, and reports when it was not as often as is allowed. */
   async watchLiveness(): Promise<void> {
     const { name, kind, health } = this.#service;
     if (health === null || kind !== "service") return;
@@ -159,7 +159,7 @@ export class Attempt implements Disposable {
     }
   }
 
-  /** What asks the service once how it is, or `null` where there is nothing to ask. */
+  /** What probes the service once, or `null` where there is nothing to probe. */
   #probe(): (() => Promise<string | null>) | null {
     const { health } = this.#service;
     const port = this.#launch?.port ?? null;
@@ -187,7 +187,7 @@ export class Attempt implements Disposable {
     };
   }
 
-  /** The service is being stopped: nothing asks any more how it is, and it gets room for its last words. */
+  /** The service is being stopped: nothing probes it any more, and what it still writes is read without waiting for room. */
   drain(): void {
     this.#watch.abort();
     this.#child?.drain();

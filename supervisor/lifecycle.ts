@@ -14,7 +14,7 @@ import { isAtRest } from "./model.ts";
 /** How long a service without port and health check must live to count as ready. */
 export const SETTLED_MS = 1_000;
 
-/** How long after its start the dependents of such a service are started: nothing tells when it can be used. */
+/** How long after its start the dependents of such a service are started: nothing shows when it can be used. */
 const PAUSE_MS = 3_000;
 
 /** What follows from a trigger. */

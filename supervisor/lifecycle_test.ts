@@ -388,7 +388,7 @@ for (
   ] as const
 ) Deno.test(`an end in words: ${words}`, () => assertEquals(describeExit(exit), words));
 
-/** Charges of services named as in `graph`, all in one state unless told otherwise. */
+/** Services named as in `graph`, all in one state unless it says otherwise. */
 function managedOf(
   services: readonly Service[],
   states: Record<string, readonly [State, Desired]>,
@@ -520,7 +520,7 @@ class World {
   readonly #dependents: Map<string, string[]>;
   /** The living groups: those that the leader has left live on until they are killed. */
   readonly groups = new Map<number, { name: string; leader: boolean }>();
-  /** What will be told, and when. */
+  /** What will be heard of, and when. */
   #news: { at: number; name: string; trigger: Trigger }[] = [];
   #now = 0;
   #nextPid = 1;
@@ -590,9 +590,12 @@ class World {
   #empty(pid: number): void {
     const { name } = this.groups.get(pid)!;
     this.groups.delete(pid);
-    // It is told after the leader's end, as the owner of a child does it.
-    const told = Math.max(this.#now, ...this.#news.filter((news) => news.name === name).map(({ at }) => at));
-    this.#news.push({ at: told + 10, name, trigger: { kind: "groupEmpty" } });
+    // It comes after the leader's end, as the owner of a child does it.
+    const lastAt = Math.max(
+      this.#now,
+      ...this.#news.filter((news) => news.name === name).map(({ at }) => at),
+    );
+    this.#news.push({ at: lastAt + 10, name, trigger: { kind: "groupEmpty" } });
   }
 
   settle(): void {
@@ -639,9 +642,9 @@ class World {
     const next = Math.min(...wakes, ...this.#news.map(({ at }) => at));
     if (next === Infinity) return false;
     this.#now = Math.max(this.#now, next);
-    const told = this.#news.filter(({ at }) => at <= this.#now).sort((a, b) => a.at - b.at);
+    const arrived = this.#news.filter(({ at }) => at <= this.#now).sort((a, b) => a.at - b.at);
     this.#news = this.#news.filter(({ at }) => at > this.#now);
-    for (const { name, trigger } of told) this.apply(name, trigger);
+    for (const { name, trigger } of arrived) this.apply(name, trigger);
     for (const name of this.managed.keys()) this.apply(name, { kind: "wake" });
     return true;
   }

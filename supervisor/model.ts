@@ -89,7 +89,7 @@ export interface StateEvent {
   from: ServiceState;
 }
 
-/** What a run tells, in the order in which it happens. `time` is wall-clock milliseconds. */
+/** What happens in a run, in the order in which it happens. `time` is wall-clock milliseconds. */
 export type Event =
   | StateEvent
   /** Whole lines of one pipe, each with its newline. */

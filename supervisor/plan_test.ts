@@ -23,7 +23,7 @@ for (
   });
 }
 
-Deno.test("plan: what nobody named is told with what needs it", () => {
+Deno.test("plan: what nobody named is listed with what needs it", () => {
   const services = graph({ disk: "", db: "disk", web: "db", bot: "db" });
   assertEquals(planStart(services, ["bot"]).added, [
     { name: "db", neededBy: "bot" },
@@ -53,12 +53,12 @@ for (
   });
 }
 
-Deno.test("plan: an unknown dependency is told with who needs it and the closest name", () => {
+Deno.test("plan: an unknown dependency is refused with who needs it and the closest name", () => {
   const { message } = assertThrows(() => planStart(graph({ database: "", web: "databse" }), []), UserError);
   for (const part of [`"web"`, `"databse"`, `did you mean "database"?`]) assertStringIncludes(message, part);
 });
 
-Deno.test("plan: an unknown name is told with the closest and the possible ones", () => {
+Deno.test("plan: an unknown name is refused with the closest and the possible ones", () => {
   const { message } = assertThrows(() => planStart(SERVICES, ["wbe"]), UserError, `did you mean "web"?`);
   assertStringIncludes(message, "db, web, bot");
 });

@@ -368,7 +368,7 @@ Deno.test("one that dies at every start is tried with growing pauses, then FAILE
   assertEquals(run.text("a"), "try\n".repeat(4));
 });
 
-Deno.test("a pause before a retry is told, and ends at once on stop", async () => {
+Deno.test("a pause before a retry is shown, and ends at once on stop", async () => {
   await using folder = await Folder.make();
   await using run = new Inside(folder, {
     a: {
@@ -463,7 +463,7 @@ Deno.test("one that is not critical shows FAILED and the rest run on", async () 
   assertEquals((await run.supervisor.close()).status, 0);
 });
 
-Deno.test("what depends on a task starts when it has ended with 0; its output and end are told", async () => {
+Deno.test("what depends on a task starts when it has ended with 0; its output and end are reported", async () => {
   await using folder = await Folder.make();
   await using run = new Inside(folder, {
     migrate: { command: "echo migrating; sleep 0.3; echo migrated", kind: "task" },
