@@ -6,7 +6,7 @@
  * @module
  */
 
-import { UserError } from "../config/errors.ts";
+import { systemReason, UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import type { Home } from "../config/settings.ts";
 import { BACKGROUND_OPTION } from "./options.ts";
@@ -124,7 +124,7 @@ function prepareFile({ infrastructure }: Home): string {
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     throw new UserError(
-      `Cannot write ${path}, which a run in the background needs (${error.message.split("\n")[0]}); ` +
+      `Cannot write ${path}, which a run in the background needs (${systemReason(error)}); ` +
         `make the folder writable, or start it without --detach.`,
     );
   }

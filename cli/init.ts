@@ -9,7 +9,7 @@ import { homeOptions } from "./options.ts";
 import { print } from "../terminal/outlet.ts";
 import { findHome } from "../config/settings.ts";
 import { DotenvError, readDotenv } from "../config/dotenv.ts";
-import { UserError } from "../config/errors.ts";
+import { systemReason, UserError } from "../config/errors.ts";
 import { findServicesFile } from "../config/paths.ts";
 import { servicesJsonSchema } from "../config/schema.ts";
 
@@ -230,7 +230,7 @@ async function writeNew(path: string, text: string): Promise<void> {
       throw new UserError(`There is a file ${path} already; init leaves it as it is.`);
     }
     if (!(error instanceof Error)) throw error;
-    throw new UserError(`Cannot write ${path}: ${error.message}.`);
+    throw new UserError(`Cannot write ${path}: ${systemReason(error)}.`);
   } finally {
     await Deno.remove(draft).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error; // it was never made

@@ -7,7 +7,7 @@
  * in linear time: a regular expression that repeats over a quoted value overflows the stack on values of megabytes.
  */
 
-import { UserError } from "./errors.ts";
+import { systemReason, UserError } from "./errors.ts";
 
 /** What a `.env` file says. */
 export interface Dotenv {
@@ -89,7 +89,7 @@ function readBytes(path: string): Uint8Array {
       ? "reading it is not permitted; change its mode or owner"
       : isFolder(path)
       ? "it is a folder; name a file"
-      : error.message.split(" (os error")[0];
+      : systemReason(error);
     throw new DotenvError(`Cannot read ${path}: ${reason}.`);
   }
 }

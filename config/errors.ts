@@ -9,6 +9,12 @@ export class UserError extends Error {
   override name = "UserError";
 }
 
+/** Why the system refused something, in its own words: without its number, and what `fetch` says of the request. */
+export function systemReason(error: Error): string {
+  const { message } = error.cause instanceof Error ? error.cause : error;
+  return message.replace(/^.*client error \(\w+\): /s, "").replace(/( \(os error|\n).*/s, "");
+}
+
 /** Problems that are shown of one file. */
 export const MAX_SHOWN = 50;
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { UserError } from "../config/errors.ts";
+import { systemReason, UserError } from "../config/errors.ts";
 import type { Answers, Bodies } from "./protocol.ts";
 import { readAnswer } from "./protocol.ts";
 
@@ -38,7 +38,7 @@ export async function request(
     });
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    throw new Unreachable(error.message); // no such file, nobody listens, no permission, or it went away
+    throw new Unreachable(systemReason(error)); // no such file, nobody listens, no permission, or it went away
   }
 }
 

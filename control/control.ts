@@ -5,7 +5,7 @@
  * @module
  */
 
-import { UserError } from "../config/errors.ts";
+import { systemReason, UserError } from "../config/errors.ts";
 import type { Home } from "../config/settings.ts";
 import type { Note } from "./folder_lock.ts";
 import { clearUp, lockFolder } from "./folder_lock.ts";
@@ -143,7 +143,7 @@ export class Control implements Listener {
   #describe(error: unknown): string {
     if (!(error instanceof Error)) throw error;
     if (error instanceof UserError) return error.message;
-    return `Cannot use ${this.#folder.path}: ${error.message.replace(/( \(os error|\n).*/s, "")}.`;
+    return `Cannot use ${this.#folder.path}: ${systemReason(error)}.`;
   }
 
   async #serve(): Promise<void> {

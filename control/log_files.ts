@@ -8,6 +8,7 @@
  */
 
 import { decoder, encoder, NEWLINE } from "../config/bytes.ts";
+import { systemReason } from "../config/errors.ts";
 import { describeChange } from "../terminal/messages.ts";
 import type { Level } from "../config/levels.ts";
 import { LEVELS } from "../config/levels.ts";
@@ -205,7 +206,7 @@ class LogFile {
       if (!(error instanceof Error)) throw error;
       this.close();
       this.#fault = { lost: (fault?.lost ?? 0) + count(rest), againAt: performance.now() + AGAIN_MS };
-      if (fault === null) this.#listener.failed(error.message.replace(/( \(os error|\n).*/s, ""));
+      if (fault === null) this.#listener.failed(systemReason(error));
     }
   }
 

@@ -1,7 +1,14 @@
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { waitUntil } from "../testing/run.ts";
-import { exchange, lines, request } from "./client.ts";
+import { exchange, lines, request, Unreachable } from "./client.ts";
 import { ControlServer, type Follower } from "./server.ts";
 
 interface Desk extends AsyncDisposable {
@@ -106,6 +113,34 @@ Deno.test("a hundred clients at once are all answered", async () => {
     Array.from({ length: 100 }, (_, index) => exchange(desk.socket, "GET", `/status?${index}`)),
   );
   assertEquals(new Set(answers.map((answer) => JSON.stringify(answer))).size, 100);
+});
+
+Deno.test("a socket where nobody answers is unreachable, and why is said", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "orchestrator-socket-" });
+  const path = `${folder}/control.sock`;
+  const fails = (message: string) =>
+    assertRejects(() => exchange(path, "GET", "/status"), Unreachable, message);
+  await fails("No such file or directory");
+  await Deno.writeTextFile(path, "");
+  await fails("Connection refused");
+  const answers = [
+    ["", "connection closed before message completed"],
+    ["HTTP/1.1 200 OK\r\ncontent-le", "connection closed before message completed"],
+    ["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "the answer is cut off"],
+    ["HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{", "the answer is cut off"],
+  ] as const;
+  await Deno.remove(path);
+  for (const [answer, message] of answers) {
+    const listener = Deno.listen({ transport: "unix", path });
+    const answering = listener.accept().then(async (client) => {
+      await client.read(new Uint8Array(1_024));
+      await client.write(new TextEncoder().encode(answer));
+      client.close();
+      listener.close();
+    });
+    await Promise.all([fails(message), answering]);
+  }
+  await Deno.remove(folder, { recursive: true });
 });
 
 Deno.test("settings of proxies do not keep a client from the socket", async () => {
