@@ -138,10 +138,10 @@ type Order =
 
 /** What a role says. */
 type Word =
-  | { said: "ready"; url?: string }
-  | { said: "done"; from: number; to: number; samples?: number[] }
-  | { said: "gone" }
-  | { said: "results"; count: number; at: number };
+  | { kind: "ready"; url?: string }
+  | { kind: "done"; from: number; to: number; samples?: number[] }
+  | { kind: "gone" }
+  | { kind: "results"; count: number; at: number };
 
 function say(word: Word): void {
   console.log(JSON.stringify(word));
@@ -163,7 +163,7 @@ async function* orders(): AsyncGenerator<Order> {
 /** Nothing but a server: the most that any engine on it could do. */
 async function bareServer(): Promise<void> {
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => new Response());
-  say({ said: "ready", url: `http://127.0.0.1:${server.addr.port}` });
+  say({ kind: "ready", url: `http://127.0.0.1:${server.addr.port}` });
   for await (const _ of orders());
   await server.shutdown();
 }
@@ -189,19 +189,19 @@ async function stub(): Promise<void> {
     else next(new Response(task, { headers }));
     return new Response(`{"status":"accepted","job_id":"${id}"}`, { status: 202, headers });
   });
-  say({ said: "ready", url: `http://127.0.0.1:${server.addr.port}` });
+  say({ kind: "ready", url: `http://127.0.0.1:${server.addr.port}` });
   for await (const order of orders()) {
     // Polls of workers that rest are not there any longer.
     if (order.do === "rest") {
       waiting.length = 0;
-      say({ said: "ready" });
+      say({ kind: "ready" });
     }
   }
   await server.shutdown();
 }
 
 async function client(): Promise<void> {
-  say({ said: "ready" });
+  say({ kind: "ready" });
   for await (const order of orders()) {
     if (order.do === "flood") {
       const empty = encoder.encode("GET / HTTP/1.1\r\nhost: bench\r\n\r\n");
@@ -234,7 +234,7 @@ async function inParallel(
   }));
   const to = now();
   for (const connection of connections) connection[Symbol.dispose]();
-  return { said: "done", from, to };
+  return { kind: "done", from, to };
 }
 
 // A job at a time: submitted, then asked for until its end is seen.
@@ -251,7 +251,7 @@ async function oneByOne(url: string, count: number): Promise<Word> {
     while (!(await connection.ask(look)).body.includes('"status":"finished"'));
     samples.push(now() - since);
   }
-  return { said: "done", from, to: now(), samples };
+  return { kind: "done", from, to: now(), samples };
 }
 
 /** A worker whose tasks take no time. Each of its places polls, answers, polls. */
@@ -263,7 +263,7 @@ async function worker(): Promise<void> {
   let told = 0;
   // Counting aloud would take more time than the work.
   const timer = setInterval(() => {
-    if (count !== told) say({ said: "results", count: told = count, at });
+    if (count !== told) say({ kind: "results", count: told = count, at });
   }, 10);
   const place = async (connection: Connection, id: string) => {
     const poll = request("GET", `/_worker/workers/${id}/tasks/next`, AS_WORKER);
@@ -283,7 +283,7 @@ async function worker(): Promise<void> {
       at = now();
     }
   };
-  say({ said: "ready" });
+  say({ kind: "ready" });
   for await (const order of orders()) {
     if (order.do === "work") {
       const { url, id } = order;
@@ -302,12 +302,12 @@ async function worker(): Promise<void> {
       );
       resting = () => isResting = true;
       count = told = 0;
-      say({ said: "ready" });
+      say({ kind: "ready" });
     } else if (order.do === "rest") {
       resting();
       for (const connection of connections) connection[Symbol.dispose]();
       await Promise.all(places);
-      say({ said: "ready" });
+      say({ kind: "ready" });
     }
   }
   clearInterval(timer);
@@ -367,32 +367,32 @@ class Role {
     const args = ["run", "-A", "--no-check", "--config", CONFIG, import.meta.filename ?? "", "--role", name];
     const role = new Role(name, start(Deno.execPath(), args, { stdin: "piped", stdout: "piped" }));
     const word = await role.#hear(START_LIMIT_MS);
-    return Object.assign(role, { url: word.said === "ready" ? word.url ?? "" : "" });
+    return Object.assign(role, { url: word.kind === "ready" ? word.url ?? "" : "" });
   }
 
   async #listen(): Promise<void> {
     for await (const line of lines(this.child.stdout)) {
       const word: Word = JSON.parse(line);
-      if (word.said === "results") {
+      if (word.kind === "results") {
         this.results = word;
         this.counted();
       } else this.#next.resolve(word);
     }
-    this.#next.resolve({ said: "gone" });
+    this.#next.resolve({ kind: "gone" });
   }
 
   async #hear(limitMs: number): Promise<Word> {
     const word = await within(`waiting for the ${this.name}`, limitMs, this.#next.promise);
     this.#next = Promise.withResolvers();
-    if (word.said === "gone") throw new Error(`the ${this.name} has failed`);
+    if (word.kind === "gone") throw new Error(`the ${this.name} has failed`);
     return word;
   }
 
   /** Gives an order and waits until it is done. */
-  async tell(order: Order): Promise<{ from: number; to: number; samples: number[] }> {
+  async send(order: Order): Promise<{ from: number; to: number; samples: number[] }> {
     await this.#orders.write(encoder.encode(`${JSON.stringify(order)}\n`));
     const word = await this.#hear(ANSWER_LIMIT_MS);
-    return word.said === "done" ? { samples: [], ...word } : { from: 0, to: 0, samples: [] };
+    return word.kind === "done" ? { samples: [], ...word } : { from: 0, to: 0, samples: [] };
   }
 }
 
@@ -500,7 +500,7 @@ function whole(value: number): string {
   return Math.round(value).toLocaleString("en");
 }
 
-function tell(text: string): void {
+function progress(text: string): void {
   console.error(text);
 }
 
@@ -525,12 +525,12 @@ interface Crew {
 async function toWork(workers: readonly Role[], url: string): Promise<void> {
   for (const [index, role] of workers.entries()) {
     role.results = { count: 0, at: 0 };
-    await role.tell({ do: "work", url, id: `worker-${index}` });
+    await role.send({ do: "work", url, id: `worker-${index}` });
   }
 }
 
 async function toRest(workers: readonly Role[]): Promise<void> {
-  for (const role of workers) await role.tell({ do: "rest" });
+  for (const role of workers) await role.send({ do: "rest" });
 }
 
 // Until the workers at work have counted so many results together; returns the moment of the last.
@@ -555,7 +555,7 @@ async function run(
 ): Promise<number> {
   await toWork(workers, engine.url);
   const cpuBefore = cpuOf(engine.child.pid);
-  const { from } = await client.tell({ do: "submit", url: engine.url, jobs });
+  const { from } = await client.send({ do: "submit", url: engine.url, jobs });
   const seconds = (await results(workers, jobs) - from) / 1000;
   figures?.add(jobs, seconds, cpuOf(engine.child.pid) - cpuBefore);
   await toRest(workers);
@@ -564,7 +564,7 @@ async function run(
 
 async function flood({ client }: Crew, bare: Role & { url: string }, figures?: Figures): Promise<void> {
   const cpuBefore = cpuOf(bare.child.pid);
-  const { from, to } = await client.tell({ do: "flood", url: bare.url, requests: BARE_REQUESTS });
+  const { from, to } = await client.send({ do: "flood", url: bare.url, requests: BARE_REQUESTS });
   const seconds = (to - from) / 1000;
   figures?.add(BARE_REQUESTS / 3, seconds, cpuOf(bare.child.pid) - cpuBefore);
 }
@@ -572,7 +572,7 @@ async function flood({ client }: Crew, bare: Role & { url: string }, figures?: F
 async function submitAlone({ client, workers }: Crew, subject: Subject, jobs: number): Promise<void> {
   const { engine } = subject;
   const cpuBefore = engine.cpu();
-  const { from, to } = await client.tell({ do: "submit", url: engine.url, jobs });
+  const { from, to } = await client.send({ do: "submit", url: engine.url, jobs });
   const seconds = (to - from) / 1000;
   subject.submissions.add(jobs, seconds, engine.cpu() - cpuBefore);
   // What waits now is done before the next measure.
@@ -598,7 +598,7 @@ async function keep(crew: Crew, subject: Subject, before: number, wanted: number
     const more = Math.min(10_000, wanted - jobs);
     seconds += more / await run(crew, crew.workers, engine, more);
     jobs = await audit(subject);
-    tell(`  ${subject.name}: ${whole(jobs)} jobs kept, ${whole(engine.memory())} MiB`);
+    progress(`  ${subject.name}: ${whole(jobs)} jobs kept, ${whole(engine.memory())} MiB`);
   }
   const rate = (jobs - first) / seconds;
   const server = redis && /used_memory_human:(\S+)/.exec(await redis.command("info", "memory"))?.[1];
@@ -706,7 +706,7 @@ async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags
   const crew: Crew = { client, workers };
   for (const name of (flags.only ?? "memory,sqlite,redis").split(",")) {
     if (name === "redis" && redisMissing !== undefined) {
-      tell(`redis is left out: ${redisMissing}`);
+      progress(`redis is left out: ${redisMissing}`);
       continue;
     }
     const redis = name === "redis" ? await RedisServer.start() : undefined;
@@ -725,17 +725,17 @@ async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags
     });
   }
   const before = subjects.map(({ engine }) => engine.memory());
-  tell("warming up");
+  progress("warming up");
   await flood(crew, bare);
   const runStub = async (used: Role[], jobs: number, figures?: Figures) => {
     await run(crew, used, empty, jobs, figures);
-    await empty.tell({ do: "rest" });
+    await empty.send({ do: "rest" });
   };
   await runStub(workers, WARM_UP_JOBS);
   for (const { engine } of subjects) await run(crew, workers, engine, WARM_UP_JOBS);
   const [limit, stubOne, stubFour] = [new Figures(), new Figures(), new Figures()];
   for (let round = 1; round <= flags.rounds; round++) {
-    tell(`round ${round} of ${flags.rounds}`);
+    progress(`round ${round} of ${flags.rounds}`);
     await flood(crew, bare, limit);
     await runStub(workers.slice(0, 1), flags.jobs, stubOne);
     await runStub(workers, flags.jobs, stubFour);
@@ -746,10 +746,10 @@ async function measure({ folder, subjects, redis: servers }: Bench, flags: Flags
     }
   }
   for (const subject of subjects) {
-    tell(`latency: ${subject.name}`);
+    progress(`latency: ${subject.name}`);
     await toWork(workers.slice(0, 1), subject.engine.url);
     const order = { do: "latency", url: subject.engine.url, jobs: LATENCY_JOBS } as const;
-    subject.latency = (await client.tell(order)).samples;
+    subject.latency = (await client.send(order)).samples;
     await toRest(workers.slice(0, 1));
     await audit(subject);
   }

@@ -10,7 +10,7 @@ import { Folder, freePort, Run, runToEnd, type ServiceFields, waitUntil } from "
 import { commandLine, TestTerminal, whyNoTerminal } from "../testing/terminal.ts";
 
 /** Has a service say which signals its process ignores, blocks and catches. */
-const TELL_SIGNALS = "grep -E '^Sig(Ign|Blk|Cgt):' /proc/self/status";
+const PRINT_SIGNALS = "grep -E '^Sig(Ign|Blk|Cgt):' /proc/self/status";
 
 /** The signals of such a text, without those that the C library keeps to itself. */
 function signalsOf(text: string): Record<string, number> {
@@ -65,8 +65,8 @@ for (
   ]]
 ) {
   Deno.test(`where the caller ignores ${what} the service has the signals that an exec would give it`, async () => {
-    await using folder = await folderOf({ command: ["sh", "-c", TELL_SIGNALS] });
-    const args = ["-c", shell!, "sh", "sh", "-c", TELL_SIGNALS];
+    await using folder = await folderOf({ command: ["sh", "-c", PRINT_SIGNALS] });
+    const args = ["-c", shell!, "sh", "sh", "-c", PRINT_SIGNALS];
     const { stdout } = await new Deno.Command("/bin/sh", { args, stdin: "null" }).output();
     const { out } = await runToEnd(folder, ["--service", "a"], { shell: shell! });
     const expected = signalsOf(new TextDecoder().decode(stdout));

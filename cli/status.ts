@@ -34,7 +34,7 @@ export function run(given: Given): Promise<number> {
 /** A status as a table with a line about the orchestrator itself below. */
 export async function statusTable(status: Status): Promise<string> {
   const { pid, detached, startedAt, stopping, logs, memoryBytes, services } = status;
-  const hue = useColors();
+  const colored = useColors();
   const heads = [
     "Service",
     "Alias",
@@ -63,7 +63,7 @@ export async function statusTable(status: Status): Promise<string> {
   ]);
   const paint = (cell: string, row: number, column: number) => {
     const service = services[row - 1]; // the headings come first
-    return hue && service !== undefined && heads[column] === "Status"
+    return colored && service !== undefined && heads[column] === "Status"
       ? STATUS[service.state].paint(cell)
       : cell;
   };

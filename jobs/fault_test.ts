@@ -89,12 +89,12 @@ async function submit(
 ): Promise<string> {
   const body = JSON.stringify({ ...data, label });
   for (let turn = Math.floor(data.pauseMs!);; turn++) {
-    const said = await ask(`${urls[turn % urls.length]}/api/v1/jobs/${kind}`, {
+    const answer = await ask(`${urls[turn % urls.length]}/api/v1/jobs/${kind}`, {
       method: "POST",
       body,
       key: label,
     });
-    if (said !== undefined) return JSON.parse(said).job_id;
+    if (answer !== undefined) return JSON.parse(answer).job_id;
     await sleep(20);
   }
 }
@@ -161,14 +161,14 @@ async function killingSpree(storage: string, engineCount: number): Promise<void>
 async function rest(urls: string[], count: number): Promise<void> {
   const ended = ["finished", "failed", "quarantined", "cancelled"];
   for (const giveUpAt = performance.now() + REST_MS;;) {
-    const said = await ask(`${urls[0]}/api/dashboard`);
-    if (said !== undefined) {
-      const open = Object.entries(JSON.parse(said).jobs).filter(([status, n]) =>
+    const answer = await ask(`${urls[0]}/api/dashboard`);
+    if (answer !== undefined) {
+      const open = Object.entries(JSON.parse(answer).jobs).filter(([status, n]) =>
         !ended.includes(status) && n !== 0
       );
       if (open.length === 0) return;
     }
-    assert(performance.now() < giveUpAt, `of ${count} jobs some never end: ${said?.slice(0, 400)}`);
+    assert(performance.now() < giveUpAt, `of ${count} jobs some never end: ${answer?.slice(0, 400)}`);
     await sleep(100);
   }
 }
@@ -197,14 +197,14 @@ async function audit(
   }
   for (const job of all) {
     const history = await store.history(job.id);
-    const told = (type: string) => history.filter((entry) => entry.event_type === type).length;
+    const count = (type: string) => history.filter((entry) => entry.event_type === type).length;
     const fault = (what: string) =>
       faults.push(
         `${job.blueprint} ${job.id}: ${what}; ${history.map((entry) => entry.event_type).join(" ")}`,
       );
     if (!hasEnded(job) || job.status !== "finished") fault(`${job.status} ${job.error ?? ""}`);
-    if (told("job_finished") !== 1 || told("job_created") !== 1) fault("begun or ended more than once");
-    const results = told("task_finished") + told("branch_finished");
+    if (count("job_finished") !== 1 || count("job_created") !== 1) fault("begun or ended more than once");
+    const results = count("task_finished") + count("branch_finished");
     const wanted = TASKS_OF[job.blueprint as Kind];
     if (results !== wanted) fault(`${results} results counted instead of ${wanted}`);
     if ((await store.read(job.id))?.tasks.length !== 0) fault("it still has tasks");
@@ -227,8 +227,8 @@ async function flood(storage: string): Promise<void> {
       await engine.start();
       let killed: Promise<void> | undefined;
       await Promise.all(Array.from({ length: 20 }, async () => {
-        for (let said; (said = await ask(url, { method: "POST", body: "{}" })) !== undefined;) {
-          accepted.push(JSON.parse(said).job_id);
+        for (let answer; (answer = await ask(url, { method: "POST", body: "{}" })) !== undefined;) {
+          accepted.push(JSON.parse(answer).job_id);
           if (accepted.length === round * 300) killed = engine.kill();
         }
       }));

@@ -52,12 +52,12 @@ const COLOUR = /^\x1b\[[0-9;:]*m$/;
 /** A stranger's text with nothing that moves the cursor or changes the terminal; colours stay when asked for. */
 export function stripControl(text: string, keepColours = false): string {
   let coloured = false;
-  const tamed = text.replace(CONTROLS, (sequence) => {
+  const stripped = text.replace(CONTROLS, (sequence) => {
     if (!keepColours || !COLOUR.test(sequence)) return "";
     coloured = true;
     return sequence;
   });
-  return coloured ? tamed.replace(/\n/g, "\x1b[0m\n") : tamed;
+  return coloured ? stripped.replace(/\n/g, "\x1b[0m\n") : stripped;
 }
 
 export function oneLine(text: string): string {

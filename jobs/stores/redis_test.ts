@@ -350,7 +350,7 @@ redisTest("no message holds the password", [], async ({ server }) => {
   await server.command("CONFIG", "SET", "requirepass", "s3cret-w0rd");
   const place = `127.0.0.1:${server.port}`;
   for (
-    const [address, said] of [
+    const [address, message] of [
       [`redis://:wr0ng-w0rd@${place}`, "WRONGPASS"],
       [`redis://${place}`, "NOAUTH"],
       [`redis://:s3cret-w0rd@${place}/99`, "DB index"],
@@ -359,7 +359,7 @@ redisTest("no message holds the password", [], async ({ server }) => {
       [`redis://:s3cret-w0rd@`, "Cannot read the Redis address"],
     ] as const
   ) {
-    const error = await assertRejects(() => RedisStorage.open(address), ConfigError, said);
+    const error = await assertRejects(() => RedisStorage.open(address), ConfigError, message);
     assert(!/w0rd/.test(`${error.message}${error.stack}`), error.message);
   }
   const storage = await RedisStorage.open(`redis://:s3cret-w0rd@${place}/3?prefix=p`);
@@ -386,7 +386,7 @@ redisTest(
   },
 );
 
-Deno.test("a Redis server that is not there is told in one sentence", async () => {
+Deno.test("a Redis server that is not there is reported in one sentence", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
   listener.close();

@@ -18,7 +18,7 @@ storeContract("sqlite", async () => {
   };
 });
 
-Deno.test("a second engine on the same SQLite file is told so", async () => {
+Deno.test("a second engine on the same SQLite file is refused", async () => {
   const folder = await Deno.makeTempDir();
   {
     await using _first = new SqliteStorage(`${folder}/jobs.sqlite`);
@@ -95,15 +95,15 @@ Deno.test("a process killed with -9 right after a commit loses nothing", async (
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
-  let said = "";
+  let output = "";
   for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-    said += text;
-    if (said.length > 20_000) child.kill("SIGKILL");
+    output += text;
+    if (output.length > 20_000) child.kill("SIGKILL");
   }
   await child.status;
   {
     await using storage = new SqliteStorage(path);
-    for (const id of said.split("\n").slice(0, -1)) assertEquals((await storage.read(id))?.job.id, id);
+    for (const id of output.split("\n").slice(0, -1)) assertEquals((await storage.read(id))?.job.id, id);
     assertEquals((await storage.commit([{ job: someJob(), wakeAt: null }])).kind, "done");
   }
   await Deno.remove(folder, { recursive: true });
