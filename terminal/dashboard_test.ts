@@ -398,7 +398,7 @@ for (
   });
 }
 
-Deno.test("a line of megabytes of escape sequences is tamed in time", () => {
+Deno.test("a line of megabytes of escape sequences is cleaned in time", () => {
   for (const piece of ["\x1b[", "\x1b]", "\x1b[31m", "\x1bP", "x\x1b", "\x1b]0;t"]) {
     const before = performance.now();
     stripControl(piece.repeat(500_000), true);
