@@ -7,15 +7,11 @@
 
 // @ts-types="../config/std.d.ts"
 import { assertEquals } from "@std/assert";
-
-const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname).replace(/\/$/, "");
+import { ROOT, sources } from "./sources.ts";
 
 /** The most lines that a file and a function may have. A table is read by looking up, not from top to bottom. */
 const FILE_LINES = 600;
 const FUNCTION_LINES = 60;
-
-/** Folders that hold no part of the product. */
-const OUTSIDE = ["bench", "build", "dist", "docs", "examples", "infrastructure", "testing", "node_modules"];
 
 /** Each room with those that it may import besides itself. `services.ts` belongs to config, where it is read. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
@@ -47,21 +43,6 @@ interface SourceFile {
   imports: readonly { line: number; path: string }[];
 }
 
-/** Every file of the product: no tests, benches, samples or what a build writes. */
-function sources(folder = ""): SourceFile[] {
-  return [...Deno.readDirSync(`${ROOT}/${folder}`)].flatMap((entry) => {
-    const path = `${folder}${entry.name}`;
-    if (entry.isDirectory) {
-      const isOutside = entry.name.startsWith(".") || entry.name === "testing" || OUTSIDE.includes(path);
-      return isOutside ? [] : sources(`${path}/`);
-    }
-    if (!/\.[jt]s$/.test(path) || /_test\.ts$|\.d\.ts$/.test(path)) return [];
-    const text = Deno.readTextFileSync(`${ROOT}/${path}`);
-    if (text.startsWith("// Generated")) return [];
-    return [{ path, lines: text.split("\n").slice(0, -1), imports: importsOf(path, text) }];
-  });
-}
-
 /** What a file imports of the project, also lazily and for its types alone. Examples in comments do not count. */
 function importsOf(path: string, text: string): { line: number; path: string }[] {
   return text.split("\n").flatMap((line, index) => {
@@ -77,7 +58,11 @@ function roomOf(path: string): string {
   return path === "services.ts" ? "config" : path.split("/")[0] ?? path;
 }
 
-const SOURCES = sources();
+const SOURCES = sources().map(({ path, text }): SourceFile => ({
+  path,
+  lines: text.split("\n").slice(0, -1),
+  imports: importsOf(path, text),
+}));
 
 Deno.test("every room imports only the rooms below it", () => {
   const upwards = SOURCES.flatMap(({ path, imports }) =>
