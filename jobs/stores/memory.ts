@@ -3,22 +3,11 @@
  *
  * @module
  */
-import { DueSet, QueueIndex } from "./queue_index.ts";
 import type { Job, Status } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
-import type {
-  CommitOutcome,
-  HeldTask,
-  JobQuery,
-  JobWrite,
-  QueueDepth,
-  Storage,
-  Tally,
-  Task,
-  WorkerProfile,
-  WorkerRecord,
-} from "../model/store.ts";
+import type { JobQuery, JobWrite, Storage, Tally, WorkerRecord } from "../model/store.ts";
 import type { HistoryEvent } from "../model/wire.ts";
+import { SingleEngineStorage } from "./single_engine.ts";
 
 // Ended jobs and their history are kept as JSON: 100,000 of them cost their text and little more. An open job stays the
 // value that was committed, which nobody changes; a reader gets one of its own, as from any other storage.
@@ -26,6 +15,8 @@ interface Row {
   revision: number;
   client: string;
   status: Status;
+  blueprint: string;
+  listed: boolean;
   endedAt: number | undefined;
   idempotencyKey: string | undefined;
   /** What a search looks into. */
@@ -34,135 +25,84 @@ interface Row {
   history: HistoryEvent[] | string;
 }
 
-function jobOf({ job }: Row): Job {
-  return JSON.parse(typeof job === "string" ? job : JSON.stringify(job));
+function ownCopy<T>(value: T | string): T {
+  return JSON.parse(typeof value === "string" ? value : JSON.stringify(value));
 }
 
-function historyOf({ history }: Row): HistoryEvent[] {
-  return JSON.parse(typeof history === "string" ? history : JSON.stringify(history));
+/** Adds a count to the sum that it belongs to. */
+function addUp(sums: Map<string, Tally>, key: string, { workerId, day, succeeded, failed }: Tally): void {
+  const sum = sums.get(key);
+  sums.set(key, {
+    workerId,
+    day,
+    succeeded: succeeded + (sum?.succeeded ?? 0),
+    failed: failed + (sum?.failed ?? 0),
+  });
 }
 
 /** Keeps jobs in this process. */
-export class MemoryStorage implements Storage {
+export class MemoryStorage extends SingleEngineStorage implements Storage {
   readonly label = "memory";
-  readonly shared = false;
-  #time = 0;
   #jobs = new Map<string, Row>();
-  #wakes = new DueSet();
-  #index = new QueueIndex();
   #keys = new Map<string, { jobId: string; fingerprint: string }>();
   #usage = new Map<string, number>();
   #counts = new Map<string, Map<Status, number>>();
   #workers = new Map<string, WorkerRecord>();
   #tallies = new Map<string, Tally>();
-  #values = new Map<string, string>();
+  #settings = new Map<string, string>();
 
-  time(mine: number): Promise<number> {
-    this.#time = Math.max(this.#time, mine);
-    return Promise.resolve(this.#time);
+  protected change<T>(apply: () => T): Promise<T> {
+    return Promise.resolve(apply());
   }
 
-  commit(writes: readonly JobWrite[]): Promise<CommitOutcome> {
-    for (const write of writes) {
-      const refusal = this.#refusal(write);
-      if (refusal !== undefined) return Promise.resolve(refusal);
-    }
-    for (const write of writes) this.#apply(write);
-    return Promise.resolve(DONE);
+  protected jobOf(jobId: string): Job | undefined {
+    const job = this.#jobs.get(jobId)?.job;
+    return job === undefined ? undefined : ownCopy(job);
   }
 
-  #refusal({ job, settle, admission }: JobWrite): CommitOutcome | undefined {
-    if (admission?.idempotency !== undefined) {
-      const known = this.#keys.get(`${job.client}\0${admission.idempotency.key}`);
-      if (known !== undefined) return { kind: "duplicate", ...known };
-    }
-    if (admission?.quota !== undefined) {
-      const used = this.#usage.get(`${job.client}\0${admission.quota.month}`) ?? 0;
-      if (used >= admission.quota.limit) return { kind: "over-quota" };
-    }
-    if ((this.#jobs.get(job.id)?.revision ?? 0) !== job.revision - 1) return CONFLICT;
-    for (const { taskId, workerId } of settle ?? []) {
-      if (this.#index.get(taskId)?.workerId !== workerId) return CONFLICT;
-    }
+  protected revisionOf(jobId: string): number {
+    return this.#jobs.get(jobId)?.revision ?? 0;
   }
 
-  #apply({ job, wakeAt, enqueue, settle, withdraw, history, admission }: JobWrite): void {
-    if (admission?.idempotency !== undefined) {
-      const { key, fingerprint } = admission.idempotency;
-      this.#keys.set(`${job.client}\0${key}`, { jobId: job.id, fingerprint });
+  protected insertedWith(client: string, key: string): { jobId: string; fingerprint: string } | undefined {
+    return this.#keys.get(`${client}\0${key}`);
+  }
+
+  protected used(client: string, month: string): number {
+    return this.#usage.get(`${client}\0${month}`) ?? 0;
+  }
+
+  protected keepJob({ job, history = [], admission: { idempotency, quota } = {} }: JobWrite): void {
+    const { id, client, status, revision } = job;
+    if (idempotency !== undefined) {
+      this.#keys.set(`${client}\0${idempotency.key}`, { jobId: id, fingerprint: idempotency.fingerprint });
     }
-    if (admission?.quota !== undefined) {
-      const key = `${job.client}\0${admission.quota.month}`;
-      this.#usage.set(key, (this.#usage.get(key) ?? 0) + 1);
-    }
+    if (quota !== undefined) this.#usage.set(`${client}\0${quota.month}`, this.used(client, quota.month) + 1);
+    const known = this.#jobs.get(id);
+    if (known !== undefined) this.#count(known.client, known.status, -1);
+    this.#count(client, status, 1);
+    const before = known?.history ?? [];
+    const events = typeof before === "string" ? ownCopy<HistoryEvent[]>(before) : before;
+    events.push(...history);
     const endedAt = hasEnded(job) ? job.endedAt : undefined;
-    let row = this.#jobs.get(job.id);
-    if (row === undefined) {
-      const idempotencyKey = admission?.idempotency?.key;
-      const { client, status } = job;
-      row = { revision: 1, client, status, endedAt, idempotencyKey, words: "", job, history: [] };
-      this.#jobs.set(job.id, row);
-    } else {
-      this.#count(row.client, row.status, -1);
-      row.revision = job.revision;
-      row.status = job.status;
-      row.endedAt = endedAt;
-    }
-    row.job = endedAt === undefined ? job : JSON.stringify(job);
-    row.words = `${job.id}\n${job.blueprint}\n${job.state}\n${job.error ?? ""}`;
-    this.#count(row.client, row.status, 1);
-    const events = typeof row.history === "string" ? historyOf(row) : row.history;
-    if (history !== undefined) events.push(...history);
-    row.history = endedAt === undefined ? events : JSON.stringify(events);
-    this.#wakes.set(job.id, wakeAt ?? Infinity);
-    if (settle !== undefined) { for (const { taskId } of settle) this.#index.remove(taskId); }
-    if (withdraw !== undefined) { for (const taskId of withdraw) this.#index.remove(taskId); }
-    if (enqueue !== undefined) { for (const task of enqueue) this.#index.add(task); }
+    this.#jobs.set(id, {
+      revision,
+      client,
+      status,
+      blueprint: job.blueprint,
+      listed: job.listed ?? false,
+      endedAt,
+      idempotencyKey: known === undefined ? idempotency?.key : known.idempotencyKey,
+      words: `${id}\n${job.blueprint}\n${job.state}\n${job.error ?? ""}`,
+      job: endedAt === undefined ? job : JSON.stringify(job),
+      history: endedAt === undefined ? events : JSON.stringify(events),
+    });
   }
 
   #count(client: string, status: Status, change: 1 | -1): void {
     let counts = this.#counts.get(client);
     if (counts === undefined) this.#counts.set(client, counts = new Map());
     counts.set(status, (counts.get(status) ?? 0) + change);
-  }
-
-  read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined> {
-    const row = this.#jobs.get(jobId);
-    if (row === undefined) return Promise.resolve(undefined);
-    return Promise.resolve({ job: jobOf(row), tasks: this.#index.ofJob(jobId) });
-  }
-
-  claim(now: number, leaseUntil: number, limit: number): Promise<Job[]> {
-    const ids = this.#wakes.due(now, limit);
-    for (const id of ids) this.#wakes.set(id, leaseUntil);
-    return Promise.resolve(ids.flatMap((id) => {
-      const row = this.#jobs.get(id);
-      return row === undefined ? [] : [jobOf(row)];
-    }));
-  }
-
-  lease(jobId: string, revision: number, until: number): Promise<boolean> {
-    if (this.#jobs.get(jobId)?.revision !== revision) return Promise.resolve(false);
-    this.#wakes.set(jobId, until);
-    return Promise.resolve(true);
-  }
-
-  take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined> {
-    const task = this.#index.first(profile);
-    return Promise.resolve(task && this.#index.hold(task.id, profile.workerId, now));
-  }
-
-  giveBack(taskId: string, workerId: string): Promise<void> {
-    this.#index.release(taskId, workerId);
-    return Promise.resolve();
-  }
-
-  dueTasks(now: number, limit: number): Promise<Task[]> {
-    return Promise.resolve(this.#index.due(now, limit));
-  }
-
-  heldBy(workerId: string): Promise<HeldTask[]> {
-    return Promise.resolve(this.#index.heldBy(workerId));
   }
 
   putWorker(record: WorkerRecord): Promise<void> {
@@ -187,14 +127,9 @@ export class MemoryStorage implements Storage {
       if (client !== undefined && row.client !== client) continue;
       if (status !== undefined && row.status !== status) continue;
       if (search !== undefined && !row.words.toLowerCase().includes(search.toLowerCase())) continue;
-      // Most rows are only counted past, which needs no look inside.
-      const narrow = blueprint !== undefined || listed;
-      if (!narrow && skipped++ < offset) continue;
-      const job = jobOf(row);
-      if (blueprint !== undefined && job.blueprint !== blueprint) continue;
-      if (listed && !job.listed) continue;
-      if (narrow && skipped++ < offset) continue;
-      found.push(job);
+      if (blueprint !== undefined && row.blueprint !== blueprint) continue;
+      if (listed && !row.listed) continue;
+      if (skipped++ >= offset) found.push(ownCopy(row.job));
     }
     return Promise.resolve(found);
   }
@@ -208,75 +143,49 @@ export class MemoryStorage implements Storage {
     return Promise.resolve(sum);
   }
 
-  queues(): Promise<QueueDepth[]> {
-    return Promise.resolve(this.#index.depths());
-  }
-
   history(jobId: string): Promise<HistoryEvent[]> {
-    const row = this.#jobs.get(jobId);
-    return Promise.resolve(row === undefined ? [] : historyOf(row));
-  }
-
-  usage(client: string, month: string): Promise<number> {
-    return Promise.resolve(this.#usage.get(`${client}\0${month}`) ?? 0);
+    return Promise.resolve(ownCopy(this.#jobs.get(jobId)?.history ?? []));
   }
 
   addTallies(tallies: readonly Tally[]): Promise<void> {
-    for (const { workerId, day, succeeded, failed } of tallies) {
-      const key = `${workerId}\0${day}`;
-      const known = this.#tallies.get(key) ?? { workerId, day, succeeded: 0, failed: 0 };
-      this.#tallies.set(key, {
-        ...known,
-        succeeded: known.succeeded + succeeded,
-        failed: known.failed + failed,
-      });
-    }
+    for (const tally of tallies) addUp(this.#tallies, `${tally.workerId}\0${tally.day}`, tally);
     return Promise.resolve();
   }
 
   tallies(sinceDay: number): Promise<Tally[]> {
     const sums = new Map<string, Tally>();
-    for (const { workerId, day, succeeded, failed } of this.#tallies.values()) {
-      if (day < sinceDay) continue;
-      const sum = sums.get(workerId) ?? { workerId, day: sinceDay, succeeded: 0, failed: 0 };
-      sum.succeeded += succeeded;
-      sum.failed += failed;
-      sums.set(workerId, sum);
+    for (const tally of this.#tallies.values()) {
+      if (tally.day >= sinceDay) addUp(sums, tally.workerId, { ...tally, day: sinceDay });
     }
     return Promise.resolve([...sums.values()]);
   }
 
-  get(key: string): Promise<string | undefined> {
-    return Promise.resolve(this.#values.get(key));
+  protected setting(key: string): string | undefined {
+    return this.#settings.get(key);
   }
 
-  set(key: string, value: string): Promise<void> {
-    this.#values.set(key, value);
-    return Promise.resolve();
+  protected keepSetting(key: string, value: string): void {
+    this.#settings.set(key, value);
   }
 
-  prune(endedBefore: number, limit: number): Promise<number> {
-    let removed = 0;
-    for (const [id, row] of this.#jobs) {
-      if (removed >= limit) break;
-      if (row.endedAt === undefined || row.endedAt >= endedBefore) continue;
-      this.#jobs.delete(id);
-      this.#wakes.delete(id);
-      this.#count(row.client, row.status, -1);
-      if (row.idempotencyKey !== undefined) this.#keys.delete(`${row.client}\0${row.idempotencyKey}`);
-      removed++;
+  protected endedJobs(endedBefore: number, limit: number): string[] {
+    const ids: string[] = [];
+    for (const [id, { endedAt }] of this.#jobs) {
+      if (ids.length === limit) break;
+      if (endedAt !== undefined && endedAt < endedBefore) ids.push(id);
     }
-    return Promise.resolve(removed);
+    return ids;
   }
 
-  subscribe(): () => void {
-    return () => {};
+  protected dropJob(jobId: string): void {
+    const row = this.#jobs.get(jobId);
+    if (row === undefined) return;
+    this.#jobs.delete(jobId);
+    this.#count(row.client, row.status, -1);
+    if (row.idempotencyKey !== undefined) this.#keys.delete(`${row.client}\0${row.idempotencyKey}`);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve();
   }
 }
-
-const DONE: CommitOutcome = { kind: "done" };
-const CONFLICT: CommitOutcome = { kind: "conflict" };

@@ -147,23 +147,26 @@ export class RedisStorage implements Storage {
     }
   }
 
+  // A command without a script, or a script.
   async #send(args: string[]): Promise<unknown> {
-    if (this.#closed) throw new Error("The storage is closed.");
-    return await this.#client.sendCommand(args);
+    try {
+      if (this.#closed) throw new Error("The storage is closed.");
+      return await this.#client.sendCommand(args);
+    } catch (error) {
+      throw error instanceof Error ? this.#fault(error) : error;
+    }
   }
 
   // One round trip, unless the server has forgotten the script (a restart, SCRIPT FLUSH).
   async #run(script: Script, args: string[]): Promise<unknown> {
+    const rest = ["1", this.#prefix, ...args];
     try {
-      return await this.#send(["EVALSHA", script.digest, "1", this.#prefix, ...args]);
+      return await this.#send(["EVALSHA", script.digest, ...rest]);
     } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      if (!error.message.startsWith("NOSCRIPT")) throw this.#fault(error);
-    }
-    try {
-      return await this.#send(["EVAL", script.text, "1", this.#prefix, ...args]);
-    } catch (error) {
-      throw error instanceof Error ? this.#fault(error) : error;
+      const isForgotten = error instanceof Error && error.cause instanceof Error &&
+        error.cause.message.startsWith("NOSCRIPT");
+      if (!isForgotten) throw error;
+      return await this.#send(["EVAL", script.text, ...rest]);
     }
   }
 
@@ -265,11 +268,11 @@ export class RedisStorage implements Storage {
   }
 
   async putWorker({ id, expiresAt, ...record }: WorkerRecord): Promise<void> {
-    await this.#command(["HSET", `${this.#prefix}workers`, id, `${expiresAt} ${JSON.stringify(record)}`]);
+    await this.#send(["HSET", `${this.#prefix}workers`, id, `${expiresAt} ${JSON.stringify(record)}`]);
   }
 
   async workers(): Promise<WorkerRecord[]> {
-    const flat = texts(await this.#command(["HGETALL", `${this.#prefix}workers`]));
+    const flat = texts(await this.#send(["HGETALL", `${this.#prefix}workers`]));
     return inGroups(flat, 2).map(([id, text]) => {
       const space = text.indexOf(" ");
       return { id, expiresAt: Number(text.slice(0, space)), ...JSON.parse(text.slice(space + 1)) };
@@ -303,7 +306,7 @@ export class RedisStorage implements Storage {
       below = `(${last[1]}`;
     }
     const bodies = await Promise.all(
-      ids.map((id) => this.#command(["HGET", `${this.#prefix}job:${id}`, "body"])),
+      ids.map((id) => this.#send(["HGET", `${this.#prefix}job:${id}`, "body"])),
     );
     return bodies.flatMap((body) => typeof body === "string" ? [JSON.parse(body)] : []);
   }
@@ -324,7 +327,7 @@ export class RedisStorage implements Storage {
   }
 
   async history(jobId: string): Promise<HistoryEvent[]> {
-    const fields = inGroups(texts(await this.#command(["HGETALL", `${this.#prefix}job:${jobId}`])), 2);
+    const fields = inGroups(texts(await this.#send(["HGETALL", `${this.#prefix}job:${jobId}`])), 2);
     return fields
       .filter(([name]) => /^h\d+$/.test(name))
       .sort(([one], [other]) => Number(one.slice(1)) - Number(other.slice(1)))
@@ -332,7 +335,7 @@ export class RedisStorage implements Storage {
   }
 
   async usage(client: string, month: string): Promise<number> {
-    return Number(await this.#command(["HGET", `${this.#prefix}quota:${month}`, client]));
+    return Number(await this.#send(["HGET", `${this.#prefix}quota:${month}`, client]));
   }
 
   async addTallies(tallies: readonly Tally[]): Promise<void> {
@@ -353,12 +356,12 @@ export class RedisStorage implements Storage {
   }
 
   async get(key: string): Promise<string | undefined> {
-    const value = await this.#command(["HGET", `${this.#prefix}values`, key]);
+    const value = await this.#send(["HGET", `${this.#prefix}values`, key]);
     return typeof value === "string" ? value : undefined;
   }
 
   async set(key: string, value: string): Promise<void> {
-    await this.#command(["HSET", `${this.#prefix}values`, key, value]);
+    await this.#send(["HSET", `${this.#prefix}values`, key, value]);
   }
 
   async prune(endedBefore: number, limit: number): Promise<number> {
@@ -374,15 +377,6 @@ export class RedisStorage implements Storage {
     if (text.startsWith(this.#origin)) return;
     const notices: Notice[] = JSON.parse(text.slice(this.#origin.length));
     for (const notice of notices) for (const listener of this.#listeners) listener(notice);
-  }
-
-  // A command without a script.
-  async #command(args: string[]): Promise<unknown> {
-    try {
-      return await this.#send(args);
-    } catch (error) {
-      throw error instanceof Error ? this.#fault(error) : error;
-    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -27,6 +27,17 @@ local function show(out, id)
   if not t[1] then return end
   local n = #out
   out[n + 1], out[n + 2], out[n + 3], out[n + 4] = t[1], t[2], t[3] or '', t[4] or ''
+end
+local function show_all(out, ids)
+  for _, id in ipairs(ids) do show(out, id) end
+  return out
+end`;
+
+// The clients that are asked about: the one that is given, or all.
+const CLIENTS = `
+local function clients_of(isOne, client)
+  if isOne == '1' then return { client } end
+  return redis.call('SMEMBERS', P .. 'clients')
 end`;
 
 // Engines listen on one channel; nothing is sent while there is only one.
@@ -248,9 +259,7 @@ export const READ = script(
   `
 local body = redis.call('HGET', P .. 'job:' .. ARGV[1], 'body')
 if not body then return {} end
-local out = { body }
-for _, id in ipairs(redis.call('SMEMBERS', P .. 'tasks:' .. ARGV[1])) do show(out, id) end
-return out`,
+return show_all({ body }, redis.call('SMEMBERS', P .. 'tasks:' .. ARGV[1]))`,
 );
 
 /** Claims jobs whose wake-up has come. */
@@ -307,9 +316,7 @@ redis.call('SADD', P .. 'held:' .. ARGV[2], id)
 redis.call('ZADD', P .. 'due', string.format('%.17g', tonumber(ARGV[3]) + tonumber(t[2])), id)
 dequeue(id, t[1], lane, member)
 count_held(t[1], 1)
-local out = {}
-show(out, id)
-return out`,
+return show_all({}, { id })`,
 );
 
 /** Takes one task from a worker, named by its id or by the assignment that gave it. */
@@ -333,11 +340,7 @@ export const DUE = script(
   "no-writes",
   SHOW_TASK,
   `
-local out = {}
-for _, id in ipairs(redis.call('ZRANGE', P .. 'due', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
-  show(out, id)
-end
-return out`,
+return show_all({}, redis.call('ZRANGE', P .. 'due', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2]))`,
 );
 
 /** Tasks of a worker. */
@@ -345,9 +348,7 @@ export const HELD = script(
   "no-writes",
   SHOW_TASK,
   `
-local out = {}
-for _, id in ipairs(redis.call('SMEMBERS', P .. 'held:' .. ARGV[1])) do show(out, id) end
-return out`,
+return show_all({}, redis.call('SMEMBERS', P .. 'held:' .. ARGV[1]))`,
 );
 
 /** Forgets a worker whose record has not changed meanwhile. */
@@ -362,11 +363,10 @@ return redis.call('HDEL', P .. 'workers', ARGV[1])`,
 /** A page of job ids, newest first. */
 export const LIST = script(
   "no-writes",
+  CLIENTS,
   `
-local clients = { ARGV[4] }
-if ARGV[3] == '0' then clients = redis.call('SMEMBERS', P .. 'clients') end
 local rows = {}
-for _, client in ipairs(clients) do
+for _, client in ipairs(clients_of(ARGV[3], ARGV[4])) do
   for n = 5, #ARGV do
     local found = redis.call('ZRANGE', P .. ARGV[n] .. ':' .. client, ARGV[1], '-inf', 'BYSCORE', 'REV',
       'LIMIT', 0, ARGV[2], 'WITHSCORES')
@@ -386,10 +386,9 @@ return out`,
 /** Jobs by status. */
 export const COUNTS = script(
   "no-writes",
+  CLIENTS,
   `
-local clients = { ARGV[2] }
-if ARGV[1] == '0' then clients = redis.call('SMEMBERS', P .. 'clients') end
-local out = {}
+local clients, out = clients_of(ARGV[1], ARGV[2]), {}
 for n = 3, #ARGV do
   local sum = 0
   for _, client in ipairs(clients) do sum = sum + redis.call('ZCARD', P .. 'by:' .. ARGV[n] .. ':' .. client) end

@@ -11,24 +11,13 @@
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setImmediate } from "node:timers";
-import { DueSet, QueueIndex } from "./queue_index.ts";
 import { ConfigError } from "../model/errors.ts";
 import type { Job, Status } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
-import type {
-  CommitOutcome,
-  HeldTask,
-  JobQuery,
-  JobWrite,
-  QueueDepth,
-  Storage,
-  Tally,
-  Task,
-  TaskRecord,
-  WorkerProfile,
-  WorkerRecord,
-} from "../model/store.ts";
+import type { JobQuery, JobWrite, Storage, Tally, TaskRecord, WorkerRecord } from "../model/store.ts";
 import type { HistoryEvent } from "../model/wire.ts";
+import { DueSet, QueueIndex } from "./queue_index.ts";
+import { SingleEngineStorage } from "./single_engine.ts";
 
 // Rows that belong together have neighbouring keys (ids begin with the time), so a transaction touches few pages.
 const SCHEMA = `
@@ -72,18 +61,14 @@ interface PendingWrite {
 }
 
 /** Keeps jobs in an SQLite file, which it holds for itself. */
-export class SqliteStorage implements Storage {
+export class SqliteStorage extends SingleEngineStorage implements Storage {
   readonly label: string;
-  readonly shared = false;
   #db: DatabaseSync;
   #sql: ReturnType<typeof prepare>;
   #wal: Deno.FsFile | undefined;
-  #wakes = new DueSet();
-  #index = new QueueIndex();
   /** Row numbers of the tasks: one index less to write. */
   #rows = new Map<string, number | bigint>();
-  #time = 0;
-  #queue: PendingWrite[] = [];
+  protected override pending: PendingWrite[] = [];
   #isScheduled = false;
   #unsynced: PendingWrite[] = [];
   #syncing: Promise<void> | undefined;
@@ -96,6 +81,7 @@ export class SqliteStorage implements Storage {
    * @throws ConfigError when it cannot be used: another engine has it, it is no database, or of a newer version.
    */
   constructor(path: string) {
+    super();
     this.label = `sqlite:${path}`;
     this.#db = openDatabase(path);
     this.#sql = prepare(this.#db);
@@ -106,41 +92,37 @@ export class SqliteStorage implements Storage {
 
   // An engine that was killed may have assigned tasks whose answers never left it; nobody knows, so they are queued again.
   #undoLastAssignments(): void {
-    if (this.#sql.getSetting.get("closed") !== undefined) {
-      this.#sql.deleteSetting.run("closed");
-      return;
-    }
-    const lastStoredAt = Number(this.#sql.getSetting.get("time")?.value ?? 0);
-    this.#sql.releaseSince.run(lastStoredAt - SURELY_SENT_MS);
+    if (this.setting("closed") !== undefined) this.#sql.deleteSetting.run("closed");
+    else this.#sql.releaseSince.run(Number(this.setting("time") ?? 0) - SURELY_SENT_MS);
   }
 
   #load(): void {
-    this.#wakes = new DueSet();
-    this.#index = new QueueIndex();
+    this.wakes = new DueSet();
+    this.index = new QueueIndex();
     this.#rows = new Map();
     for (const row of this.#db.prepare("SELECT id, wake_at FROM jobs WHERE wake_at IS NOT NULL").all()) {
-      this.#wakes.set(String(row.id), Number(row.wake_at));
+      this.wakes.set(String(row.id), Number(row.wake_at));
     }
     for (
       const row of this.#db.prepare("SELECT seq, worker_id, taken_at, record FROM tasks ORDER BY seq").all()
     ) {
       const record: TaskRecord = JSON.parse(String(row.record));
       this.#rows.set(record.id, Number(row.seq));
-      this.#index.add(
+      this.index.add(
         row.worker_id === null
           ? record
           : { ...record, workerId: String(row.worker_id), takenAt: Number(row.taken_at) },
       );
     }
-    this.#time = Number(this.#sql.getSetting.get("time")?.value ?? 0);
+    this.storedTime = Number(this.setting("time") ?? 0);
   }
 
   // Puts a change into the next transaction.
-  #change<T>(apply: () => T, durable = true): Promise<T> {
+  protected change<T>(apply: () => T, durable = true): Promise<T> {
     if (this.#closed) return Promise.reject(new Error("The storage is closed."));
     return new Promise<T>((resolve, reject) => {
       let result: T;
-      this.#queue.push({
+      this.pending.push({
         apply: () => void (result = apply()),
         done: () => resolve(result),
         failed: reject,
@@ -159,8 +141,8 @@ export class SqliteStorage implements Storage {
 
   #flush(): void {
     this.#isScheduled = false;
-    const changes = this.#queue;
-    this.#queue = [];
+    const changes = this.pending;
+    this.pending = [];
     if (changes.length === 0) return;
     try {
       this.#sql.begin.run();
@@ -193,162 +175,67 @@ export class SqliteStorage implements Storage {
       else change.failed(fault.error);
     }
     this.#syncing = this.#unsynced.length > 0 ? this.#sync() : undefined;
-    if (this.#queue.length > 0) this.#schedule();
+    if (this.pending.length > 0) this.#schedule();
   }
 
-  time(mine: number): Promise<number> {
-    if (mine <= this.#time) return Promise.resolve(this.#time);
-    this.#time = mine;
-    return this.#change(() => {
-      this.#sql.setSetting.run("time", String(mine));
-      return mine;
-    }, false);
-  }
-
-  commit(writes: readonly JobWrite[]): Promise<CommitOutcome> {
-    return this.#change(() => {
-      for (const write of writes) {
-        const refusal = this.#refusal(write);
-        if (refusal !== undefined) return refusal;
-      }
-      for (const write of writes) this.#apply(write);
-      return DONE;
-    });
-  }
-
-  #refusal({ job, settle, admission }: JobWrite): CommitOutcome | undefined {
-    if (admission?.idempotency !== undefined) {
-      const row = this.#sql.getKey.get(job.client, admission.idempotency.key);
-      if (row !== undefined) {
-        return { kind: "duplicate", jobId: String(row.job_id), fingerprint: String(row.fingerprint) };
-      }
-    }
-    if (admission?.quota !== undefined) {
-      const row = this.#sql.getUsage.get(job.client, admission.quota.month);
-      if (Number(row?.used ?? 0) >= admission.quota.limit) return { kind: "over-quota" };
-    }
-    if ((this.#sql.getRevision.get(job.id)?.revision ?? 0) !== job.revision - 1) return CONFLICT;
-    for (const { taskId, workerId } of settle ?? []) {
-      if (this.#index.get(taskId)?.workerId !== workerId) return CONFLICT;
-    }
-  }
-
-  #apply({ job, wakeAt, enqueue, settle, withdraw, history, admission }: JobWrite): void {
-    const body = JSON.stringify(job);
-    const endedAt = hasEnded(job) ? job.endedAt : null;
-    const listed = job.listed ? 1 : 0;
-    if (job.revision === 1) {
-      this.#sql.insertJob.run(
-        job.id,
-        job.client,
-        job.status,
-        job.blueprint,
-        job.state,
-        listed,
-        wakeAt,
-        endedAt,
-        job.error ?? null,
-        body,
-      );
-    } else {
-      this.#sql.updateJob.run(
-        job.revision,
-        job.status,
-        job.state,
-        listed,
-        wakeAt,
-        endedAt,
-        job.error ?? null,
-        body,
-        job.id,
-      );
-    }
-    if (history !== undefined && history.length > 0) {
-      this.#sql.insertHistory.run(job.id, job.revision, JSON.stringify(history));
-    }
-    if (admission?.idempotency !== undefined) {
-      const { key, fingerprint } = admission.idempotency;
-      this.#sql.insertKey.run(job.client, key, job.id, fingerprint);
-    }
-    if (admission?.quota !== undefined) this.#sql.countUsage.run(job.client, admission.quota.month);
-    this.#wakes.set(job.id, wakeAt ?? Infinity);
-    for (const { taskId } of settle ?? []) this.#removeTask(taskId);
-    for (const taskId of withdraw ?? []) this.#removeTask(taskId);
-    for (const task of enqueue ?? []) {
-      this.#rows.set(task.id, this.#sql.insertTask.run(JSON.stringify(task)).lastInsertRowid);
-      this.#index.add(task);
-    }
-  }
-
-  #removeTask(id: string): void {
-    const seq = this.#rows.get(id);
-    if (seq === undefined) return;
-    this.#sql.deleteTask.run(seq);
-    this.#rows.delete(id);
-    this.#index.remove(id);
-  }
-
-  #holdTask(id: string, workerId: string | null, takenAt: number | null): void {
-    this.#sql.holdTask.run(workerId, takenAt, this.#rows.get(id) ?? null);
-  }
-
-  read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined> {
+  protected jobOf(jobId: string): Job | undefined {
     const row = this.#sql.getJob.get(jobId);
-    if (row === undefined) return Promise.resolve(undefined);
-    return Promise.resolve({ job: readBody(row), tasks: this.#index.ofJob(jobId) });
+    return row && readBody(row);
   }
 
-  claim(now: number, leaseUntil: number, limit: number): Promise<Job[]> {
-    if (this.#wakes.due(now, 1).length === 0) return Promise.resolve([]);
-    return this.#change(() =>
-      this.#wakes.due(now, limit).flatMap((id) => {
-        const row = this.#sql.getJob.get(id);
-        this.#wake(id, leaseUntil);
-        return row === undefined ? [] : [readBody(row)];
-      }), false);
+  protected revisionOf(jobId: string): number {
+    return Number(this.#sql.getRevision.get(jobId)?.revision ?? 0);
   }
 
-  lease(jobId: string, revision: number, until: number): Promise<boolean> {
-    return this.#change(() => {
-      if (this.#sql.getRevision.get(jobId)?.revision !== revision) return false;
-      this.#wake(jobId, until);
-      return true;
-    }, false);
+  protected insertedWith(client: string, key: string): { jobId: string; fingerprint: string } | undefined {
+    const row = this.#sql.getKey.get(client, key);
+    return row && { jobId: String(row.job_id), fingerprint: String(row.fingerprint) };
   }
 
-  #wake(jobId: string, at: number): void {
-    this.#sql.setWake.run(at, jobId);
-    this.#wakes.set(jobId, at);
+  protected used(client: string, month: string): number {
+    return Number(this.#sql.getUsage.get(client, month)?.used ?? 0);
   }
 
-  take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined> {
-    if (this.#queue.length === 0 && this.#index.first(profile) === undefined) {
-      return Promise.resolve(undefined);
+  protected keepJob({ job, wakeAt, history = [], admission: { idempotency, quota } = {} }: JobWrite): void {
+    this.#sql.putJob.run(
+      job.id,
+      job.revision,
+      job.client,
+      job.status,
+      job.blueprint,
+      job.state,
+      job.listed ? 1 : 0,
+      wakeAt,
+      hasEnded(job) ? job.endedAt : null,
+      job.error ?? null,
+      JSON.stringify(job),
+    );
+    if (history.length > 0) this.#sql.insertHistory.run(job.id, job.revision, JSON.stringify(history));
+    if (idempotency !== undefined) {
+      this.#sql.insertKey.run(job.client, idempotency.key, job.id, idempotency.fingerprint);
     }
-    return this.#change(() => {
-      const task = this.#index.first(profile);
-      if (task === undefined) return undefined;
-      this.#holdTask(task.id, profile.workerId, now);
-      return this.#index.hold(task.id, profile.workerId, now);
-    }, false);
+    if (quota !== undefined) this.#sql.countUsage.run(job.client, quota.month);
   }
 
-  giveBack(taskId: string, workerId: string): Promise<void> {
-    return this.#change(() => {
-      if (this.#index.release(taskId, workerId)) this.#holdTask(taskId, null, null);
-    }, false);
+  protected override keepTask(task: TaskRecord): void {
+    this.#rows.set(task.id, this.#sql.insertTask.run(JSON.stringify(task)).lastInsertRowid);
   }
 
-  dueTasks(now: number, limit: number): Promise<Task[]> {
-    return Promise.resolve(this.#index.due(now, limit));
+  protected override keepHolder(taskId: string, workerId: string | null, takenAt: number | null): void {
+    this.#sql.holdTask.run(workerId, takenAt, this.#rows.get(taskId) ?? null);
   }
 
-  heldBy(workerId: string): Promise<HeldTask[]> {
-    return Promise.resolve(this.#index.heldBy(workerId));
+  protected override dropTask(taskId: string): void {
+    this.#sql.deleteTask.run(this.#rows.get(taskId) ?? null);
+    this.#rows.delete(taskId);
+  }
+
+  protected override keepWake(jobId: string, at: number): void {
+    this.#sql.setWake.run(at, jobId);
   }
 
   putWorker({ id, expiresAt, seenAt, registeredAt, info }: WorkerRecord): Promise<void> {
-    return this.#change(() => void this.#sql.putWorker.run(id, expiresAt, seenAt, registeredAt, info), false);
+    return this.change(() => void this.#sql.putWorker.run(id, expiresAt, seenAt, registeredAt, info), false);
   }
 
   workers(): Promise<WorkerRecord[]> {
@@ -364,7 +251,7 @@ export class SqliteStorage implements Storage {
   }
 
   dropWorker(id: string, expiresAt: number): Promise<boolean> {
-    return this.#change(() => this.#sql.dropWorker.run(id, expiresAt).changes === 1, false);
+    return this.change(() => this.#sql.dropWorker.run(id, expiresAt).changes === 1, false);
   }
 
   list({ client, status, blueprint, listed, search, limit, offset }: JobQuery): Promise<Job[]> {
@@ -400,21 +287,13 @@ export class SqliteStorage implements Storage {
     return Promise.resolve(Object.fromEntries(rows.map((row) => [String(row.status), Number(row.count)])));
   }
 
-  queues(): Promise<QueueDepth[]> {
-    return Promise.resolve(this.#index.depths());
-  }
-
   history(jobId: string): Promise<HistoryEvent[]> {
     const rows = this.#sql.getHistory.all(jobId);
     return Promise.resolve(rows.flatMap((row): HistoryEvent[] => JSON.parse(String(row.events))));
   }
 
-  usage(client: string, month: string): Promise<number> {
-    return Promise.resolve(Number(this.#sql.getUsage.get(client, month)?.used ?? 0));
-  }
-
   addTallies(tallies: readonly Tally[]): Promise<void> {
-    return this.#change(() => {
+    return this.change(() => {
       for (const { workerId, day, succeeded, failed } of tallies) {
         this.#sql.addTally.run(workerId, day, succeeded, failed);
       }
@@ -432,30 +311,23 @@ export class SqliteStorage implements Storage {
     );
   }
 
-  get(key: string): Promise<string | undefined> {
-    const value = this.#sql.getSetting.get(`value:${key}`)?.value;
-    return Promise.resolve(value === undefined ? undefined : String(value));
+  protected setting(key: string): string | undefined {
+    const value = this.#sql.getSetting.get(key)?.value;
+    return value === undefined ? undefined : String(value);
   }
 
-  set(key: string, value: string): Promise<void> {
-    return this.#change(() => void this.#sql.setSetting.run(`value:${key}`, value));
+  protected keepSetting(key: string, value: string): void {
+    this.#sql.setSetting.run(key, value);
   }
 
-  prune(endedBefore: number, limit: number): Promise<number> {
-    return this.#change(() => {
-      const rows = this.#sql.oldJobs.all(endedBefore, limit);
-      for (const id of rows.map((row) => String(row.id))) {
-        this.#sql.deleteHistory.run(id);
-        this.#sql.deleteKeys.run(id);
-        this.#sql.deleteJob.run(id);
-        this.#wakes.delete(id);
-      }
-      return rows.length;
-    }, false);
+  protected endedJobs(endedBefore: number, limit: number): string[] {
+    return this.#sql.oldJobs.all(endedBefore, limit).map((row) => String(row.id));
   }
 
-  subscribe(): () => void {
-    return () => {};
+  protected dropJob(jobId: string): void {
+    this.#sql.deleteHistory.run(jobId);
+    this.#sql.deleteKeys.run(jobId);
+    this.#sql.deleteJob.run(jobId);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -468,9 +340,6 @@ export class SqliteStorage implements Storage {
     this.#db.close();
   }
 }
-
-const DONE: CommitOutcome = { kind: "done" };
-const CONFLICT: CommitOutcome = { kind: "conflict" };
 
 function readBody(row: Record<string, unknown>): Job {
   return JSON.parse(String(row.body));
@@ -510,12 +379,11 @@ function prepare(db: DatabaseSync) {
     begin: sql("BEGIN IMMEDIATE"),
     commit: sql("COMMIT"),
     rollback: sql("ROLLBACK"),
-    insertJob: sql(
+    putJob: sql(
       `INSERT INTO jobs (id, revision, client, status, blueprint, state, listed, wake_at, ended_at, error, body)
-       VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    ),
-    updateJob: sql(
-      `UPDATE jobs SET revision = ?, status = ?, state = ?, listed = ?, wake_at = ?, ended_at = ?, error = ?, body = ? WHERE id = ?`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+       revision = excluded.revision, status = excluded.status, state = excluded.state, listed = excluded.listed,
+       wake_at = excluded.wake_at, ended_at = excluded.ended_at, error = excluded.error, body = excluded.body`,
     ),
     getJob: sql("SELECT body FROM jobs WHERE id = ?"),
     getRevision: sql("SELECT revision FROM jobs WHERE id = ?"),
