@@ -167,6 +167,17 @@ for (const what of ["control.sock", "lock", "run.json", ""]) {
   });
 }
 
+Deno.test("a .orchestrator/ that is removed again and again is put back when that ends", async () => {
+  await using site = await Site.make({ services: [quick("db")] });
+  await site.background();
+  const script = "for round in $(seq 300); do rm -rf .orchestrator; sleep 0.005; done";
+  const { code } = await new Deno.Command("sh", { args: ["-c", script], cwd: site.path }).output();
+  assertEquals(code, 0);
+  await waitUntil(async () => (await site.run("status")).code === 0, "status works");
+  assertEquals((await site.run("stop")).code, 0);
+  await site.allGone();
+});
+
 Deno.test("a stop during the start, a start during the stop, a reload during both", async () => {
   const late = quick("late", { command: "sleep 0.3; echo ready; exec sleep 1000" });
   const clinging = quick("clinging", {

@@ -8,7 +8,7 @@
 import { UserError } from "../config/errors.ts";
 import { dirname } from "../config/paths.ts";
 import type { RunFolder } from "./record.ts";
-import { makePrivateFolder } from "./record.ts";
+import { inodeOf, makePrivateFolder } from "./record.ts";
 import type { RecordKeeper } from "./record_keeper.ts";
 import type { ControlAnswer, ControlRequest, ControlServer } from "./server.ts";
 
@@ -54,19 +54,15 @@ export class SocketKeeper {
    * @throws what the system says when there is nothing to watch any more
    */
   async keep(repaired: () => void): Promise<void> {
-    const { folder, socket } = this.#kept;
     while (!this.#closed) {
-      const watcher = Deno.watchFs([...new Set([folder.path, dirname(socket)])], { recursive: false });
-      this.#watcher = watcher;
-      // What went away before the watch began is not reported.
-      if (this.#isWhole()) {
-        for await (const event of watcher) {
-          if (event.kind !== "access" && !this.#isWhole()) break;
-        }
+      try {
+        if (this.#isWhole()) await this.#damaged();
+        if (this.#closed) return;
+        if (!this.#isWhole()) await this.#repair(repaired);
+      } catch (error) {
+        // Removed in the middle of it: another round puts it back, as long as there is a place for it.
+        if (!(error instanceof Deno.errors.NotFound) || !this.#hasPlace()) throw error;
       }
-      closeWatcher(watcher);
-      if (this.#closed) return;
-      await this.#repair(repaired);
       // A folder is really gone once the lock in it is let go; what is reported of that would end a watch on the new one.
       await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
     }
@@ -82,6 +78,26 @@ export class SocketKeeper {
   #isWhole(): boolean {
     const { folder } = this.#kept;
     return (this.#server?.isReachable ?? false) && folder.isLockFile(this.lock) && folder.isWritten;
+  }
+
+  /** Whether the folders stand in one that is there. */
+  #hasPlace(): boolean {
+    const { folder, socket } = this.#kept;
+    return [folder.path, dirname(socket)].every((path) => inodeOf(dirname(path)) !== null);
+  }
+
+  /** Resolves when something is missing, or at the close. */
+  async #damaged(): Promise<void> {
+    const { folder, socket } = this.#kept;
+    const watcher = Deno.watchFs([...new Set([folder.path, dirname(socket)])], { recursive: false });
+    this.#watcher = watcher;
+    // What went away before the watch began is not reported.
+    if (this.#isWhole()) {
+      for await (const event of watcher) {
+        if (event.kind !== "access" && !this.#isWhole()) break;
+      }
+    }
+    closeWatcher(watcher);
   }
 
   async #repair(repaired: () => void): Promise<void> {
