@@ -68,7 +68,7 @@ async function attach(record: RunRecord): Promise<number> {
         await view.backpressure(); // what the terminal does not take yet waits at the other end
       }
       if (left || (over !== null && !over.restarting) || !isSame(record.orchestrator, record.bootId)) break;
-      // It begins anew, its socket was put back, or we did not keep up: it is there and is followed again.
+      // It is restarting, its socket was put back, or we did not keep up: it is there and is followed again.
       if (over === null) view.message('some lines may not be shown here; "orchestrator logs" has them');
       over = null;
       mirror = await reach(record, (socket) => Mirror.open(socket, 1_000));
@@ -87,13 +87,13 @@ async function requestDesired(
   socket: string,
   names: readonly string[],
   desired: Desired,
-  say: (text: string) => void,
+  report: (text: string) => void,
 ): Promise<void> {
   try {
     await ask(socket, PATHS[desired], { names });
   } catch (error) {
     if (!(error instanceof UserError || error instanceof Unreachable)) throw error;
-    say(error.message);
+    report(error.message);
   }
 }
 

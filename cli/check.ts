@@ -154,7 +154,7 @@ function checkService(
     ports.set(port, other ?? service.name);
   }
 
-  // Without what is checked here by itself, so that this tells all of it and not the first fault.
+  // Without what is checked here by itself, so that all faults are reported, not the first one.
   const own = serviceEnvironment(
     { ...service, envRequired: [], portEnv: null, port },
     environment,

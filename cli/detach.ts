@@ -37,7 +37,7 @@ export async function startThere(
   });
 }
 
-// The standard streams lead to a file: what the runtime itself has to say when it dies is kept.
+// The standard streams lead to a file: what the runtime itself prints when it dies is kept.
 const INTO_FILE = 'exec "$@" </dev/null >>"$0" 2>&1';
 
 /**
@@ -54,18 +54,18 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
         `"orchestrator status" shows it and "orchestrator stop" ends it.`,
     );
   }
-  const said = prepareFile(home);
+  const outFile = prepareFile(home);
   const folder = new RunFolder(home.infrastructure);
-  // Read here, so that a mistake is told at once and the run finds the file checked: it needs no parser then.
+  // Read here, so that a mistake is reported at once and the run finds the file checked: it needs no parser then.
   try {
     makePrivateFolder(folder.path);
   } catch {
-    // The run itself says what is wrong with it.
+    // The run itself reports what is wrong with it.
   }
   await loadServices(home, config);
   const { program, args } = ownCommand([...Deno.args, `--${BACKGROUND_OPTION}`]);
   const child = new Deno.Command("/bin/sh", {
-    args: ["-c", INTO_FILE, said, program, ...args],
+    args: ["-c", INTO_FILE, outFile, program, ...args],
     detached: true, // a session of its own: it outlives this terminal
     stdin: "null",
     stdout: "null",
@@ -94,7 +94,7 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
       }
     }
     const status: Deno.CommandStatus | null = ended;
-    if (status !== null) return reportEnd(said, status);
+    if (status !== null) return reportEnd(outFile, status);
     if (performance.now() > lateAt) {
       print(
         `orchestrator: PID ${child.pid} is still starting; "orchestrator status" shows more.`,
@@ -106,15 +106,15 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
   }
 }
 
-/** The run was over before anyone could follow it: what it said tells why. */
-function reportEnd(said: string, status: Deno.CommandStatus): number {
-  const text = Deno.readTextFileSync(said).trimEnd();
+/** The run was over before anyone could follow it: what it printed shows why. */
+function reportEnd(outFile: string, status: Deno.CommandStatus): number {
+  const text = Deno.readTextFileSync(outFile).trimEnd();
   if (text !== "") print(text, Deno.stderr);
   if (status.signal !== null) print(`orchestrator: It was killed by ${status.signal}.`, Deno.stderr);
   return status.signal === null ? status.code : 1;
 }
 
-/** The file for what is said outside of the logs, empty. @throws {UserError} when the folder can't be written */
+/** The file for what is printed outside of the logs, empty. @throws {UserError} when the folder can't be written */
 function prepareFile({ infrastructure }: Home): string {
   const path = `${infrastructure}/logs/orchestrator.out`;
   try {

@@ -62,7 +62,7 @@ export async function initServices({ infrastructure }: { infrastructure: string 
   if (services.length === 0) {
     throw new UserError(
       `Found nothing to start in ${infrastructure}: looked for services/*/src/main.py, */main.py, app.py and ` +
-        `package.json with a start script; docs/services.md tells how to write services.yaml by hand.`,
+        `package.json with a start script; docs/services.md explains how to write services.yaml by hand.`,
     );
   }
   givePorts(services, infrastructure, guesses);

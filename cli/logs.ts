@@ -20,7 +20,7 @@ import { namePrefix, prefixPaint, useColors } from "../terminal/palette.ts";
 import { displayWidth, stripControl } from "../terminal/text.ts";
 import { homeOptions, namesOf } from "./options.ts";
 
-/** Lines shown first when following and nothing else is said. */
+/** Lines shown first when following, by default. */
 const FOLLOWED_LINES = 10;
 
 /** Shows logs. @throws {UserError} for a name or an expression that is none */

@@ -11,7 +11,7 @@ import { ownCommand } from "../process/exec.ts";
 
 /**
  * Has a services file that has changed read by another process, which keeps what it means. In this one the parser and
- * the schema library would take 12 MB for as long as services run. Mistakes are told when it is read here.
+ * the schema library would take 12 MB for as long as services run. Mistakes are reported when it is read here.
  */
 export async function readElsewhere({ infrastructure, config }: RunOptions): Promise<void> {
   const home = findHome({ infrastructure });

@@ -34,7 +34,7 @@ export interface SetupInput {
  * Makes `venv` in the infrastructure folder, unless it (or `.venv`) is there, and installs or updates what
  * `requirements.txt` names. Uses uv where it is installed. The tools' own progress goes to the terminal.
  *
- * @returns the exit status: 0, or 1 when a tool failed and has said why
+ * @returns the exit status: 0, or 1 when a tool failed and has printed why
  * @throws {UserError} when there is neither Python nor uv
  */
 export async function setupVenv(

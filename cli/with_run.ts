@@ -25,7 +25,7 @@ export interface Talk {
 /**
  * Finds the run of the folder and talks to it.
  *
- * @param absent what to do when nothing runs there; by default it is said on stderr
+ * @param absent what to do when nothing runs there; by default it is reported on stderr
  * @returns the exit status
  */
 export async function withRun(
@@ -38,7 +38,7 @@ export async function withRun(
   return record === null ? absent(home) : await reach(record, (socket) => talk({ record, socket }));
 }
 
-/** Says on stderr that nothing runs. */
+/** Reports on stderr that nothing runs. */
 export function reportAbsence({ infrastructure }: Home): number {
   print(absence(infrastructure), Deno.stderr);
   return NOTHING_RUNS;

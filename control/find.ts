@@ -21,7 +21,7 @@ const PAUSE_MS = 20;
 
 /**
  * The orchestrator that runs in a folder, or `null`. Where there is none but a dead one left something, that is
- * stopped, and said on stderr.
+ * stopped, and reported on stderr.
  *
  * @throws {UserError} when the folder can't be read
  */
@@ -50,7 +50,7 @@ export async function findRun({ infrastructure }: Home): Promise<RunRecord | nul
   throw new UserError(`Another process holds ${folder.path}/lock, and its PID is not known yet; try again.`);
 }
 
-/** One that runs and could not write down who it is, for want of room: its socket tells. */
+/** One that runs and could not write down who it is, for want of room: its socket answers. */
 async function askWho(infrastructure: string): Promise<RunRecord | null> {
   try {
     const socket = socketPath(infrastructure);

@@ -16,7 +16,7 @@ export interface Note {
   message: string;
 }
 
-/** How long a second start waits for one that is under way, or for one that clears up, to say who it is. */
+/** How long a second start waits for one that is under way, or for one that clears up, to be known. */
 const UNDER_WAY_MS = 15_000;
 
 /**
@@ -48,7 +48,7 @@ function alreadyRuns(pid: number | null, { infrastructure }: Home): UserError {
   );
 }
 
-/** Stops what a dead run left. Asks for the lock to be held. @returns what there is to say about it */
+/** Stops what a dead run left. Asks for the lock to be held. @returns messages about it */
 export async function clearUp(folder: RunFolder): Promise<Note[]> {
   const record = folder.read();
   if (record === null) return [];

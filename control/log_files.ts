@@ -1,7 +1,7 @@
 /**
  * Logs on disk: a file a service and one for what the orchestrator itself decides, rotated by size.
  *
- * Whole lines are written as they come and before anyone else is told of them: what a reader of the event stream has
+ * Whole lines are written as they come and before anyone else gets them: what a reader of the event stream has
  * seen stands in the file, also after the orchestrator was killed.
  *
  * @module
@@ -27,7 +27,7 @@ export interface LogOptions {
   keep: number;
 }
 
-/** What holds when nothing else is said. */
+/** What holds by default. */
 export const LOG_DEFAULTS = { format: "text", level: "info", maxBytes: 10 * 1024 * 1024, keep: 5 } as const;
 
 /** A place in a log that rotation does not move: the file, and how much of it is meant. */
@@ -47,7 +47,7 @@ export function logFileName(service: string): string {
 /** How often a file that can't be written is tried again, and one that is written is looked for. */
 const AGAIN_MS = 1_000;
 
-/** What the orchestrator's own log says of an event, or `null` for the output of a service. */
+/** The message of the orchestrator's own log for an event, or `null` for the output of a service. */
 export function ownMessage(event: Event): { level: Level; text: string; service?: string } | null {
   switch (event.kind) {
     case "output":
@@ -56,27 +56,27 @@ export function ownMessage(event: Event): { level: Level; text: string; service?
       return { level: event.level, text: event.message };
     case "state": {
       const { name, state } = event.row;
-      const told = describeChange(event);
-      const level = told === null || told.level === "debug" ? "info" : told.level;
+      const described = describeChange(event);
+      const level = described === null || described.level === "debug" ? "info" : described.level;
       const change = `${name}: ${event.from.kind} -> ${state.kind}`;
-      return { level, text: told === null ? change : `${change}, ${told.message}`, service: name };
+      return { level, text: described === null ? change : `${change}, ${described.message}`, service: name };
     }
   }
 }
 
-/** Writes what happens in a run into files. It never throws: a fault is told once, and the services run on. */
+/** Writes what happens in a run into files. It never throws: a fault is reported once, and the services run on. */
 export class LogFiles implements Listener {
   readonly #options: LogOptions;
   readonly #files = new Map<string, LogFile>();
-  readonly #complain: (text: string) => void;
+  readonly #report: (text: string) => void;
   /** The files that can't be written now. */
   readonly #failing = new Set<string>();
   #lost = 0;
 
-  /** @param complain is told, in sentences, when a file can't be written and when it can be again */
-  constructor(options: LogOptions, complain: (text: string) => void) {
+  /** @param report gets a sentence when a file can't be written and when it can be again */
+  constructor(options: LogOptions, report: (text: string) => void) {
     this.#options = options;
-    this.#complain = complain;
+    this.#report = report;
   }
 
   /** The folder of the files. */
@@ -98,10 +98,10 @@ export class LogFiles implements Listener {
       this.#file(logFileName(service)).append(block);
       return;
     }
-    const said = ownMessage(event);
-    if (said === null) return;
-    if (event.kind === "log" && LEVELS.indexOf(said.level) < LEVELS.indexOf(this.#options.level)) return;
-    const { level, text, service } = said;
+    const own = ownMessage(event);
+    if (own === null) return;
+    const { level, text, service } = own;
+    if (event.kind === "log" && LEVELS.indexOf(level) < LEVELS.indexOf(this.#options.level)) return;
     const whole = this.#options.format === "json"
       ? JSON.stringify({ time, level, ...(service === undefined ? {} : { service }), text })
       : text.split("\n").map((line) => `${time} ${level.padEnd(5)} ${line}`).join("\n");
@@ -133,34 +133,34 @@ export class LogFiles implements Listener {
     if (file === undefined) {
       file = new LogFile(`${this.#options.folder}/${name}`, this.#options, {
         failed: (why) => this.#failed(name, why),
-        mended: (lost) => this.#mended(name, lost),
+        recovered: (lost) => this.#recovered(name, lost),
       });
       this.#files.set(name, file);
     }
     return file;
   }
 
-  /** A full disk is a fault of every file: it is told once. */
+  /** A full disk is a fault of every file: it is reported once. */
   #failed(name: string, why: string): void {
     const first = this.#failing.size === 0;
     this.#failing.add(name);
     if (!first) return;
-    this.#complain(`Cannot write ${this.folder}/${name}: ${why}. The services run on; log lines are lost.`);
+    this.#report(`Cannot write ${this.folder}/${name}: ${why}. The services run on; log lines are lost.`);
   }
 
-  #mended(name: string, lost: number): void {
+  #recovered(name: string, lost: number): void {
     this.#failing.delete(name);
     this.#lost += lost;
     if (this.#failing.size > 0) return;
-    this.#complain(`Logs are written again in ${this.folder}; ${this.#lost} lines are missing there.`);
+    this.#report(`Logs are written again in ${this.folder}; ${this.#lost} lines are missing there.`);
     this.#lost = 0;
   }
 }
 
-/** Who is told of a file's faults. */
+/** Who hears of a file's faults. */
 interface FaultListener {
   failed(why: string): void;
-  mended(lostLines: number): void;
+  recovered(lostLines: number): void;
 }
 
 class LogFile {
@@ -200,7 +200,7 @@ class LogFile {
       }
       if (fault !== null) {
         this.#fault = null;
-        this.#listener.mended(fault.lost);
+        this.#listener.recovered(fault.lost);
       }
     } catch (error) {
       if (!(error instanceof Error)) throw error;
@@ -237,7 +237,7 @@ class LogFile {
       try {
         file.truncateSync(this.#size); // no half line stays behind
       } catch (second) {
-        if (!(second instanceof Error)) throw second; // a device has no length: the first fault is told
+        if (!(second instanceof Error)) throw second; // a device has no length: the first fault is reported
       }
       throw error;
     }

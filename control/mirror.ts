@@ -5,7 +5,7 @@
  */
 
 import { formatSpan } from "../config/duration.ts";
-import { crashCard, describeChange } from "../terminal/messages.ts";
+import { crashCard, shownMessage } from "../terminal/messages.ts";
 import { print } from "../terminal/outlet.ts";
 import type { ServiceSnapshot } from "../supervisor/model.ts";
 import { Tail } from "../process/lines.ts";
@@ -14,7 +14,7 @@ import { ask, lines, request, Unreachable } from "./client.ts";
 import type { Message, MessageOf } from "./protocol.ts";
 import { readMessage } from "./protocol.ts";
 
-/** The services of a run and their last lines, as far as the messages that were read tell. */
+/** The services of a run and their last lines, as of the last message that was read. */
 export class Mirror {
   readonly socket: string;
   readonly hello: MessageOf<"hello">;
@@ -78,7 +78,7 @@ export class Mirror {
     return this.#tails.get(name)?.slice(-count) ?? [];
   }
 
-  /** What happens, until the stream ends. The mirror shows it already when it is told. */
+  /** What happens, until the stream ends. The mirror is up to date with each of them. */
   async *messages(): AsyncGenerator<Message> {
     for await (const message of this.#messages) {
       switch (message.kind) {
@@ -149,13 +149,13 @@ export interface Wanted {
   /** The services; `null`: all that the run has. */
   names: readonly string[] | null;
   goal: Goal;
-  /** Those that someone named: a task among them has to run anew. */
+  /** Those that someone named: a task among them has to run again. */
   asked?: readonly string[];
   /** 0: not at all. */
   limitMs?: number;
 }
 
-/** Follows a run until services have come to what is wanted of them, and says on stderr what happens meanwhile. */
+/** Follows a run until services have come to what is wanted of them, and logs what happens meanwhile on stderr. */
 export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<WaitResult> {
   const { names, goal, asked = [], limitMs = Infinity } = wanted;
   if (limitMs === 0) return { kind: "reached" }; // nobody wants to wait: that it was accepted is enough
@@ -222,15 +222,16 @@ function isBlocked({ state }: ServiceSnapshot, mirror: Mirror): boolean {
   });
 }
 
-/** Says on stderr what a stream of lines would say. */
+/** Logs on stderr what a view of lines shows. */
 export function logProgress(message: Message): void {
-  const told = message.kind === "log" ? message : message.kind === "state" ? describeChange(message) : null;
-  if (told !== null && told.level !== "debug") print(`[orchestrator] ${told.message}`, Deno.stderr);
+  if (message.kind !== "log" && message.kind !== "state") return;
+  const text = shownMessage(message);
+  if (text !== null) print(`[orchestrator] ${text}`, Deno.stderr);
 }
 
-/** Says why a service failed, as the last thing: its crash card. */
+/** Shows why a service failed, as the last thing: its crash card. */
 async function reportFailure(mirror: Mirror, row: ServiceSnapshot): Promise<void> {
-  // Its failure may end the whole run: that is told first.
+  // Its failure may end the whole run: that is logged first.
   const stopping = await isClosing(mirror.socket);
   if (stopping) {
     for await (const message of mirror.messages()) if (message.kind === "state") logProgress(message);
@@ -248,7 +249,7 @@ async function isClosing(socket: string): Promise<boolean> {
   }
 }
 
-/** Says what came of waiting for services to run. @returns the exit status */
+/** Reports what came of waiting for services to run. @returns the exit status */
 export async function conclude(mirror: Mirror, outcome: WaitResult): Promise<number> {
   switch (outcome.kind) {
     case "reached":
@@ -271,7 +272,7 @@ export async function conclude(mirror: Mirror, outcome: WaitResult): Promise<num
   }
 }
 
-/** What is to be said when services have not come to what was wanted within its limit. */
+/** The message when services have not come to what was wanted within its limit. */
 function lateness(rows: readonly ServiceSnapshot[], { goal, limitMs = 0 }: Wanted, at: number): string {
   const names = rows.map(({ name }) => name).join(", ");
   const within = `within ${formatSpan(limitMs)}`;

@@ -1,6 +1,6 @@
 /**
  * The folder `.orchestrator` of an infrastructure folder: the lock that lets one orchestrator run there, and the
- * record of what runs, so that the next one can tell what a dead one left.
+ * record of what runs, so that the next one finds what a dead one left.
  *
  * A process is ours only where that can be proved: the boot is the same and either the PID's start time is the one
  * that was written down, or the process carries the mark of the run in its environment. Names and ports prove nothing.
@@ -188,8 +188,6 @@ export class RunFolder {
   }
 
   /** Whether `file` is the lock file that others find. */
-
-  /** Whether `file` is the lock file that others find. */
   isLockFile(file: Deno.FsFile): boolean {
     return inodeOf(`${this.path}/lock`) === file.statSync().ino;
   }
@@ -219,7 +217,7 @@ export function makePrivateFolder(path: string): void {
   }
 }
 
-/** What tells a file from another one that takes its place, or `null` when there is none. */
+/** What distinguishes a file from another one in its place, or `null` when there is none. */
 export function inodeOf(path: string): number | null {
   try {
     return Deno.lstatSync(path).ino;

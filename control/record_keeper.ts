@@ -1,5 +1,5 @@
 /**
- * Writes down what a run has started, so that the next one can tell what a dead one left.
+ * Writes down what a run has started, so that the next one finds what a dead one left.
  *
  * @module
  */
@@ -9,10 +9,10 @@ import { bootId, ownIdentity, readProcess } from "../process/procfs.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
 import type { RunFolder } from "./record.ts";
 
-/** How long the record may lag behind what runs; meanwhile the mark in their environment tells what is ours. */
+/** How long the record may lag behind what runs; meanwhile the mark in their environment shows what is ours. */
 const RECORD_MS = 20;
 
-/** What the record says of a run besides its processes. */
+/** What the record holds of a run besides its processes. */
 export interface RunFacts {
   /** ISO time. */
   startedAt: string;
@@ -69,7 +69,7 @@ export class RecordKeeper {
       });
     } catch (error) {
       if (!(error instanceof Error)) throw error;
-      // A full disk: the lock and the marks still tell what is ours.
+      // A full disk: the lock and the marks still show what is ours.
     }
   }
 

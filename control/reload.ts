@@ -172,7 +172,7 @@ export class Definitions {
   }
 
   /**
-   * Reads the file and `.env` again and says what follows.
+   * Reads the file and `.env` again and compares.
    *
    * @throws {UserError} when one of them has mistakes; then nothing changes
    */

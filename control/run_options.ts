@@ -1,5 +1,5 @@
 /**
- * What a run may be told.
+ * The options of a run.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { Service } from "../config/definition.ts";
 import type { LogOptions } from "./log_files.ts";
 
-/** What a run may be told. */
+/** The options of a run. */
 export interface RunOptions {
   /** The `.env` to load instead of `infrastructure/.env`. */
   envFile?: string | undefined;

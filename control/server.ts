@@ -14,7 +14,7 @@ export interface ControlRequest {
   method: string;
   path: string;
   query: URLSearchParams;
-  /** What its JSON body says; an empty map when it has none. */
+  /** Its JSON body; an empty map when it has none. */
   body: Record<string, unknown>;
 }
 
@@ -23,7 +23,7 @@ export type ControlAnswer =
   | { status: number; body: unknown }
   | { status: 200; follow: (client: Follower) => void };
 
-/** A fault in a request, told with its HTTP status. */
+/** A fault in a request, answered with its HTTP status. */
 export class RequestError extends Error {
   constructor(readonly status: number, message: string) {
     super(message);
@@ -36,7 +36,7 @@ const BODY_LIMIT = 64 * 1024;
 const REQUEST_MS = 10_000;
 /** How long a client that was answered may go on sending. */
 const LINGER_MS = 2_000;
-/** Clients at a time; each more is told so. */
+/** Clients at a time; each more is answered with 503. */
 const CLIENT_LIMIT = 512;
 /** What may wait for one reader until it is dropped. */
 const WAITING_LIMIT = 8 * 1024 * 1024;
@@ -120,7 +120,7 @@ export class ControlServer {
 
   /**
    * @param path its folder exists and is private; an old socket there is replaced
-   * @param handle answers a request; what it throws as `RequestError` is told to the client
+   * @param handle answers a request; a `RequestError` that it throws is answered
    * @throws what the system says when it can't listen there
    */
   constructor(path: string, handle: (request: ControlRequest) => ControlAnswer | Promise<ControlAnswer>) {
@@ -249,7 +249,7 @@ async function writeAll(connection: Deno.UnixConn, ...parts: Uint8Array[]): Prom
   }
 }
 
-/** Reads one request. @returns `null` when the client says nothing @throws {RequestError} for what is none */
+/** Reads one request. @returns `null` when the client sends nothing @throws {RequestError} for what is none */
 async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | null> {
   let held = new Uint8Array(0);
   const chunk = new Uint8Array(4_096);

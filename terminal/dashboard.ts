@@ -23,7 +23,7 @@ export interface PanelState {
   /** Whether the keys are explained. */
   help: boolean;
   colors: boolean;
-  /** What is said where otherwise stands how to stop everything. */
+  /** Stands in place of how to stop everything. */
   hint?: string | undefined;
 }
 
@@ -145,7 +145,7 @@ function hintText(snapshot: Snapshot, look: PanelState): string {
     : `Only lines of ${look.narrowed}; Esc shows all`;
 }
 
-/** One line that says how all of them are. */
+/** One line about all of them. */
 function statusLine(snapshot: Snapshot, screen: Viewport, look: PanelState): string {
   const parts = snapshot.services.map(({ name, state }) => `${name} ${STATUS[state.kind].mark}`);
   const well = snapshot.services.filter(({ state }) => state.kind === "running").length;
@@ -164,7 +164,7 @@ function window(
   selected: string | null,
 ): { shown: readonly ServiceSnapshot[]; hidden: readonly ServiceSnapshot[] } {
   if (rows.length <= room) return { shown: rows, hidden: [] };
-  const count = Math.max(1, room - 1); // a line says how many are not shown
+  const count = Math.max(1, room - 1); // a line counts those that are not shown
   const chosen = rows.findIndex(({ name }) => name === selected);
   const first = Math.min(Math.max(0, chosen - count + 1), rows.length - count);
   return {

@@ -8,7 +8,7 @@
 import * as colors from "@std/fmt/colors";
 import { decoder, encoder } from "../config/bytes.ts";
 import type { Event, Listener } from "../supervisor/model.ts";
-import { describeChange } from "./messages.ts";
+import { shownMessage } from "./messages.ts";
 import type { Outlet } from "./outlet.ts";
 import { namePrefix, prefixPaint } from "./palette.ts";
 import { prefixLines } from "./prefix.ts";
@@ -18,7 +18,7 @@ import { displayWidth, stripControl } from "./text.ts";
 export interface View extends Listener {
   /** Shows a line of the orchestrator's own. */
   message(text: string): void;
-  /** Gives the terminal back; what is said afterwards comes as plain lines. */
+  /** Gives the terminal back; what comes afterwards is shown as plain lines. */
   close(): Promise<void>;
 }
 
@@ -32,7 +32,7 @@ export class LineView implements View {
 
   /**
    * @param names the services, in order: they set the width of the prefixes
-   * @param how whether a terminal reads, which must not see a stranger's control codes, and whether in colour
+   * @param how whether a terminal reads, which must not see a service's control codes, and whether in colour
    */
   constructor(
     outlet: Outlet,
@@ -52,8 +52,8 @@ export class LineView implements View {
         : event.lines;
       this.#outlet.write(prefixLines(this.#prefix(event.service), lines));
     } else {
-      const told = event.kind === "log" ? event : describeChange(event);
-      if (told !== null && told.level !== "debug") this.message(told.message);
+      const text = shownMessage(event);
+      if (text !== null) this.message(text);
     }
   }
 

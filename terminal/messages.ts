@@ -9,13 +9,13 @@ import * as colors from "@std/fmt/colors";
 import { formatSpan } from "../config/duration.ts";
 import { Tail } from "../process/lines.ts";
 import type { Level } from "../config/levels.ts";
-import type { RunResult, ServiceSnapshot, StateEvent } from "../supervisor/model.ts";
+import type { Event, RunResult, ServiceSnapshot, StateEvent } from "../supervisor/model.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
 import type { Paint } from "./palette.ts";
 import { useColors } from "./palette.ts";
 import { stripControl } from "./text.ts";
 
-/** What a table says of a state besides its name, or nothing. */
+/** What a table shows of a state besides its name, or nothing. */
 export function describeState({ state, kind, maxRetries }: ServiceSnapshot, at: number): string {
   switch (state.kind) {
     case "pending":
@@ -86,6 +86,12 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; m
         ? { level: "info", message: `${name} stopped${ran} and is restarting` }
         : null;
   }
+}
+
+/** What a view of lines shows of an event, or `null` when that is nothing. */
+export function shownMessage(event: StateEvent | Extract<Event, { kind: "log" }>): string | null {
+  const described = event.kind === "log" ? event : describeChange(event);
+  return described === null || described.level === "debug" ? null : described.message;
 }
 
 /** The last `count` lines, and those before them that belong to the same traceback. */

@@ -12,7 +12,7 @@ import type { Viewport } from "./text.ts";
 
 export type Paint = (text: string) => string;
 
-/** How each state is shown; `docs/supervision.md` says what moves a service between them. */
+/** How each state is shown; `docs/supervision.md` shows what moves a service between them. */
 export const STATUS: Record<ServiceState["kind"], { mark: string; label: string; paint: Paint }> = {
   pending: { mark: "⏳", label: "PENDING", paint: colors.gray },
   starting: { mark: "🔄", label: "STARTING", paint: colors.yellow },

@@ -17,7 +17,7 @@ import { dashboard } from "./dashboard.ts";
 import type { Key } from "./keys.ts";
 import { KeyReader } from "./keys.ts";
 import type { View } from "./line_view.ts";
-import { describeChange } from "./messages.ts";
+import { shownMessage } from "./messages.ts";
 import type { Outlet } from "./outlet.ts";
 import { namePrefix, prefixPaint } from "./palette.ts";
 import { Terminal } from "./screen.ts";
@@ -45,7 +45,7 @@ const DESIRED_BY_KEY: ReadonlyMap<string, Desired> = new Map([
 /** The log stream with the panel below it. */
 export class PanelView implements View {
   static readonly PERIOD_MS = 500;
-  /** Without a change of size for this long, its last one is known: tmux tells of them every 250 ms at most. */
+  /** Without a change of size for this long, its last one is known: tmux reports them every 250 ms at most. */
   static readonly RESIZE_MS = 300;
   readonly #outlet: Outlet;
   readonly #terminal: Terminal;
@@ -97,12 +97,10 @@ export class PanelView implements View {
         }
         break;
       case "log":
-        if (event.level !== "debug") this.message(event.message);
-        break;
       case "state": {
-        const told = describeChange(event);
-        if (told !== null && told.level !== "debug") this.message(told.message);
-        this.#drawSoon();
+        const text = shownMessage(event);
+        if (text !== null) this.message(text);
+        if (event.kind === "state") this.#drawSoon();
         break;
       }
     }
@@ -182,7 +180,7 @@ export class PanelView implements View {
     const buffer = new Uint8Array(1_024);
     const keys = new KeyReader();
     while (!this.#closed) {
-      // A terminal that was closed ends in an error; SIGHUP says what to do about it.
+      // A terminal that was closed ends in an error; SIGHUP decides what to do about it.
       const count = await Deno.stdin.read(buffer).catch(() => null);
       if (count === null) return;
       for (const key of keys.read(decoder.decode(buffer.subarray(0, count)))) {

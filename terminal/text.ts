@@ -49,7 +49,7 @@ const CONTROLS =
 
 const COLOUR = /^\x1b\[[0-9;:]*m$/;
 
-/** A stranger's text with nothing that moves the cursor or changes the terminal; colours stay when asked for. */
+/** A service's text with nothing that moves the cursor or changes the terminal; colours stay when asked for. */
 export function stripControl(text: string, keepColours = false): string {
   let coloured = false;
   const stripped = text.replace(CONTROLS, (sequence) => {
