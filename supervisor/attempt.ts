@@ -75,14 +75,12 @@ export class Attempt implements Disposable {
   /** Starts the process, then waits until it is ready; or reports why it can't be started. */
   spawn(): void {
     const { home, environment, guard, clock } = this.#surroundings;
-    const refuse = (why: string) =>
-      this.#listener.trigger({ kind: "spawnFailed", reason: `could not start: ${why}` });
     try {
       const launch = this.#launch = prepareLaunch(this.#service, environment(), home);
       if (launch.port !== null && !isPortFree(launch.port)) {
         const holder = describeHolder(launch.port);
         const advice = `stop that or give "${this.#service.name}" another port`;
-        return refuse(`port ${launch.port} is taken${holder}; ${advice}`);
+        return this.#refuse(`port ${launch.port} is taken${holder}; ${advice}`);
       }
       const { pid } = this.#child = startChild(launch, {
         lines: (stream, lines) => this.#output(stream, lines),
@@ -99,10 +97,19 @@ export class Attempt implements Disposable {
       guard.add(pid);
       this.#listener.trigger({ kind: "spawned", pid });
     } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-      return refuse(error.message.replace(/^Cannot start .*?: /, "").replace(/\.$/, ""));
+      return this.#refuseFor(error);
     }
     if (this.#service.kind !== "task") this.awaitReady();
+  }
+
+  #refuse(why: string): void {
+    this.#listener.trigger({ kind: "spawnFailed", reason: `could not start: ${why}` });
+  }
+
+  /** @throws what is no mistake of the user's */
+  #refuseFor(error: unknown): void {
+    if (!(error instanceof UserError)) throw error;
+    this.#refuse(error.message.replace(/^Cannot start .*?: /, "").replace(/\.$/, ""));
   }
 
   #output(stream: Stream, lines: Uint8Array): void {
@@ -124,7 +131,12 @@ export class Attempt implements Disposable {
       this.#awaitedLine = new RegExp(health.probe.pattern);
       return;
     }
-    const probe = this.#probe();
+    let probe: (() => Promise<string | null>) | null;
+    try {
+      probe = this.#probe();
+    } catch (error) {
+      return this.#refuseFor(error); // an external service's environment is made here
+    }
     if (probe === null) {
       if (readyByTime(this.#service)) return; // its state knows
       await clock.sleep(SETTLED_MS, signal); // its port variable is not set and has no default

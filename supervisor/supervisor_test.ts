@@ -492,6 +492,22 @@ Deno.test("a task that fails starts nothing and fails the run", async () => {
   assertEquals([status, failedService?.name, run.states("web")], [1, "migrate", ["stopped"]]);
 });
 
+Deno.test("an external service whose variable is missing fails, and the run ends", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, {
+    db: {
+      command: "unused",
+      kind: "external",
+      health: { ...READY, probe: { kind: "tcp", port: String(freePort()) } },
+      envRequired: ["GONE"],
+    },
+  });
+  const { status, failedService } = await run.supervisor.finished;
+  assert(status === 1 && failedService?.state.kind === "failed");
+  const reason = `could not start: it needs GONE; set it in ${folder.path}/.env`;
+  assertEquals(failedService.state.reason, reason);
+});
+
 Deno.test("an external service is waited for and left alone", async () => {
   await using folder = await Folder.make();
   const port = freePort();
