@@ -1,5 +1,5 @@
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals, assertMatch, assertNotMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import { isAlive, waitUntil } from "../testing/run.ts";
 import type { Command } from "../testing/site.ts";
 import { quick, Site } from "../testing/site.ts";
@@ -26,7 +26,10 @@ Deno.test("a start in the background returns with the table when all are ready, 
 
   const status = await site.run("status");
   assertEquals(status.code, 0);
-  assertStringIncludes(status.out, `PID ${pid}`);
+  assertEquals(
+    site.plain(status.out.split("\n").at(-2)!),
+    "orchestrator: PID N, in the background, since TIME, SIZE, logs in DIR/logs",
+  );
   const json = JSON.parse((await site.run("status", "--json")).out);
   assertEquals(json.services.map(({ name, state }: { name: string; state: string }) => [name, state]), [
     ["db", "running"],
@@ -65,18 +68,18 @@ Deno.test("a start in the background that fails shows the crash card and exits 1
   await using site = await Site.make({ services: [quick("db"), broken] });
   const { code, err } = await site.run("-d");
   assertEquals(code, 1);
-  const card = err.slice(err.indexOf("✖"));
-  assertStringIncludes(card, "exited with status 7");
-  assertStringIncludes(card, "the reason");
-  assertEquals(card.trim().split("\n").at(-1)?.trim(), "│ the reason");
+  assertEquals(
+    site.plain(err.slice(err.indexOf("✖"))),
+    "✖ web [web] exited with status 7, after running for SPAN.\nIts last line:\n  │ the reason\n",
+  );
   await site.allGone();
 });
 
-Deno.test("a start in the background with a mistake says it and exits 2", async () => {
+Deno.test("a start in the background with a mistake reports it and exits 2", async () => {
   await using site = await Site.make({ services: [quick("db")], env: "X=1\n" });
   const { code, err } = await site.run("-d", "--services", "dbb");
   assertEquals(code, 2);
-  assertStringIncludes(err, 'did you mean "db"?');
+  assertEquals(err, 'orchestrator: There is no service "dbb"; did you mean "db"? The services are db.\n');
 });
 
 Deno.test("--wait ends the waiting, not the run", async () => {
@@ -84,14 +87,18 @@ Deno.test("--wait ends the waiting, not the run", async () => {
   await using site = await Site.make({ services: [slow] });
   const { code, err } = await site.run("-d", "--wait", "500ms");
   assertEquals(code, 1);
-  assertMatch(
-    err,
-    /slow has not become ready within \d+ m?s; "orchestrator status" shows more|is still starting/,
-  );
+  const isKnown = 'orchestrator: slow has not become ready within SPAN; "orchestrator status" shows more.\n';
+  const isUnknown = 'orchestrator: PID N is still starting; "orchestrator status" shows more.\n'; // a slow machine
+  assert([isKnown, isUnknown].includes(site.plain(err)), err);
   await site.reachable();
   assertEquals((await site.run("status")).code, 1, "it does not run yet");
   assertEquals((await site.run("stop")).code, 0);
 });
+
+function alreadyRuns({ path }: Site, pid: number): string {
+  return `An orchestrator with PID ${pid} runs in ${path} already; "orchestrator status" shows it and ` +
+    '"orchestrator stop" ends it.';
+}
 
 Deno.test("a second orchestrator names the first one's PID and exits 2", async () => {
   await using site = await Site.make(TWO);
@@ -99,7 +106,7 @@ Deno.test("a second orchestrator names the first one's PID and exits 2", async (
   for (const args of [["--no-dashboard"], ["-d"], ["start"]]) {
     const { code, err } = await site.run(...args);
     assertEquals(code, 2);
-    assertStringIncludes(err, `PID ${first.pid}`);
+    assertEquals(err, `orchestrator: ${alreadyRuns(site, first.pid)}\n`);
   }
   first.signal("SIGTERM");
   assertEquals((await first.ended()).code, 0);
@@ -115,7 +122,7 @@ Deno.test("of two starts at the same instant exactly one wins", async () => {
     await waitUntil(() => losers.length >= 2, "two have given up");
     assertEquals(losers.map(({ code }) => code), [2, 2]);
     const winner = site.record().orchestrator.pid;
-    for (const { err } of losers) assertStringIncludes(err, `PID ${winner} `);
+    for (const { err } of losers) assertEquals(err, `orchestrator: ${alreadyRuns(site, winner)}\n`);
     const { code } = await site.run("stop");
     assertEquals(code, 0);
     await Promise.all(all);
@@ -146,7 +153,10 @@ Deno.test("restart, stop and start act on the named services and what depends on
   assertEquals((await site.run("status")).code, 0);
   const unknown = await site.run("restart", "webb");
   assertEquals(unknown.code, 2);
-  assertStringIncludes(unknown.err, 'did you mean "web"?');
+  assertEquals(
+    unknown.err,
+    'orchestrator: There is no service "webb"; did you mean "web"? The services are db, web.\n',
+  );
   await site.run("stop");
 });
 
@@ -170,13 +180,16 @@ Deno.test("a start there that fails shows the crash card and exits 1", async () 
   await site.background();
   const { code, err } = await site.run("start", "bad");
   assertEquals(code, 1);
-  assertStringIncludes(err, "exited with status 3");
-  assertStringIncludes(err.trim().split("\n").at(-1) ?? "", "why");
+  assertEquals(
+    site.plain(err),
+    "[orchestrator] bad exited with status 3\n" +
+      "✖ bad [bad] exited with status 3, after running for SPAN.\nIts last line:\n  │ why\n",
+  );
   assertEquals((await site.run("status")).code, 1);
   assertEquals((await site.run("stop")).code, 0);
 });
 
-Deno.test("SIGHUP reloads a detached orchestrator, SIGUSR2 lets it begin anew with the same PID", async () => {
+Deno.test("SIGHUP reloads a detached orchestrator, SIGUSR2 restarts it with the same PID", async () => {
   await using site = await Site.make(TWO);
   const pid = await site.background("--services", "db");
   const db = await site.pidOf("db");
@@ -195,7 +208,7 @@ Deno.test("SIGHUP reloads a detached orchestrator, SIGUSR2 lets it begin anew wi
   await waitUntil(() => !isAlive(again), "its service is stopped");
   await waitUntil(
     () => site.path !== "" && recordOf(site)?.startedAt !== startedAt && recordOf(site) !== null,
-    "anew",
+    "it is another run",
   );
   await site.reachable(pid);
   await site.running("db");

@@ -13,6 +13,7 @@ import { BACKGROUND_OPTION } from "./options.ts";
 import { statusTable } from "./status.ts";
 import { ask, Unreachable } from "../control/client.ts";
 import { findRun, pause, reach } from "../control/find.ts";
+import { alreadyRuns } from "../control/folder_lock.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
 import { makePrivateFolder, RunFolder } from "../control/record.ts";
 import { ownCommand } from "../process/exec.ts";
@@ -48,12 +49,7 @@ const INTO_FILE = 'exec "$@" </dev/null >>"$0" 2>&1';
  */
 export async function detach(home: Home, config: string | undefined, limitMs: number): Promise<number> {
   const record = await findRun(home);
-  if (record !== null) {
-    throw new UserError(
-      `An orchestrator with PID ${record.orchestrator.pid} runs in ${home.infrastructure} already; ` +
-        `"orchestrator status" shows it and "orchestrator stop" ends it.`,
-    );
-  }
+  if (record !== null) throw alreadyRuns(record.orchestrator.pid, home);
   const outFile = prepareFile(home);
   const folder = new RunFolder(home.infrastructure);
   // Read here, so that a mistake is reported at once and the run finds the file checked: it needs no parser then.

@@ -1,6 +1,6 @@
-// Bad weather: what runs is killed, removed, filled up, asked at the wrong moment.
+// What runs is killed, removed, filled up, asked at the wrong moment.
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { freePort, isAlive, TESTDATA, waitUntil } from "../testing/run.ts";
 import { ask } from "./client.ts";
 import { bootId, readProcess } from "../process/procfs.ts";
@@ -94,8 +94,11 @@ async function orphan(site: Site, pid: number): Promise<void> {
   for (const service of services) assert(isAlive(service));
 }
 
+const LEFT = "The orchestrator with PID N, started TIME, exited unexpectedly (last seen TIME); " +
+  "2 processes that it left running were stopped.";
+
 for (const word of ["status", "stop", "start"]) {
-  Deno.test(`${word} says what a dead orchestrator left, stops it and goes on`, async () => {
+  Deno.test(`${word} reports what a dead orchestrator left, stops it and goes on`, async () => {
     await using site = await Site.make({ services: [quick("db"), quick("web")] });
     const first = await site.foreground();
     await site.running("db", "web");
@@ -106,9 +109,7 @@ for (const word of ["status", "stop", "start"]) {
     assertEquals(left.length, 2);
     if (word === "start") {
       const next = site.spawn(["--no-dashboard"]);
-      await next.out.line(
-        `2 processes that it left running were stopped`,
-      );
+      assertEquals(site.plain(await next.out.line("that it left running")), `[orchestrator] ${LEFT}`);
       await site.reachable(next.pid);
       await site.running("db", "web");
       next.signal("SIGTERM");
@@ -116,14 +117,15 @@ for (const word of ["status", "stop", "start"]) {
     } else {
       const { code, err } = await site.run(word);
       assertEquals(code, word === "status" ? 3 : 0);
-      assertMatch(err, /2 processes that it left running were stopped/);
+      const absent = "Nothing is running in DIR. Start it with: orchestrator -d\n";
+      assertEquals(site.plain(err), `orchestrator: ${LEFT}\n${word === "stop" ? absent : ""}`);
     }
     for (const { pid } of left) assert(!isAlive(pid));
     await site.allGone();
   });
 }
 
-Deno.test("a record of another boot is told and forgotten; its PIDs are left alone", async () => {
+Deno.test("a record of another boot is reported and forgotten; its PIDs are left alone", async () => {
   await using site = await Site.make({ services: [quick("db")] });
   const stranger = new Deno.Command("sleep", { args: ["1000"], stdin: "null" }).spawn();
   const identity = { pid: stranger.pid, startTicks: readProcess(stranger.pid)!.startTicks };
@@ -139,7 +141,11 @@ Deno.test("a record of another boot is told and forgotten; its PIDs are left alo
   assert(bootId() !== "");
   const { code, err } = await site.run("status");
   assertEquals(code, 3);
-  assertStringIncludes(err, "ended when the system was rebooted; none of its processes are left.");
+  assertEquals(
+    site.plain(err),
+    "orchestrator: The orchestrator with PID N, started TIME, ended when the system was rebooted; " +
+      "none of its processes are left.\n",
+  );
   assert(isAlive(stranger.pid));
   await site.background();
   assert(isAlive(stranger.pid));
@@ -161,7 +167,11 @@ for (const what of ["control.sock", "lock", "run.json", ""]) {
     }
     const second = await site.run("--no-dashboard");
     assertEquals(second.code, 2);
-    assertStringIncludes(second.err, `PID ${pid}`);
+    assertEquals(
+      second.err,
+      `orchestrator: An orchestrator with PID ${pid} runs in ${site.path} already; "orchestrator status" shows it ` +
+        'and "orchestrator stop" ends it.\n',
+    );
     assertEquals((await site.run("stop")).code, 0);
     await site.allGone();
   });
@@ -202,7 +212,7 @@ Deno.test("a stop during the start, a start during the stop, a reload during bot
   const [stop, start] = [site.run("start", "clinging"), site.run("start", "last")];
   assertEquals([(await stop).code, (await start).code], [0, 0]);
   assertEquals((await site.run("status")).code, 0);
-  // Everything is being stopped: nothing is started or reloaded any more, and the reason is told.
+  // Everything is being stopped: nothing is started or reloaded any more, and the reason is answered.
   const stopping = site.run("stop");
   await waitUntil(async () => (await status(site)).stopping, "it stops");
   for (
@@ -211,7 +221,10 @@ Deno.test("a stop during the start, a start during the stop, a reload during bot
     }]]
   ) {
     const refused = await site.ask("POST", path as string, body).then(() => "", (error) => error.message);
-    assertStringIncludes(refused, "being stopped");
+    assertEquals(
+      refused,
+      "Everything is being stopped; wait for it, then start the orchestrator again.",
+    );
   }
   assertEquals((await stopping).code, 0);
   assertEquals((await run.ended()).code, 0);
@@ -263,7 +276,7 @@ Deno.test("a stuck reader of events and garbage on the socket do not disturb a r
   assertEquals((await run.ended()).code, 0);
 });
 
-Deno.test("on a full disk the services run on and it is told once", async () => {
+Deno.test("on a full disk the services run on and it is reported once", async () => {
   await using site = await Site.make({
     services: [{ name: "talks", command: "while :; do echo line; sleep 0.02; done" }],
     files: { "logs/.keep": "" },
@@ -272,12 +285,16 @@ Deno.test("on a full disk the services run on and it is told once", async () => 
     Deno.symlinkSync("/dev/full", `${site.path}/logs/${name}.log`);
   }
   const run = await site.foreground("--log-dir", `${site.path}/logs`);
-  await run.out.line("Cannot write");
+  assertEquals(
+    site.plain(await run.out.line("Cannot write")),
+    "[orchestrator] Cannot write DIR/logs/orchestrator.log: No space left on device. " +
+      "The services run on; log lines are lost.",
+  );
   await run.out.line("talks] line", 50);
   run.signal("SIGTERM");
   const { code, out } = await run.ended();
   assertEquals(code, 0);
-  assertEquals(out.split("Cannot write").length, 2, "it is told once");
+  assertEquals(out.split("Cannot write").length, 2, "it is reported once");
 });
 
 Deno.test("a run that can't write down who it is, for want of room, is found by its socket", async () => {
@@ -287,7 +304,10 @@ Deno.test("a run that can't write down who it is, for want of room, is found by 
   await run.out.line("db is running");
   const status = await site.run("status");
   assertEquals(status.code, 0, status.err);
-  assertStringIncludes(status.out, `PID ${run.pid}`);
+  assertEquals(
+    site.plain(status.out.split("\n").at(-2)!),
+    "orchestrator: PID N, in the foreground, since TIME, SIZE",
+  );
   assertEquals((await site.run("stop")).code, 0);
   assertEquals((await run.ended()).code, 0);
 });
@@ -307,13 +327,21 @@ Deno.test("in a read-only folder the run goes on without control and says so; -d
       ignore: !readOnly, // only root may mount
       async fn() {
         const run = site.spawn(["--no-dashboard"]);
-        await run.out.line(/Cannot use .*\.orchestrator: Read-only file system\. This run goes on/);
+        assertEquals(
+          site.plain(await run.out.line("Cannot use")),
+          "[orchestrator] Cannot use DIR/.orchestrator: Read-only file system. " +
+            "This run goes on, but status, logs, stop and the like can't reach it.",
+        );
         await run.out.line("db is running");
         run.signal("SIGTERM");
         assertEquals((await run.ended()).code, 0);
         const detached = await site.run("-d");
         assertEquals(detached.code, 2);
-        assertStringIncludes(detached.err, "Read-only file system");
+        assertEquals(
+          site.plain(detached.err),
+          "orchestrator: Cannot write DIR/logs/orchestrator.out, which a run in the background needs " +
+            "(Read-only file system); make the folder writable, or start it without --detach.\n",
+        );
         assertEquals((await site.run("status")).code, 3);
       },
     });
@@ -327,7 +355,11 @@ Deno.test("a folder whose path is too long for a socket is reached through XDG_R
   const environment = { XDG_RUNTIME_DIR: site.folder.path };
   const without = await site.spawn(["-d"], { XDG_RUNTIME_DIR: "" }).ended();
   assertEquals(without.code, 2);
-  assertStringIncludes(without.err, "too long for a socket; set XDG_RUNTIME_DIR");
+  assertEquals(
+    site.plain(without.err),
+    "orchestrator: The path DIR/.orchestrator/control.sock is too long for a socket; " +
+      "set XDG_RUNTIME_DIR to a folder of your own with a short path.\n",
+  );
   assertEquals((await site.spawn(["-d"], environment).ended()).code, 0);
   assertMatch(site.record().socket, /\/orchestrator-[0-9a-f]{16}\/control\.sock$/);
   assertEquals(((await Deno.stat(site.record().socket)).mode ?? 0) & 0o777, 0o600);

@@ -41,7 +41,8 @@ export async function lockFolder(folder: RunFolder, home: Home): Promise<Deno.Fs
   }
 }
 
-function alreadyRuns(pid: number | null, { infrastructure }: Home): UserError {
+/** The error that names the one that runs. @param pid `null`: it is not known */
+export function alreadyRuns(pid: number | null, { infrastructure }: Home): UserError {
   const who = pid === null ? "Another orchestrator" : `An orchestrator with PID ${pid}`;
   return new UserError(
     `${who} runs in ${infrastructure} already; "orchestrator status" shows it and "orchestrator stop" ends it.`,

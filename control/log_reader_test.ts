@@ -59,8 +59,15 @@ Deno.test("logs shows the files of a run that is over, merged, and -n, --grep, -
   assertStringIncludes(all, "[orchestrator] a: pending -> starting");
   const unknown = await site.run("logs", "aa");
   assertEquals(unknown.code, 2);
-  assertStringIncludes(unknown.err, 'did you mean "a"?');
-  assertStringIncludes((await site.run("logs", "--grep", "(")).err, "regular expression");
+  assertEquals(
+    unknown.err,
+    'orchestrator: There is no service "aa"; did you mean "a"? The services are a, b, orchestrator.\n',
+  );
+  assertEquals(
+    (await site.run("logs", "--grep", "(")).err,
+    "orchestrator: --grep needs a regular expression as JavaScript knows them: Invalid regular expression: /(/: " +
+      "Unterminated group.\n",
+  );
 });
 
 Deno.test("logs -f shows the files and goes on with the stream without a gap or a double line, over rotations", async () => {

@@ -12,7 +12,7 @@ import { loadServices } from "../config/file.ts";
 import { planStart, withDependents } from "../supervisor/plan.ts";
 import { portOf, prepareLaunch } from "../config/launch.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
-import { UserError } from "../config/errors.ts";
+
 import type { Service } from "../config/definition.ts";
 import type { Change } from "./protocol.ts";
 
@@ -131,7 +131,7 @@ export class Definitions {
    * @throws {UserError} for a name that is not defined, and while everything is being stopped
    */
   start(names: readonly string[]): string[] {
-    this.#refuseWhenClosing();
+    this.#supervisor.refuseWhenStopping();
     const wanted = planStart(this.#known, names).services.map(({ name }) => name);
     const present = new Set(this.#supervisor.services.map(({ name }) => name));
     if (wanted.some((name) => !present.has(name))) {
@@ -149,7 +149,7 @@ export class Definitions {
    * @throws {UserError} for a name that is not part of the run, and while everything is being stopped
    */
   restart(names: readonly string[], more: { dependents: boolean; dependencies: boolean }): string[] {
-    this.#refuseWhenClosing();
+    this.#supervisor.refuseWhenStopping();
     const { services } = this.#supervisor;
     const up = (name: string, desired: Desired) => this.#supervisor.setDesired([name], desired);
     this.#supervisor.setDesired(names, "running"); // what they need has to run, or they would wait for it
@@ -177,7 +177,7 @@ export class Definitions {
    * @throws {UserError} when one of them has mistakes; then nothing changes
    */
   async plan(): Promise<ReloadPlan & { known: readonly Service[] }> {
-    this.#refuseWhenClosing();
+    this.#supervisor.refuseWhenStopping();
     const home: Home = this.#supervisor.home;
     const known = this.#fixed ? this.#known : await loadServices(home, this.#config);
     const environment = this.#supervisor.readEnvironment();
@@ -199,7 +199,7 @@ export class Definitions {
 
   /** Carries a plan out. @throws {UserError} while everything is being stopped */
   carryOut(plan: ReloadPlan & { known: readonly Service[] }): void {
-    this.#refuseWhenClosing();
+    this.#supervisor.refuseWhenStopping();
     this.#known = plan.known;
     const restarted = plan.changes.filter(({ action }) => action === "restart").map(({ name }) => name);
     this.#supervisor.replace(plan.services, new Set(restarted));
@@ -209,11 +209,5 @@ export class Definitions {
   #roots(known: readonly Service[]): readonly string[] {
     if (this.#asked.length > 0) return this.#asked;
     return known.filter(({ autostart }) => autostart).map(({ name }) => name);
-  }
-
-  #refuseWhenClosing(): void {
-    if (this.#supervisor.stopping) {
-      throw new UserError("Everything is being stopped; wait for it, then start the orchestrator again.");
-    }
   }
 }

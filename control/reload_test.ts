@@ -143,7 +143,11 @@ Deno.test("a file with mistakes changes nothing and says why", async () => {
   await site.folder.write("services.json", '{"services": [{"name": "db", "comand": "x"}]}');
   const { code, err } = await site.run("reload");
   assertEquals(code, 2);
-  assertStringIncludes(err, 'did you mean "command"?');
+  assertEquals(
+    err,
+    "orchestrator: services.json:1:15 services[0].command: missing; use a list of words, or a text for /bin/sh -c\n" +
+      'services.json:1:30 services[0].comand: not a known field; did you mean "command"?\n',
+  );
   Deno.kill(pid, "SIGHUP");
   const log = async () => await site.folder.read("logs/orchestrator.log");
   const lateAt = performance.now() + 20_000;

@@ -128,7 +128,7 @@ export class Supervisor {
     for (const name of names) {
       if (!this.#services.has(name)) throw unknownName(name, [...this.#services.keys()]);
     }
-    this.#refuseWhenStopping();
+    this.refuseWhenStopping();
     const chosen = desired === "stopped"
       ? withDependents(this.services, names)
       : desired === "running"
@@ -155,7 +155,7 @@ export class Supervisor {
    * @throws {UserError} while everything is being stopped
    */
   replace(services: readonly Service[], changed: ReadonlySet<string>): void {
-    this.#refuseWhenStopping();
+    this.refuseWhenStopping();
     const gone = new Map(this.#services);
     this.#services.clear();
     this.#dependents.clear();
@@ -204,9 +204,10 @@ export class Supervisor {
     return { ...readEnvironment(this.home).environment, ORCHESTRATOR_RUN: this.run };
   }
 
-  #refuseWhenStopping(): void {
+  /** @throws {UserError} while everything is being stopped */
+  refuseWhenStopping(): void {
     if (this.#phase === "running") return;
-    throw new UserError("Everything is being stopped; wait for that, then start the orchestrator again.");
+    throw new UserError("Everything is being stopped; wait for it, then start the orchestrator again.");
   }
 
   #keep(managed: ManagedService): void {

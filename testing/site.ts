@@ -147,6 +147,15 @@ export class Site implements AsyncDisposable {
     return exchange(this.record().socket, method, target, body);
   }
 
+  /** A text without what differs from run to run: the folder, PIDs, moments, spans and sizes of memory. */
+  plain(text: string): string {
+    return text.replaceAll(this.path, "DIR")
+      .replace(/\bPID \d+/g, "PID N")
+      .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "TIME")
+      .replace(/\d+(?:\.\d+)? (?:ms|s|min|h)\b(?: \d+ s\b)?/g, "SPAN")
+      .replace(/\d+\.\d MiB/g, "SIZE");
+  }
+
   /** Follows the orchestrator. */
   mirror(recent = 0): Promise<Mirror> {
     return Mirror.open(this.record().socket, recent);
