@@ -84,36 +84,18 @@ export async function ask<Path extends keyof Answers>(
   return readAnswer(path, await exchange(socket, body === undefined ? "GET" : "POST", path, body));
 }
 
-/** The lines of an endless answer, until it ends, is cut off, or `signal` fires. */
+/** The lines of an endless answer, until it ends, is cut off, or `signal` fires. A last line without an end is none. */
 export async function* lines({ body }: Response, signal?: AbortSignal): AsyncGenerator<string> {
   if (body === null) return;
-  const reader = body.getReader();
-  const stop = () => void reader.cancel();
-  signal?.addEventListener("abort", stop);
+  let held = "";
   try {
-    const streaming = new TextDecoder();
-    let held = "";
-    while (!signal?.aborted) {
-      const value = await read(reader);
-      if (value === null) return;
-      const parts = streaming.decode(value, { stream: true }).split("\n");
+    for await (const text of body.pipeThrough(new TextDecoderStream(), signal && { signal })) {
+      const parts = text.split("\n");
       parts[0] = held + parts[0];
       held = parts.pop() ?? "";
       yield* parts;
     }
-  } finally {
-    signal?.removeEventListener("abort", stop);
-    await reader.cancel().catch(() => {}); // it may be cut off
-  }
-}
-
-/** The next bytes, or `null` at the end; one that was cut off ends, too: who reads sees that its last line is missing. */
-async function read(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Uint8Array | null> {
-  try {
-    const { value, done } = await reader.read();
-    return done ? null : value;
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    return null;
+    if (!(error instanceof Error)) throw error; // cut off, or nobody wants more: who reads sees what is missing
   }
 }

@@ -15,7 +15,7 @@ import type { Change } from "./protocol.ts";
 import { RunFolder, socketPath } from "./record.ts";
 import { RecordKeeper } from "./record_keeper.ts";
 import type { Definitions } from "./reload.ts";
-import type { RunContext } from "./run_context.ts";
+import type { RunContext } from "./run_options.ts";
 import { SocketKeeper } from "./socket_keeper.ts";
 import type { Event, Listener, RunResult } from "../supervisor/model.ts";
 

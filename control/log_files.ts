@@ -14,6 +14,7 @@ import type { Level } from "../config/levels.ts";
 import { LEVELS } from "../config/levels.ts";
 import type { Event, Listener } from "../supervisor/model.ts";
 import { prefixLines } from "../terminal/prefix.ts";
+import { inodeOf } from "./record.ts";
 
 /** How logs are written. */
 export interface LogOptions {
@@ -278,7 +279,7 @@ class LogFile {
     const { keep } = this.#limits;
     const nameOf = (number: number) => number === 0 ? this.#path : `${this.#path}.${number}`;
     let oldest = 0;
-    while (oldest + 1 < keep && isThere(nameOf(oldest + 1))) oldest++;
+    while (oldest + 1 < keep && inodeOf(nameOf(oldest + 1)) !== null) oldest++;
     for (let number = oldest; number >= 0 && keep > 0; number--) {
       Deno.renameSync(nameOf(number), nameOf(number + 1));
     }
@@ -291,14 +292,4 @@ function count(lines: Uint8Array): number {
   let found = 0;
   for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) found++;
   return found;
-}
-
-function isThere(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }

@@ -94,29 +94,24 @@ export async function* runLogs(
     using mirror = await followAgain(record, hello);
     if (mirror === null) {
       // It ended since: what it wrote last stands in the files.
-      if (hello?.logs) {
-        yield partOf(services, history(hello, { ...choice, lines: Infinity }, shown ?? NONE, NONE));
-      }
+      if (hello?.logs) yield { kind: "lines", services, lines: history(hello, choice, shown, NONE) };
       // One that ends well leaves no record behind.
       if (new RunFolder(infrastructure).read()?.run === record.run) yield { kind: "lost" };
       return;
     }
     hello = mirror.hello;
     services = hello.services.map(({ name }) => name);
-    const isFirst = shown === null;
-    if (isFirst) check([...services, OWN]);
+    if (shown === null) check([...services, OWN]);
     const marks = marksOf(hello);
-    if (hello.logs !== null) {
-      const rest = isFirst ? choice : { ...choice, lines: Infinity };
-      yield partOf(services, history(hello, rest, shown ?? NONE, marks));
-    } else if (isFirst) yield partOf(services, keptLines(hello, choice));
+    if (hello.logs !== null) yield { kind: "lines", services, lines: history(hello, choice, shown, marks) };
+    else if (shown === null) yield { kind: "lines", services, lines: keptLines(hello, choice) };
     else yield { kind: "gap" };
     if (!follow) return;
     shown = marks;
     let end: MessageOf<"exit"> | null = null;
     for await (const message of mirror.messages()) {
       const { lines, file } = linesOf(message);
-      if (lines.length > 0) yield partOf(services, lines.filter((line) => fits(line, choice)));
+      if (lines.length > 0) yield { kind: "lines", services, lines: chosen(lines, choice) };
       if (file !== null && "log" in message && message.log) shown.set(file, message.log);
       if (message.kind === "exit") end = message;
     }
@@ -124,17 +119,15 @@ export async function* runLogs(
   }
 }
 
-function partOf(services: readonly string[], lines: Iterable<LogLine>): LogPart {
-  return { kind: "lines", services, lines };
-}
-
+/** The lines of a run's files. What was shown before, up to `from`, decides no longer how many there are. */
 function history(
   hello: MessageOf<"hello">,
   choice: LogChoice,
-  from: ReadonlyMap<string, Position>,
+  from: ReadonlyMap<string, Position> | null,
   to: ReadonlyMap<string, Position>,
 ): Generator<LogLine> {
-  return readLogs(hello.logs?.folder ?? "", sourcesOf(hello), choice, from, to);
+  const wanted = from === null ? choice : { ...choice, lines: Infinity };
+  return readLogs(hello.logs?.folder ?? "", sourcesOf(hello), wanted, from ?? NONE, to);
 }
 
 /** Follows a run, again after one `before`. @returns `null` when it has ended since */
@@ -189,10 +182,8 @@ function fits({ source, timeMs, text }: LogLine, { names, sinceMs, pattern }: Lo
 /** The lines that the orchestrator itself keeps, where there are no files. Nobody wrote down their times. */
 function* keptLines(hello: MessageOf<"hello">, choice: LogChoice): Generator<LogLine> {
   for (const { name, recent } of hello.services) {
-    const lines = recent.map((text) => ({ timeMs: null, source: name, text })).filter((line) =>
-      fits(line, choice)
-    );
-    yield* choice.lines === Infinity ? lines : lines.slice(Math.max(0, lines.length - choice.lines));
+    const lines = [...chosen(recent.map((text) => ({ timeMs: null, source: name, text })), choice)];
+    yield* lines.slice(Math.max(0, lines.length - choice.lines));
   }
 }
 

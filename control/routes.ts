@@ -7,7 +7,7 @@
 import { UserError } from "../config/errors.ts";
 import { withDependents } from "../supervisor/plan.ts";
 import type { Answers, Change } from "./protocol.ts";
-import type { RunContext } from "./run_context.ts";
+import type { RunContext } from "./run_options.ts";
 import type { Definitions } from "./reload.ts";
 import type { ControlAnswer, ControlRequest, Follower } from "./server.ts";
 import type { About } from "./status.ts";

@@ -1,10 +1,11 @@
 /**
- * The options of a run.
+ * The options of a run, and what it lets others do with it.
  *
  * @module
  */
 
 import type { Service } from "../config/definition.ts";
+import type { Supervisor } from "../supervisor/supervisor.ts";
 import type { LogOptions } from "./log_files.ts";
 
 /** The options of a run. */
@@ -25,4 +26,19 @@ export interface RunOptions {
   logs?: Partial<LogOptions>;
   /** Whether it runs in the background: SIGHUP reloads, only faults are shown, and logs are always written. */
   detached?: boolean;
+}
+
+/** What a run lets others do with it. */
+export interface RunContext {
+  supervisor: Supervisor;
+  version: string;
+  /** The names asked for at the start. */
+  names: readonly string[];
+  /** Every service that was defined at the start. */
+  known: readonly Service[];
+  options: RunOptions;
+  /** Stops everything and ends the run. */
+  stop(): void;
+  /** Stops everything, then starts again as the same process. */
+  restartSelf(): void;
 }
