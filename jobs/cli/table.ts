@@ -23,19 +23,23 @@ const LOGGING: readonly Option[] = [
   },
 ];
 
+const ENGINE_URL: Option = {
+  name: "url",
+  value: "URL",
+  variable: "ORCHESTRATOR_URL",
+  does: "the engine; default http://127.0.0.1:8080",
+};
+
+const tokenOption = (variable: string): Option => ({
+  name: "token",
+  value: "TOKEN",
+  variable,
+  does: "others can see it in the process list: better use the variable",
+});
+
 const CLIENT: readonly Option[] = [
-  {
-    name: "url",
-    value: "URL",
-    variable: "ORCHESTRATOR_URL",
-    does: "the engine; default http://127.0.0.1:8080",
-  },
-  {
-    name: "token",
-    value: "TOKEN",
-    variable: "CLIENT_TOKEN",
-    does: "others can see it in the process list: better use the variable",
-  },
+  ENGINE_URL,
+  tokenOption("CLIENT_TOKEN"),
   { name: "json", does: "the engine's answer as JSON" },
 ];
 
@@ -188,18 +192,8 @@ A blueprint file is JavaScript, and also TypeScript when the program runs from i
         does: "a task that is a command: params on stdin, result on stdout; may be repeated",
       },
       { name: "limit", value: "NAME=N", many: true, does: "at most N of this task at once; may be repeated" },
-      {
-        name: "url",
-        value: "URL",
-        variable: "ORCHESTRATOR_URL",
-        does: "the engine; default http://127.0.0.1:8080",
-      },
-      {
-        name: "token",
-        value: "TOKEN",
-        variable: "WORKER_TOKEN",
-        does: "others can see it in the process list: better use the variable",
-      },
+      ENGINE_URL,
+      tokenOption("WORKER_TOKEN"),
       { name: "id", value: "ID", variable: "WORKER_ID", does: "its name; default worker-UUID" },
       { name: "type", value: "TYPE", variable: "WORKER_TYPE", does: "default generic-cpu-worker" },
       {
