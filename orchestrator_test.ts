@@ -493,7 +493,12 @@ for (
       {},
       `--wait takes a duration, not "soon"; use seconds`,
     ],
-    ["a level that is none", ["--log-level", "loud"], {}, "--log-level is one of debug, info, warn, error."],
+    [
+      "a level that is none",
+      ["--log-level", "loud"],
+      {},
+      "--log-level must be one of debug, info, warn, error.",
+    ],
   ] as const
 ) {
   Deno.test(`${what} is a sentence on stderr and status 2, before anything starts`, async () => {

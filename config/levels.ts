@@ -14,6 +14,12 @@ export type Level = typeof LEVELS[number];
 /** Other words for the same, as Python's logging has them. */
 const SYNONYMS: Record<string, Level> = { warning: "warn", critical: "error" };
 
+/** The level that a word in any case names; undefined: none. */
+export function levelOf(text: string): Level | undefined {
+  const word = text.trim().toLowerCase();
+  return LEVELS.find((known) => known === word) ?? SYNONYMS[word];
+}
+
 /**
  * Reads a level in any case.
  *
@@ -21,8 +27,7 @@ const SYNONYMS: Record<string, Level> = { warning: "warn", critical: "error" };
  * @throws {UserError} for anything else
  */
 export function parseLevel(text: string, option: string): Level {
-  const word = text.trim().toLowerCase();
-  const level = LEVELS.find((known) => known === word) ?? SYNONYMS[word];
-  if (level === undefined) throw new UserError(`${option} is one of ${LEVELS.join(", ")}.`);
+  const level = levelOf(text);
+  if (level === undefined) throw new UserError(`${option} must be one of ${LEVELS.join(", ")}.`);
   return level;
 }

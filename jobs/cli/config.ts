@@ -14,7 +14,7 @@ export function configOf({ environment, inWordsOfOptions }: Variables): Config {
   const isForPeople = !environment.LOG_FORMAT && Deno.stdout.isTerminal();
   const format: Partial<Settings> = isForPeople ? { logFormat: "text" } : {};
   try {
-    return Config.fromEnvironment(environment, format);
+    return new Config(format, environment);
   } catch (error) {
     if (error instanceof ConfigError) throw inWordsOfOptions(error);
     throw error;

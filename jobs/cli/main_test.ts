@@ -31,7 +31,7 @@ for (
     [["engine", "--blueprints", FLOW, "--port", "80x"], "--port must be a whole number from 0 to 65535"],
     [
       ["engine", "--blueprints", FLOW, "--log-level", "LOUD"],
-      "--log-level is one of debug, info, warn, error.",
+      "--log-level must be one of debug, info, warn, error.",
     ],
     [
       ["engine", "--blueprints", FLOW, "--storage", "postgres://u:s3cret@x"],

@@ -7,7 +7,6 @@
 import { ConfigError } from "../model/errors.ts";
 import { digest, makeSecret } from "../model/ids.ts";
 import type { Config } from "./config.ts";
-import { isLoopback } from "./config.ts";
 import type { Client } from "./tokens.ts";
 import { Authenticator, readClients, readWorkers } from "./tokens.ts";
 
@@ -57,6 +56,11 @@ export async function loadTokens(
   }
   const workerDigest = workerToken === "" ? undefined : digest(workerToken);
   return { authenticator: new Authenticator(clients, grants, workerDigest), madeTokens };
+}
+
+/** Whether an address is reached from this machine only. */
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 /** The text of a settings file. @throws {ConfigError} when it can't be read */
