@@ -27,9 +27,8 @@ const SUBJECTS: Record<string, Subject> = {
   "config/dotenv.ts": { tests: ["config/dotenv_test.ts"] },
   "jobs/model/transitions.ts": { tests: ["jobs/model/transitions_test.ts"] },
   "jobs/model/job_change.ts": {
-    tests: ["job_change", "transitions", "task_results"].map((name) => `jobs/model/${name}_test.ts`),
+    tests: ["job_change", "transitions"].map((name) => `jobs/model/${name}_test.ts`),
   },
-  "jobs/model/task_results.ts": { tests: ["jobs/model/task_results_test.ts"] },
 };
 
 /** What may survive, by why that is right: the changed lines. */

@@ -7,7 +7,7 @@ import type { Level } from "../../config/levels.ts";
 import { LEVELS } from "../../config/levels.ts";
 import type { Outlet } from "../../terminal/outlet.ts";
 import { stripControl } from "../../terminal/text.ts";
-import type { Log } from "../model/log.ts";
+import type { Log } from "../model/errors.ts";
 
 /** How levels are written, as Python's logging does. */
 const WRITTEN: Record<Level, string> = { debug: "DEBUG", info: "INFO", warn: "WARNING", error: "ERROR" };

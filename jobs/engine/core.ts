@@ -10,7 +10,7 @@ import { messageOf } from "../model/errors.ts";
 import { makeId } from "../model/ids.ts";
 import type { Job } from "../model/job.ts";
 import type { Rules } from "../model/job_change.ts";
-import type { Log } from "../model/log.ts";
+import type { Log } from "../model/errors.ts";
 import type { Storage } from "../model/store.ts";
 import { Arrivals } from "./arrivals.ts";
 import { CancelNotices } from "./cancel_notices.ts";

@@ -7,9 +7,8 @@
 import { messageOf } from "../model/errors.ts";
 import type { Job } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
-import { endJob, isRunnable, JobChange, wakeOf } from "../model/job_change.ts";
+import { endJob, isRunnable, JobChange, retriesDue, taskTimedOut, wakeOf } from "../model/job_change.ts";
 import type { Task } from "../model/store.ts";
-import { retriesDue, taskTimedOut } from "../model/task_results.ts";
 import type { EngineCore } from "./core.ts";
 import { LEASE_MS } from "./core.ts";
 import type { JobRunner } from "./runner.ts";

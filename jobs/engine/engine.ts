@@ -10,7 +10,7 @@ import { BlueprintError, checkBlueprint } from "../model/blueprint.ts";
 import type { Clock } from "../../config/clock.ts";
 import { systemClock } from "../../config/clock.ts";
 import { ConfigError } from "../model/errors.ts";
-import type { Log } from "../model/log.ts";
+import type { Log } from "../model/errors.ts";
 import type { Notice, Storage } from "../model/store.ts";
 import { ClientRequests } from "./client_requests.ts";
 import type { Config } from "./config.ts";

@@ -6,8 +6,8 @@
 
 import { hasEnded } from "../model/job.ts";
 import type { HeldTask } from "../model/store.ts";
-import type { ResultStatus, TaskResult } from "../model/task_results.ts";
-import { taskAnswered, workerLost } from "../model/task_results.ts";
+import type { ResultStatus, TaskResult } from "../model/job_change.ts";
+import { taskAnswered, workerLost } from "../model/job_change.ts";
 import type { Heartbeat, Registration } from "../model/wire.ts";
 import type { EngineCore } from "./core.ts";
 import type { JobRunner } from "./runner.ts";

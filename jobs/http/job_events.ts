@@ -5,7 +5,7 @@
  */
 
 import type { JobEngine } from "../engine/engine.ts";
-import { jobSummary } from "../model/view.ts";
+import { jobSummary } from "../model/wire.ts";
 
 const SERVER_EVENTS_PING_MS = 15_000;
 

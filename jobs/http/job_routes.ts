@@ -16,7 +16,7 @@ import { LIST_LIMIT, wholeNumber } from "./parameters.ts";
 import { errorResponse, json, largeJson } from "./responses.ts";
 import type { Route } from "./route.ts";
 import type { Status } from "../model/job.ts";
-import { historyEntries, jobSummary, jobView } from "../model/view.ts";
+import { historyEntries, jobSummary, jobView } from "../model/wire.ts";
 import {
   Dashboard,
   Decision,

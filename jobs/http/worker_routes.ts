@@ -16,7 +16,7 @@ import type { RequestContext, Route } from "./route.ts";
 import { poll, recordEvent, socket } from "./worker_channel.ts";
 import type { JsonObject, JsonValue } from "../model/job.ts";
 import { isObject, parseBody } from "../model/json.ts";
-import type { TaskResult } from "../model/task_results.ts";
+import type { TaskResult } from "../model/job_change.ts";
 import {
   AnyObject,
   Heartbeat,

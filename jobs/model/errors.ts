@@ -1,10 +1,11 @@
 /**
- * The errors that several rooms throw or read, and what a person is told of any error.
+ * How jobs report what happens: the errors that several rooms throw or read, and the lines of the log.
  *
  * @module
  */
 
 import { UserError } from "../../config/errors.ts";
+import type { Level } from "../../config/levels.ts";
 
 /** Settings, files or a storage that cannot be used; the message names all that is wrong. */
 export class ConfigError extends UserError {
@@ -29,3 +30,6 @@ export function reasonOf(error: unknown): string {
   while (at instanceof Error && at.cause instanceof Error) at = at.cause;
   return at instanceof Error ? at.message.replace(/ \(os error \d+\)$/, "") : String(at);
 }
+
+/** Writes one structured log line: an event in snake_case and its fields, never a token. */
+export type Log = (level: Level, event: string, fields?: Record<string, unknown>) => void;

@@ -20,13 +20,13 @@ import {
   enter,
   follow,
   JobChange,
+  joinBranches,
   leaveTask,
   queueTask,
   targetOf,
 } from "./job_change.ts";
 import { copyObject } from "./json.ts";
 import type { Task } from "./store.ts";
-import { joinBranches } from "./task_results.ts";
 
 /** Sub-jobs below sub-jobs. */
 const MAX_DEPTH = 20;

@@ -24,6 +24,7 @@
  *
  * @module
  */
+import { ClientOfflineError, createClient, ErrorReply } from "@redis/client";
 import { ConfigError } from "../model/errors.ts";
 import type { Job, Status } from "../model/job.ts";
 import { STATUSES } from "../model/job.ts";
@@ -42,46 +43,9 @@ import {
   type WorkerRecord,
 } from "../model/store.ts";
 import type { HistoryEvent } from "../model/wire.ts";
-import {
-  type Address,
-  type Client,
-  connect,
-  faultOf,
-  inspect,
-  makeClient,
-  mayBeDone,
-  parseAddress,
-} from "./redis_connection.ts";
-import {
-  commitArguments,
-  inGroups,
-  type Lane,
-  numbers,
-  readHeld,
-  readLane,
-  readTasks,
-  texts,
-} from "./redis_rows.ts";
-import {
-  ADD_TALLIES,
-  CLAIM,
-  COMMIT,
-  COUNTS,
-  DROP_WORKER,
-  DUE,
-  HELD,
-  LEASE,
-  LEAVE,
-  LIST,
-  PRUNE,
-  QUEUES,
-  READ,
-  RELEASE,
-  type Script,
-  TAKE,
-  TALLIES,
-  TIME,
-} from "./redis_scripts.ts";
+import type { Lane, Script } from "./redis_scripts.ts";
+import * as scripts from "./redis_scripts.ts";
+import { commitArguments, inGroups, numbers, readHeld, readLane, readTasks, texts } from "./redis_scripts.ts";
 
 // An engine that did not ask for the time for so long is dead.
 const DEAD_MS = 5_000;
@@ -89,6 +53,12 @@ const PAGE = 1_000;
 // One claim answers with no more text than this: its jobs are read together, and may be large.
 const CLAIM_BYTES = 16 << 20;
 const TALLY_SECONDS = 90 * 86_400;
+const FORMAT = 1;
+// A connection that is silent for this long is closed; pings keep a healthy one busy.
+const SILENCE_MS = 5_000;
+const PING_MS = 1_500;
+const RECONNECT_MS = 1_000;
+const CONNECT_TIMEOUT_MS = 3_000;
 
 /** Keeps jobs in a Redis server. */
 export class RedisStorage implements Storage {
@@ -180,7 +150,7 @@ export class RedisStorage implements Storage {
     this.#fresh = new Set();
     const args = [String(mine), String(DEAD_MS), this.#origin, ...arrived];
     const shared = Number(
-      await this.#run(TIME, args).catch((error) => {
+      await this.#run(scripts.TIME, args).catch((error) => {
         for (const id of arrived) this.#arrived.add(id);
         throw error;
       }),
@@ -192,7 +162,9 @@ export class RedisStorage implements Storage {
 
   async commit(writes: readonly JobWrite[]): Promise<CommitOutcome> {
     for (const { settle } of writes) for (const { taskId } of settle ?? []) this.#forget(taskId);
-    const [kind, jobId, fingerprint] = texts(await this.#run(COMMIT, commitArguments(this.#origin, writes)));
+    const [kind, jobId, fingerprint] = texts(
+      await this.#run(scripts.COMMIT, commitArguments(this.#origin, writes)),
+    );
     switch (kind) {
       case "done":
       case "conflict":
@@ -206,17 +178,17 @@ export class RedisStorage implements Storage {
   }
 
   async read(jobId: string): Promise<{ job: Job; tasks: Task[] } | undefined> {
-    const [body, ...tasks] = texts(await this.#run(READ, [jobId]));
+    const [body, ...tasks] = texts(await this.#run(scripts.READ, [jobId]));
     return body === undefined ? undefined : { job: JSON.parse(body), tasks: readTasks(tasks) };
   }
 
   async claim(now: number, leaseUntil: number, limit: number): Promise<Job[]> {
     const args = [String(now), String(leaseUntil), String(limit), String(CLAIM_BYTES)];
-    return texts(await this.#run(CLAIM, args)).map((body) => JSON.parse(body));
+    return texts(await this.#run(scripts.CLAIM, args)).map((body) => JSON.parse(body));
   }
 
   async lease(jobId: string, revision: number, until: number): Promise<boolean> {
-    return await this.#run(LEASE, [jobId, String(revision), String(until)]) === 1;
+    return await this.#run(scripts.LEASE, [jobId, String(revision), String(until)]) === 1;
   }
 
   async take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined> {
@@ -226,10 +198,12 @@ export class RedisStorage implements Storage {
       const args = [this.#lanes.version, profile.workerId, String(now), assignment, ...lanes];
       let answer: string[];
       try {
-        answer = texts(await this.#run(TAKE, args));
+        answer = texts(await this.#run(scripts.TAKE, args));
       } catch (error) {
         if (mayBeDone(error)) {
-          this.#repairs.push(() => this.#run(RELEASE, [this.#origin, profile.workerId, "", assignment]));
+          this.#repairs.push(() =>
+            this.#run(scripts.RELEASE, [this.#origin, profile.workerId, "", assignment])
+          );
         }
         throw error;
       }
@@ -250,7 +224,7 @@ export class RedisStorage implements Storage {
 
   async giveBack(taskId: string, workerId: string): Promise<void> {
     this.#forget(taskId);
-    const release = () => this.#run(RELEASE, [this.#origin, workerId, taskId, ""]);
+    const release = () => this.#run(scripts.RELEASE, [this.#origin, workerId, taskId, ""]);
     try {
       await release();
     } catch (error) {
@@ -260,11 +234,11 @@ export class RedisStorage implements Storage {
   }
 
   async dueTasks(now: number, limit: number): Promise<Task[]> {
-    return readTasks(texts(await this.#run(DUE, [String(now), String(limit)])));
+    return readTasks(texts(await this.#run(scripts.DUE, [String(now), String(limit)])));
   }
 
   async heldBy(workerId: string): Promise<HeldTask[]> {
-    return readHeld(texts(await this.#run(HELD, [workerId])));
+    return readHeld(texts(await this.#run(scripts.HELD, [workerId])));
   }
 
   async putWorker({ id, expiresAt, ...record }: WorkerRecord): Promise<void> {
@@ -280,7 +254,7 @@ export class RedisStorage implements Storage {
   }
 
   async dropWorker(id: string, expiresAt: number): Promise<boolean> {
-    return await this.#run(DROP_WORKER, [id, `${expiresAt} `]) === 1;
+    return await this.#run(scripts.DROP_WORKER, [id, `${expiresAt} `]) === 1;
   }
 
   async list(query: JobQuery): Promise<Job[]> {
@@ -293,7 +267,7 @@ export class RedisStorage implements Storage {
     let skipped = 0;
     for (let below = "+inf"; ids.length < limit;) {
       const args = [below, String(PAGE), client === undefined ? "0" : "1", client ?? "", ...sets];
-      const rows = inGroups(texts(await this.#run(LIST, args)), 4);
+      const rows = inGroups(texts(await this.#run(scripts.LIST, args)), 4);
       for (const [id, , rowStatus, find] of rows) {
         if (status !== undefined && rowStatus !== status) continue;
         if (blueprint !== undefined && find.split("\n")[0] !== blueprint) continue;
@@ -313,12 +287,12 @@ export class RedisStorage implements Storage {
 
   async counts(client?: string): Promise<Partial<Record<Status, number>>> {
     const args = [client === undefined ? "0" : "1", client ?? "", ...STATUSES];
-    const sums = numbers(await this.#run(COUNTS, args));
+    const sums = numbers(await this.#run(scripts.COUNTS, args));
     return Object.fromEntries(STATUSES.map((status, n) => [status, sums[n]]).filter(([, sum]) => sum !== 0));
   }
 
   async queues(): Promise<QueueDepth[]> {
-    return inGroups(texts(await this.#run(QUEUES, [])), 4).map(([type, queued, oldest, held]) => ({
+    return inGroups(texts(await this.#run(scripts.QUEUES, [])), 4).map(([type, queued, oldest, held]) => ({
       type,
       queued: Number(queued),
       held: Number(held),
@@ -341,12 +315,12 @@ export class RedisStorage implements Storage {
   async addTallies(tallies: readonly Tally[]): Promise<void> {
     if (tallies.length === 0) return;
     const rows = tallies.flatMap((one) => [one.day, one.workerId, one.succeeded, one.failed]);
-    await this.#run(ADD_TALLIES, [String(TALLY_SECONDS), ...rows.map(String)]);
+    await this.#run(scripts.ADD_TALLIES, [String(TALLY_SECONDS), ...rows.map(String)]);
   }
 
   async tallies(sinceDay: number): Promise<Tally[]> {
     const sums = new Map<string, Tally>();
-    for (const [name, count] of inGroups(texts(await this.#run(TALLIES, [String(sinceDay)])), 2)) {
+    for (const [name, count] of inGroups(texts(await this.#run(scripts.TALLIES, [String(sinceDay)])), 2)) {
       const workerId = name.slice(1);
       const sum = sums.get(workerId) ?? { workerId, day: sinceDay, succeeded: 0, failed: 0 };
       sum[name.startsWith("s") ? "succeeded" : "failed"] += Number(count);
@@ -365,7 +339,7 @@ export class RedisStorage implements Storage {
   }
 
   async prune(endedBefore: number, limit: number): Promise<number> {
-    return Number(await this.#run(PRUNE, [`(${endedBefore}`, String(limit)]));
+    return Number(await this.#run(scripts.PRUNE, [`(${endedBefore}`, String(limit)]));
   }
 
   subscribe(listener: (notice: Notice) => void): () => void {
@@ -384,7 +358,7 @@ export class RedisStorage implements Storage {
     this.#subscriber.destroy();
     if (this.#client.isReady) {
       const arrived = [...this.#arrived, ...this.#fresh];
-      const leave = this.#run(LEAVE, [this.#origin, ...arrived]);
+      const leave = this.#run(scripts.LEAVE, [this.#origin, ...arrived]);
       this.#closed = true;
       // What is under way is answered first. If the connection breaks now, others will find this engine dead.
       await Promise.allSettled([leave, this.#client.close()]);
@@ -392,4 +366,116 @@ export class RedisStorage implements Storage {
     this.#closed = true;
     this.#client.destroy();
   }
+}
+
+/** A client of the server. */
+type Client = ReturnType<typeof makeClient>;
+
+/** Where the server is, and what keys begin with. */
+interface Address {
+  url: string;
+  prefix: string;
+  /** Without a password. */
+  label: string;
+}
+
+/** Reads an address. @throws ConfigError */
+function parseAddress(spec: string): Address {
+  const refuse = (): never => {
+    // The text may hold a password, so it is not repeated.
+    throw new ConfigError(
+      "Cannot read the Redis address; write redis://[:PASSWORD@]HOST[:PORT][/DB][?prefix=NAME].",
+    );
+  };
+  const text = spec.replace(/^valkey:/, "redis:");
+  if (!URL.canParse(text)) refuse();
+  const url = new URL(text);
+  const prefix = url.searchParams.get("prefix") ?? "jobs";
+  url.searchParams.delete("prefix");
+  if (!/^rediss?:$/.test(url.protocol) || url.hostname === "" || !/^(\/\d*)?$/.test(url.pathname)) refuse();
+  if (url.search !== "" || !/^[\w.-]{1,64}$/.test(prefix)) refuse();
+  return { url: url.href, prefix: `{${prefix}}:`, label: `${url.protocol}//${url.host}${url.pathname}` };
+}
+
+/** A client that is not connected yet. */
+function makeClient(url: string) {
+  let connected = false;
+  const client = createClient({
+    url,
+    RESP: 2,
+    maintNotifications: "disabled",
+    // While the server is away requests fail at once rather than pile up; what was sent is never sent twice.
+    disableOfflineQueue: true,
+    // A timer for each command would cost more than the command; silence of the connection is noticed instead.
+    commandOptions: { timeout: 0 },
+    pingInterval: PING_MS,
+    socket: {
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      socketTimeout: SILENCE_MS,
+      // Once it was connected it reconnects for ever.
+      reconnectStrategy: (tries: number) =>
+        connected && Math.min(RECONNECT_MS, 25 * 2 ** tries) * (0.5 + Math.random() / 2),
+    },
+  });
+  // Requests that fail reject by themselves; without a listener the process would end.
+  client.on("error", () => {});
+  client.once("ready", () => connected = true);
+  return client;
+}
+
+/** Connects for the first time, which must succeed soon. @throws ConfigError */
+async function connect(client: Client, label: string): Promise<void> {
+  for (const giveUpAt = performance.now() + CONNECT_TIMEOUT_MS;;) {
+    try {
+      await client.connect();
+      return;
+    } catch (error) {
+      if (!(error instanceof Error) || error instanceof ErrorReply) throw error;
+      if (performance.now() > giveUpAt) {
+        throw new ConfigError(
+          `Cannot reach ${label}: ${faultOf(error)}; start the server, or name another one.`,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
+/** Checks that the server can be used. @returns what about it may lose jobs. @throws ConfigError */
+async function inspect(client: Client, { prefix, label }: Address): Promise<string[]> {
+  const info = String(await client.sendCommand(["INFO"]));
+  const value = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1];
+  const version = value("redis_version") ?? "0";
+  if (Number.parseInt(version) < 7) {
+    throw new ConfigError(`Cannot use ${label}: it is Redis ${version}; use 7 or later, or Valkey.`);
+  }
+  const format = Number(await client.sendCommand(["SET", `${prefix}format`, String(FORMAT), "NX", "GET"]));
+  if (format > FORMAT) {
+    throw new ConfigError(
+      `Cannot use ${label}: a newer version wrote what is there; use that one, or another prefix.`,
+    );
+  }
+  const warnings: string[] = [];
+  if (value("aof_enabled") === "0") {
+    warnings.push(`${label} keeps no append-only file, so jobs are lost when it ends; set "appendonly yes".`);
+  }
+  const policy = value("maxmemory_policy");
+  if (value("maxmemory") !== "0" && policy !== undefined && policy !== "noeviction") {
+    warnings.push(`${label} may throw jobs away when its memory is full; set "maxmemory-policy noeviction".`);
+  }
+  return warnings;
+}
+
+/** Whether only the answer was lost: the server neither refused, nor was it away before it was asked. */
+function mayBeDone(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return !(cause instanceof ErrorReply || cause instanceof ClientOfflineError);
+}
+
+/** A reason without trailing full stop, from a library's or the server's message. */
+function faultOf(error: Error): string {
+  const inner = error instanceof AggregateError
+    ? error.errors.find((one) => one instanceof Error)
+    : undefined;
+  return (inner instanceof Error ? inner.message : error.message).replace(/\.$/, "");
 }

@@ -3,7 +3,7 @@ import type { Clock } from "../../config/clock.ts";
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { Config, type Settings } from "../engine/config.ts";
 import { OrchestratorEngine } from "../http/server.ts";
-import type { Log } from "../model/log.ts";
+import type { Log } from "../model/errors.ts";
 import type { JsonObject, JsonValue } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
 import { MemoryStorage } from "../stores/memory.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Clock } from "../../config/clock.ts";
-import type { Log } from "../model/log.ts";
+import type { Log } from "../model/errors.ts";
 import type { Settings } from "./settings.ts";
 import type { TaskHandler } from "./task.ts";
 import { Notifier, Slots } from "./waiting.ts";

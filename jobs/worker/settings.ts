@@ -7,7 +7,7 @@ import { z } from "zod";
 import { DURATION_FORMS, spanOf } from "../../config/duration.ts";
 import { UserError } from "../../config/errors.ts";
 import type { Clock } from "../../config/clock.ts";
-import type { Log } from "../model/log.ts";
+import type { Log } from "../model/errors.ts";
 import { WorkerId } from "../model/wire.ts";
 
 /** Settings given in code; they win over the environment. */
