@@ -9,14 +9,12 @@ import { homeOptions } from "./options.ts";
 import { print } from "../terminal/outlet.ts";
 import { isVenvOutdated } from "./setup.ts";
 import type { Service } from "../config/definition.ts";
-import { UserError } from "../config/errors.ts";
+import { ServicesFileError, UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { expand, findProgram, findPython, portOf, serviceEnvironment } from "../config/launch.ts";
 import type { Environment, Home } from "../config/settings.ts";
-import { findHome, readEnvironment } from "../config/settings.ts";
-import { resolvePath } from "../config/paths.ts";
+import { findHome, readEnvironment, resolvePath } from "../config/settings.ts";
 import { referencesIn } from "../config/explain.ts";
-import { ServicesFileError } from "../config/errors.ts";
 import { isPortFree, portHolder } from "../process/ports.ts";
 
 /** Reports every error. @returns 0, or 2 when a start would fail */

@@ -7,10 +7,9 @@
 import type { Given } from "../config/command.ts";
 import { homeOptions } from "./options.ts";
 import { print } from "../terminal/outlet.ts";
-import { findHome } from "../config/settings.ts";
+import { findHome, findServicesFile } from "../config/settings.ts";
 import { DotenvError, readDotenv } from "../config/dotenv.ts";
 import { systemReason, UserError } from "../config/errors.ts";
-import { findServicesFile } from "../config/paths.ts";
 import { servicesJsonSchema } from "../config/schema.ts";
 
 /** Writes a first services file. @throws {UserError} when there is one */

@@ -8,7 +8,7 @@ import type { Given, Option } from "../config/command.ts";
 import { durationMs } from "../config/command.ts";
 import { UserError } from "../config/errors.ts";
 import { parseLevel } from "../config/levels.ts";
-import { resolvePath } from "../config/paths.ts";
+import { resolvePath } from "../config/settings.ts";
 import type { LogOptions } from "../control/log_files.ts";
 import type { RunOptions } from "../control/run_options.ts";
 

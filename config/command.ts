@@ -8,9 +8,8 @@
 // @ts-types="./std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
 import { DURATION_FORMS, spanOf } from "./duration.ts";
-import { UserError } from "./errors.ts";
+import { orList, UserError } from "./errors.ts";
 import { closest } from "./suggest.ts";
-import { orList } from "./wording.ts";
 
 /** One option of a command. */
 export interface Option {

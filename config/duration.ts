@@ -4,8 +4,7 @@
  * @module
  */
 
-import { UserError } from "./errors.ts";
-import { quote } from "./wording.ts";
+import { quote, UserError } from "./errors.ts";
 
 /**
  * Milliseconds of a duration: a number (or a text of digits) is seconds; otherwise `500ms`, `2m`, `1h30m`, `1.5s`, `2d`.

@@ -1,5 +1,5 @@
 /**
- * The errors that users can fix. Imports nothing, so that everything may throw them.
+ * The errors that users can fix, and words for their messages. Imports nothing, so that everything may throw them.
  *
  * @module
  */
@@ -26,4 +26,19 @@ export class ServicesFileError extends UserError {
       [...problems.slice(0, MAX_SHOWN), ...(more > 0 ? [`... and ${more} more errors`] : [])].join("\n"),
     );
   }
+}
+
+/** `a, b or c`. */
+export const orList = (words: readonly string[]) => words.join(", ").replace(/, ([^,]*)$/, " or $1");
+
+/** What stands in a file, for a message: shortened, without a URL's password, unable to steer a terminal. */
+export function quote(value: unknown): string {
+  const text = String(value).replace(/\/\/[^/\s@]*@/g, "//***@");
+  const short = text.length > 60 ? `${text.slice(0, 60)}...` : text;
+  return typeof value === "string" ? printable(JSON.stringify(short)) : short;
+}
+
+/** A text with its control and format characters as escapes. */
+export function printable(text: string): string {
+  return text.replace(/[\p{C}\u2028\u2029]/gu, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`);
 }

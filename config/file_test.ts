@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { closest } from "./suggest.ts";
 import { defineServices } from "./definition.ts";
-import { findServicesFile } from "./paths.ts";
+import { findServicesFile } from "./settings.ts";
 import { readServicesFile } from "./file.ts";
 import { SERVICES } from "../services.ts";
 import { servicesJsonSchema } from "./schema.ts";

@@ -7,7 +7,7 @@
 import type { Service } from "./definition.ts";
 import { UserError } from "./errors.ts";
 import type { Environment, Home } from "./settings.ts";
-import { exists, resolvePath } from "./paths.ts";
+import { exists, resolvePath } from "./settings.ts";
 
 /**
  * The port a service listens on, or `null` for none.

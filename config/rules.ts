@@ -1,53 +1,43 @@
 /**
- * What only shows when fields and services are seen together: cycles, ports, names.
+ * Checks a services file: each field by the schema, then what only shows when fields and services are seen together.
+ * Loaded only for a file that has changed: it brings the YAML parser and the schema library.
  *
  * @module
  */
 
 import type * as zod from "zod/mini";
-import type { Kind } from "./definition.ts";
+import type { Service } from "./definition.ts";
 import { parseDuration } from "./duration.ts";
+import { MAX_SHOWN, orList, quote } from "./errors.ts";
 import type { Schemas, Zod } from "./schema.ts";
-import { PROBES } from "./schema.ts";
-import type { Path } from "./wording.ts";
-import type { SourceFile } from "./source.ts";
-import { isRecord, orList, quote, showPath } from "./wording.ts";
-import { MAX_SHOWN } from "./errors.ts";
+import { fileSchemas, PROBES, toService } from "./schema.ts";
+import type { Path } from "./source.ts";
+import { isRecord, SourceFile } from "./source.ts";
+
+/**
+ * What the text of a services file means.
+ *
+ * @throws {ServicesFileError} with every problem of the file
+ */
+export async function checkSource(path: string, text: string): Promise<Service[]> {
+  // A CommonJS package: all it exports is its default, which bundlers do not spread over names as runtimes do.
+  const [{ default: yaml }, z] = await Promise.all([import("yaml"), import("zod/mini")]);
+  const source = new SourceFile(path, yaml);
+  const root = source.read(text);
+  const schemas = fileSchemas(z);
+  const result = z.safeParse(schemas.file, root);
+  for (const issue of result.error?.issues ?? []) source.reportIssue(issue, schemas);
+  if (isRecord(root) && Array.isArray(root.services)) {
+    checkTogether(draftsOf(root.services, schemas, z), source);
+  }
+  source.throwProblems();
+  if (!result.success) throw result.error; // every issue is a problem, so this is not reached
+  return result.data.services.map(toService);
+}
 
 type Draft = ReturnType<typeof draftsOf>[number];
 
-/**
- * Reports what only shows when fields and services are seen together. A field that is wrong by itself counts as not
- * written here, so that one error does not hide another.
- */
-export function checkTogether(items: readonly unknown[], schemas: Schemas, z: Zod, source: SourceFile): void {
-  const drafts = draftsOf(items, schemas, z);
-  const byName = reportDoubles(drafts, "name", "name", source);
-  reportDoubles(drafts, "port", "port", source);
-  reportDoubles(drafts, "port_env", "port variable", source);
-
-  const names = drafts.flatMap(({ name }) => name ?? []);
-  for (const draft of drafts) {
-    const { at, name, raw } = draft;
-    if (name === "orchestrator") {
-      source.report(at("name"), "the orchestrator itself has this name in logs; use another");
-    }
-    for (const [index, dependency] of draft.dependencies.entries()) {
-      if (dependency === undefined || byName.has(dependency)) continue;
-      const who = quote(name ?? "this service");
-      const text = `${who} depends on ${quote(dependency)}, which is not in this file`;
-      source.reportName(at("dependencies", index), text, dependency, names);
-    }
-    checkKind(draft, source);
-    checkDelays(draft, source);
-    if (isRecord(raw.health)) {
-      checkProbe(raw.health, draft.kind, (field, text) => source.report(at("health", ...field), text));
-    }
-  }
-  reportCycles(drafts, byName, source);
-}
-
-/** The services as far as they can be understood. */
+/** The services as far as they can be understood: a field that is wrong by itself counts as not written. */
 function draftsOf(items: readonly unknown[], { service: { shape } }: Schemas, z: Zod) {
   const valid = <S extends zod.ZodMiniType>(schema: S, value: unknown): zod.output<S> | undefined =>
     z.safeParse(schema, value).data;
@@ -56,10 +46,9 @@ function draftsOf(items: readonly unknown[], { service: { shape } }: Schemas, z:
     return {
       index,
       raw,
-      isMap: isRecord(item),
-      at: (...fields: PropertyKey[]) => ["services", index, ...fields],
+      at: (...fields: Path) => ["services", index, ...fields],
       name: valid(shape.name, raw.name),
-      kind: valid(shape.kind, raw.kind),
+      kind: isRecord(item) ? valid(shape.kind, raw.kind) : undefined,
       port: valid(shape.port, raw.port),
       port_env: valid(shape.port_env, raw.port_env),
       retry_delay: valid(shape.retry_delay, raw.retry_delay),
@@ -69,6 +58,28 @@ function draftsOf(items: readonly unknown[], { service: { shape } }: Schemas, z:
         : [],
     };
   });
+}
+
+function checkTogether(drafts: readonly Draft[], source: SourceFile): void {
+  const byName = reportDoubles(drafts, "name", "name", source);
+  reportDoubles(drafts, "port", "port", source);
+  reportDoubles(drafts, "port_env", "port variable", source);
+
+  const names = drafts.flatMap(({ name }) => name ?? []);
+  for (const draft of drafts) {
+    for (const [index, dependency] of draft.dependencies.entries()) {
+      if (dependency === undefined || byName.has(dependency)) continue;
+      const who = quote(draft.name ?? "this service");
+      const text = `${who} depends on ${quote(dependency)}, which is not in this file`;
+      source.reportName(draft.at("dependencies", index), text, dependency, names);
+    }
+    for (
+      const [isBroken, field, text] of [...serviceRules(draft), ...delayRules(draft), ...healthRules(draft)]
+    ) {
+      if (isBroken) source.report(draft.at(...field), text);
+    }
+  }
+  reportCycles(drafts, byName, source);
 }
 
 /** Reports values that two services have. @returns the first service with each value */
@@ -85,8 +96,9 @@ function reportDoubles(
     if (value === undefined) continue;
     if (other === undefined) first.set(value, draft);
     else {
-      const line = source.lineOf(other.at(field));
-      const who = `${showPath(other.at())} ${quote(other.name ?? "")} (line ${line})`;
+      const who = `services[${other.index}] ${quote(other.name ?? "")} (line ${
+        source.lineOf(other.at(field))
+      })`;
       source.report(
         draft.at(field),
         `${quote(value)} is already the ${meaning} of ${who}; each needs its own`,
@@ -96,33 +108,62 @@ function reportDoubles(
   return first;
 }
 
-function checkKind({ at, kind, raw, isMap }: Draft, source: SourceFile): void {
-  if (kind === "external") {
-    if (raw.command !== undefined) {
-      source.report(at("command"), "not allowed; an external service is waited for, not started");
-    }
-    if (raw.health === undefined) {
-      source.report(at("health"), "missing; an external service is waited for by its health check");
-    }
-  } else if (kind !== undefined && isMap && raw.command === undefined) {
-    source.report(at("command"), "missing; use a list of words, or a text for /bin/sh -c");
-  }
-  if (kind !== "task") return;
-  if (raw.restart_policy === "always") {
-    const text = `"always" is not allowed for a task, which runs once; use on-failure or never`;
-    source.report(at("restart_policy"), text);
-  }
-  if (raw.health !== undefined) {
-    source.report(at("health"), "not allowed for a task; it is done when it ends with status 0");
-  }
+type Rule = readonly [isBroken: boolean, field: Path, text: string];
+
+function serviceRules({ name, kind, raw }: Draft): Rule[] {
+  const isTask = kind === "task";
+  const isExternal = kind === "external";
+  const [hasCommand, hasHealth] = [raw.command !== undefined, raw.health !== undefined];
+  return [
+    [name === "orchestrator", ["name"], "the orchestrator itself has this name in logs; use another"],
+    [isExternal && hasCommand, ["command"], "not allowed; an external service is waited for, not started"],
+    [isExternal && !hasHealth, ["health"], "missing; an external service is waited for by its health check"],
+    [
+      kind !== undefined && !isExternal && !hasCommand,
+      ["command"],
+      "missing; use a list of words, or a text for /bin/sh -c",
+    ],
+    [
+      isTask && raw.restart_policy === "always",
+      ["restart_policy"],
+      `"always" is not allowed for a task, which runs once; use on-failure or never`,
+    ],
+    [isTask && hasHealth, ["health"], "not allowed for a task; it is done when it ends with status 0"],
+  ];
 }
 
-function checkDelays({ at, raw, retry_delay, retry_delay_max }: Draft, source: SourceFile): void {
-  if (retry_delay === undefined || retry_delay_max === undefined) return;
-  if (parseDuration(retry_delay) <= parseDuration(retry_delay_max)) return;
+function delayRules({ raw, retry_delay, retry_delay_max }: Draft): Rule[] {
+  if (retry_delay === undefined || retry_delay_max === undefined) return [];
   const field = raw.retry_delay === undefined ? "retry_delay_max" : "retry_delay";
   const text = `retry_delay ${retry_delay} is above retry_delay_max ${retry_delay_max}`;
-  source.report(at(field), `${text}; use a higher retry_delay_max`);
+  const isAbove = parseDuration(retry_delay) > parseDuration(retry_delay_max);
+  return [[isAbove, [field], `${text}; use a higher retry_delay_max`]];
+}
+
+function healthRules({ kind, raw: { health } }: Draft): Rule[] {
+  if (!isRecord(health)) return [];
+  const has = (field: string) => health[field] !== undefined;
+  const [first, ...others] = PROBES.filter(has);
+  const onlyLiveness =
+    "only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command";
+  return [
+    [first === undefined, ["health"], `no probe is named; use one of ${orList(PROBES)}`],
+    ...others.map((
+      other,
+    ): Rule => [true, ["health", other], `a second probe beside ${first}; keep one of them`]),
+    [
+      has("body") && !has("http"),
+      ["health", "body"],
+      "only an http probe has a body; use http or remove this",
+    ],
+    [
+      has("log") && kind === "external",
+      ["health", "log"],
+      "not allowed for an external service, whose output nobody reads; use http, tcp or command",
+    ],
+    [has("log") && has("interval"), ["health", "interval"], onlyLiveness],
+    [has("log") && has("retries"), ["health", "retries"], onlyLiveness],
+  ];
 }
 
 function reportCycles(
@@ -138,32 +179,6 @@ function reportCycles(
     if (shown.length > 20) shown.splice(10, shown.length - 20, "...");
     const text = `${shown.join(" -> ")} is a cycle; remove one of these dependencies`;
     source.report(["services", cycle[0] ?? 0, "dependencies"], text);
-  }
-}
-
-function checkProbe(
-  health: Record<string, unknown>,
-  kind: Kind | undefined,
-  report: (field: Path, text: string) => void,
-) {
-  const [first, ...others] = PROBES.filter((probe) => health[probe] !== undefined);
-  if (first === undefined) report([], `no probe is named; use one of ${orList(PROBES)}`);
-  for (const other of others) report([other], `a second probe beside ${first}; keep one of them`);
-  if (health.body !== undefined && health.http === undefined) {
-    report(["body"], "only an http probe has a body; use http or remove this");
-  }
-  if (health.log === undefined) return;
-  if (kind === "external") {
-    report(
-      ["log"],
-      "not allowed for an external service, whose output nobody reads; use http, tcp or command",
-    );
-  }
-  for (const field of ["interval", "retries"].filter((field) => health[field] !== undefined)) {
-    report(
-      [field],
-      "only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command",
-    );
   }
 }
 

@@ -8,7 +8,7 @@ import type * as zod from "zod/mini";
 import type { Service } from "./definition.ts";
 import { DEFAULTS, HEALTH_DEFAULTS } from "./definition.ts";
 import { DURATION, DURATION_FORMS, parseDuration, spanOf } from "./duration.ts";
-import { orList } from "./wording.ts";
+import { orList } from "./errors.ts";
 
 /** The JSON Schema of a services file, as the text kept in `services.schema.json`. */
 export async function servicesJsonSchema(): Promise<string> {

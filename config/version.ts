@@ -1,8 +1,2 @@
-/**
- * The version of this program.
- *
- * @module
- */
-
-/** The version that `--version` tells. */
+/** The version of this program, as `--version` shows it. */
 export const VERSION = "1.0.0";

@@ -6,7 +6,7 @@
  */
 
 import { UserError } from "../config/errors.ts";
-import { dirname } from "../config/paths.ts";
+import { dirname } from "../config/settings.ts";
 import type { RunFolder } from "./record.ts";
 import { inodeOf, makePrivateFolder } from "./record.ts";
 import type { RecordKeeper } from "./record_keeper.ts";
