@@ -95,10 +95,7 @@ export class Control implements Listener {
     this.#logs?.event(event);
     if (this.#started === null) return;
     const { record, followers } = this.#started;
-    if (event.kind === "state") {
-      if (this.#lock !== null) record.writeSoon();
-      followers.servicesChanged();
-    }
+    if (event.kind === "state" && this.#lock !== null) record.writeSoon();
     followers.event(event);
   }
 
@@ -199,7 +196,6 @@ export class Control implements Listener {
     for (const line of describePlan(plan)) this.#run.supervisor.log("info", `reload: ${line}`);
     definitions.carryOut(plan);
     this.#started?.record.writeSoon();
-    this.#started?.followers.servicesChanged();
     return plan.changes;
   }
 }

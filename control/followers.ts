@@ -17,13 +17,11 @@ export class Followers {
   readonly #version: string;
   readonly #logs: LogFiles | null;
   readonly #clients = new Set<Follower>();
-  #names: string;
 
   constructor(supervisor: Supervisor, version: string, logs: LogFiles | null) {
     this.#supervisor = supervisor;
     this.#version = version;
     this.#logs = logs;
-    this.#names = this.#serviceNames();
   }
 
   /** A reader comes. @param recent how many of each service's last lines it wants */
@@ -50,25 +48,13 @@ export class Followers {
       const { kind, time, service, stream, lines } = event;
       const log = this.#logs?.position(service);
       this.#send({ kind, time, service, stream, text: decoder.decode(lines), log });
-    } else this.#send({ ...event, log: this.#logs?.position("", true) });
-  }
-
-  /** Services may have come or gone. */
-  servicesChanged(): void {
-    const names = this.#serviceNames();
-    if (names === this.#names) return;
-    this.#names = names;
-    const { services } = this.#supervisor.snapshot();
-    this.#send({ kind: "services", time: Date.now(), services });
+    } else if (event.kind === "services") this.#send(event);
+    else this.#send({ ...event, log: this.#logs?.position("", true) });
   }
 
   /** The run has ended. */
   exit(status: number, restarting: boolean, remaining: readonly string[]): void {
     this.#send({ kind: "exit", time: Date.now(), status, restarting, remaining });
-  }
-
-  #serviceNames(): string {
-    return this.#supervisor.services.map(({ name }) => name).join();
   }
 
   #send(message: Message): void {

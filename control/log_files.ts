@@ -48,10 +48,11 @@ export function logFileName(service: string): string {
 /** How often a file that can't be written is tried again, and one that is written is looked for. */
 const AGAIN_MS = 1_000;
 
-/** The message of the orchestrator's own log for an event, or `null` for the output of a service. */
+/** The message of the orchestrator's own log for an event, or `null` where it has none. */
 export function ownMessage(event: Event): { level: Level; text: string; service?: string } | null {
   switch (event.kind) {
     case "output":
+    case "services":
       return null;
     case "log":
       return { level: event.level, text: event.message };

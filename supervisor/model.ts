@@ -92,6 +92,8 @@ export interface StateEvent {
 /** What happens in a run, in the order in which it happens. `time` is wall-clock milliseconds. */
 export type Event =
   | StateEvent
+  /** Services came into the run or left it: all that it has now. */
+  | { kind: "services"; time: number; services: readonly ServiceSnapshot[] }
   /** Whole lines of one pipe, each with its newline. */
   | { kind: "output"; time: number; service: string; stream: Stream; lines: Uint8Array }
   | { kind: "log"; time: number; level: Level; message: string };

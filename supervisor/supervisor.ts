@@ -156,6 +156,7 @@ export class Supervisor {
    */
   replace(services: readonly Service[], changed: ReadonlySet<string>): void {
     this.refuseWhenStopping();
+    const before = [...this.#services.keys()].join();
     const gone = new Map(this.#services);
     this.#services.clear();
     this.#dependents.clear();
@@ -174,6 +175,7 @@ export class Supervisor {
       this.#keep(managed); // it leaves when it is at rest, see #settle
     }
     this.#leaving = new Set(gone.keys());
+    if ([...this.#services.keys()].join() !== before) this.#servicesChanged();
     this.#settle();
   }
 
@@ -208,6 +210,10 @@ export class Supervisor {
   refuseWhenStopping(): void {
     if (this.#phase === "running") return;
     throw new UserError("Everything is being stopped; wait for it, then start the orchestrator again.");
+  }
+
+  #servicesChanged(): void {
+    this.#listeners.emit({ kind: "services", time: this.#clock.wall(), services: this.snapshot().services });
   }
 
   #keep(managed: ManagedService): void {
@@ -314,7 +320,9 @@ export class Supervisor {
     this.#awaitWake();
     for (const name of this.#leaving) {
       const state = this.#services.get(name)?.state;
-      if (state !== undefined && isAtRest(state)) this.#services.delete(name);
+      if (state === undefined || !isAtRest(state)) continue;
+      this.#services.delete(name);
+      this.#servicesChanged();
     }
     const all = [...this.#services.values()];
     const isHeld = all.some(({ desired }) => desired === "stopped") && this.#phase === "running";

@@ -89,7 +89,8 @@ export function describeChange({ row, from, at }: StateEvent): { level: Level; m
 }
 
 /** What a view of lines shows of an event, or `null` when that is nothing. */
-export function shownMessage(event: StateEvent | Extract<Event, { kind: "log" }>): string | null {
+export function shownMessage(event: Exclude<Event, { kind: "output" }>): string | null {
+  if (event.kind === "services") return null;
   const described = event.kind === "log" ? event : describeChange(event);
   return described === null || described.level === "debug" ? null : described.message;
 }

@@ -97,10 +97,11 @@ export class PanelView implements View {
         }
         break;
       case "log":
-      case "state": {
+      case "state":
+      case "services": {
         const text = shownMessage(event);
         if (text !== null) this.message(text);
-        if (event.kind === "state") this.#drawSoon();
+        if (event.kind !== "log") this.#drawSoon();
         break;
       }
     }
