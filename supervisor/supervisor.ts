@@ -59,7 +59,9 @@ export class Supervisor {
   #phase: "running" | "stopping" | "ended" = "running";
   /** `now`: a turn is on its way; otherwise cancels the next one, if one is due. */
   #turn: (() => void) | "now" | null = null;
-  #cancelWake = () => {};
+  /** The next moment at which time alone changes a state, or an earlier one. */
+  #wakeAt = Infinity;
+  #timer = { at: Infinity, cancel: () => {} };
 
   /** @param services in starting order, as `planStart` returns them */
   constructor(services: readonly Service[], home: Home, options: SupervisorOptions = {}) {
@@ -219,6 +221,7 @@ export class Supervisor {
   #keep(managed: ManagedService): void {
     const { name, dependencies } = managed.service;
     this.#services.set(name, managed);
+    this.#wakeBy(managed);
     for (const needed of dependencies) {
       this.#dependents.set(needed, [...this.#dependents.get(needed) ?? [], name]);
     }
@@ -236,6 +239,7 @@ export class Supervisor {
     if (trigger.kind === "restart" && isAtRest(from)) managed.desired = "running";
     if (state === from && effects.length === 0) return;
     managed.become(state, () => this.#attempt(managed));
+    this.#wakeBy(managed);
     if (state.kind !== from.kind) this.#entered(managed, from);
     for (const effect of effects) {
       if (effect.kind === "spawn") managed.attempt?.spawn();
@@ -324,32 +328,36 @@ export class Supervisor {
       this.#services.delete(name);
       this.#servicesChanged();
     }
+    if (!isFinished(this.#services)) return;
     const all = [...this.#services.values()];
     const isHeld = all.some(({ desired }) => desired === "stopped") && this.#phase === "running";
-    if (isFinished(this.#services) && !isHeld) this.#end(all);
+    if (!isHeld) this.#end(all);
   }
 
   #due(): { name: string; trigger: Trigger }[] {
     return reconcile(this.#services, this.#dependents, this.#clock.now());
   }
 
-  /** Waits for the next moment at which time changes a state: at the end of a turn, because the runtime's first timer is slow. */
+  #wakeBy({ state, service }: ManagedService): void {
+    this.#wakeAt = Math.min(this.#wakeAt, nextWake(state, service, this.#clock.now()));
+  }
+
+  /** Sets the timer: at the end of a turn, because the runtime's first timer is slow. */
   #awaitWake(): void {
     this.#environment = null;
-    this.#cancelWake();
-    const now = this.#clock.now();
-    let next = Infinity;
-    for (const { state, service } of this.#services.values()) {
-      next = Math.min(next, nextWake(state, service, now));
-    }
-    if (next === Infinity) return;
-    this.#cancelWake = this.#clock.wake(Math.max(0, next - now), () => this.#wake());
+    if (this.#wakeAt === this.#timer.at) return;
+    this.#timer.cancel();
+    const ms = Math.max(0, this.#wakeAt - this.#clock.now());
+    const cancel = ms === Infinity ? () => {} : this.#clock.wake(ms, () => this.#wake());
+    this.#timer = { at: this.#wakeAt, cancel };
   }
 
   #wake(): void {
     const now = this.#clock.now();
+    this.#wakeAt = this.#timer.at = Infinity;
     for (const managed of this.#services.values()) {
       if (nextWake(managed.state, managed.service, now) <= now) this.#apply(managed, { kind: "wake" });
+      else this.#wakeBy(managed);
     }
     this.#settle();
   }
@@ -357,7 +365,7 @@ export class Supervisor {
   /** Everything is at rest: the run ends. */
   async #end(managed: readonly ManagedService[]): Promise<void> {
     this.#phase = "ended";
-    this.#cancelWake();
+    this.#timer.cancel();
     for (const { attempt } of managed) attempt?.[Symbol.dispose](); // of external services
     const result = await endOfRun(managed, this.#failedService, this.#remaining, this.#clock);
     await this.#guard.close();

@@ -8,6 +8,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
+import { defineServices } from "../config/definition.ts";
 import { UserError } from "../config/errors.ts";
 import { describeChange, describeState } from "../terminal/messages.ts";
 import { ManualClock } from "../testing/clock.ts";
@@ -278,7 +279,7 @@ Deno.test("a service that closes its pipes runs on and is stopped like any other
   await clock.advance(1_000);
   const { pid } = await run.is("a", "running");
   assertEquals([Number(await folder.read("pid")), run.text("a")], [pid, "last words\n"]);
-  await run.supervisor.close();
+  await clock.passUntil(run.supervisor.close()); // the shell's own sleep may outlive it by a moment, which is polled
   assertEquals([run.state("a").kind, isAlive(pid!)], ["stopped", false]);
 });
 
@@ -668,6 +669,23 @@ Deno.test("services are stopped, started and restarted by name while the others 
   assert((await run.is("db", "running")).pid !== pid);
   assertEquals(run.state("other"), others);
   assertThrows(() => run.supervisor.setDesired(["wbe"], "running"), UserError, `did you mean "web"?`);
+});
+
+Deno.test("services that come with new definitions and go with them are reported with all that are there", async () => {
+  await using folder = await Folder.make();
+  const [a, b, c] = ["a", "b", "c"].map((name) => defineServices({ [name]: { command: IDLE } })[0]!);
+  await using run = new Inside(folder, { a: { command: IDLE }, b: { command: IDLE } });
+  const reported = () =>
+    run.events.filter((event) => event.kind === "services").map(({ services }) =>
+      services.map(({ name }) => name).join()
+    );
+  await run.is("b", "running");
+  run.supervisor.replace([a!, b!], new Set(["a"]));
+  await run.was("a", "running", 2);
+  assertEquals(reported(), []);
+  run.supervisor.replace([b!, c!], new Set());
+  await run.until(() => reported().length === 2, "a has left");
+  assertEquals(reported(), ["b,c,a", "b,c"]);
 });
 
 Deno.test("a stop during a restart ends as stopped", async () => {
