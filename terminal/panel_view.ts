@@ -119,16 +119,17 @@ export class PanelView implements View {
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#draw();
-    if (Deno.build.os !== "windows") {
-      Deno.removeSignalListener("SIGWINCH", this.#resized);
-      Deno.removeSignalListener("SIGTSTP", this.#suspended);
-      Deno.removeSignalListener("SIGCONT", this.#resumed);
+    if (!this.#closed) {
+      this.#closed = true;
+      this.#draw();
+      if (Deno.build.os !== "windows") {
+        Deno.removeSignalListener("SIGWINCH", this.#resized);
+        Deno.removeSignalListener("SIGTSTP", this.#suspended);
+        Deno.removeSignalListener("SIGCONT", this.#resumed);
+      }
+      this.#release();
     }
-    this.#release();
-    await this.#outlet.flush();
+    await this.#outlet.flush(); // also what was shown since: a crash card comes after the panel
   }
 
   #seize(): void {

@@ -15,6 +15,7 @@ import {
 } from "@std/assert";
 import widthOf from "string-width";
 import { Outlet } from "./outlet.ts";
+import { PanelView } from "./panel_view.ts";
 import { Terminal } from "./screen.ts";
 import { Folder, isAlive, processesWith, type ServiceFields, waitUntil } from "../testing/run.ts";
 import { commandLine, type TerminalOptions, TestTerminal, whyNoTerminal } from "../testing/terminal.ts";
@@ -703,6 +704,27 @@ Deno.test("a frame is one write, and what is as it was is not written", async ()
   const end = (await written()).join("");
   assertStringIncludes(end, "\x1b[?25h");
   assert(!end.includes("late"));
+});
+
+Deno.test("what is shown below the last panel is written before the view is closed again", async () => {
+  const writes: string[] = [];
+  const slowly = async (bytes: Uint8Array) => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    writes.push(decoder.decode(bytes));
+    return bytes.length;
+  };
+  Deno.stdin.isTerminal = () => false; // also where someone runs this test by hand
+  const view = await PanelView.open(new Outlet({ write: slowly }), {
+    snapshot: () => ({ at: 0, stopping: false, services: [] }),
+    tail: () => [],
+    setDesired() {},
+    quit() {},
+  });
+  await view.close();
+  Reflect.deleteProperty(Deno.stdin, "isTerminal");
+  view.message("the crash card");
+  await view.close();
+  assertEquals(writes.at(-1), "the crash card\n");
 });
 
 onTerminal("an idle dashboard writes little and rests, and a change of state is shown at once", async () => {
