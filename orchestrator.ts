@@ -20,7 +20,7 @@ import type { RunOptions } from "./control/run_options.ts";
 import { systemClock } from "./config/clock.ts";
 import { canBeReplaced, ownCommand, replaceProcess } from "./process/exec.ts";
 import { handleSignals } from "./process/signals.ts";
-import { EventFeed } from "./supervisor/event_feed.ts";
+import { EventFeed } from "./supervisor/events.ts";
 import type { Event, RunResult, Snapshot } from "./supervisor/model.ts";
 import { planStart } from "./supervisor/plan.ts";
 import { Supervisor } from "./supervisor/supervisor.ts";

@@ -14,11 +14,11 @@ import type { Environment, Home } from "../config/settings.ts";
 import { readEnvironment } from "../config/settings.ts";
 import { unknownName } from "../config/suggest.ts";
 import { Guard } from "../process/guard.ts";
+import { describeHolder, isPortFree } from "../process/ports.ts";
 import { Attempt } from "./attempt.ts";
-import { endOfRun } from "./end_of_run.ts";
+import { Listeners } from "./events.ts";
 import type { Desired } from "./lifecycle.ts";
 import { isFinished, nextWake, reconcile, satisfies, step } from "./lifecycle.ts";
-import { Listeners } from "./listeners.ts";
 import { ManagedService } from "./managed_service.ts";
 import type { Listener, RunResult, ServiceSnapshot, ServiceState, Snapshot, Trigger } from "./model.ts";
 import { isAtRest } from "./model.ts";
@@ -200,7 +200,7 @@ export class Supervisor {
 
   /** Writes a message to every listener. */
   log(level: Level, message: string): void {
-    this.#listeners.emit({ kind: "log", time: this.#clock.wall(), level, message });
+    this.#listeners.event({ kind: "log", time: this.#clock.wall(), level, message });
   }
 
   /** The environment of whatever is started now, with this run's mark: by it the guard finds what it does not know. */
@@ -215,7 +215,7 @@ export class Supervisor {
   }
 
   #servicesChanged(): void {
-    this.#listeners.emit({ kind: "services", time: this.#clock.wall(), services: this.snapshot().services });
+    this.#listeners.event({ kind: "services", time: this.#clock.wall(), services: this.snapshot().services });
   }
 
   #keep(managed: ManagedService): void {
@@ -259,7 +259,7 @@ export class Supervisor {
       output: (stream, lines) => {
         managed.tail.push(lines);
         const time = this.#clock.wall();
-        this.#listeners.emit({ kind: "output", time, service: service.name, stream, lines });
+        this.#listeners.event({ kind: "output", time, service: service.name, stream, lines });
       },
       backpressure: () => this.#listeners.backpressure(),
       warn: (message) => this.log("warn", message),
@@ -276,7 +276,7 @@ export class Supervisor {
   #entered(managed: ManagedService, from: ServiceState): void {
     const { service, state, attempt } = managed;
     const [time, at] = [this.#clock.wall(), this.#clock.now()];
-    this.#listeners.emit({ kind: "state", time, at, row: managed.snapshot(0), from });
+    this.#listeners.event({ kind: "state", time, at, row: managed.snapshot(0), from });
     if (state.kind === "starting" && service.kind === "external") attempt?.awaitReady();
     if (state.kind === "stopping") attempt?.drain();
     if (state.kind === "running") {
@@ -371,4 +371,38 @@ export class Supervisor {
     await this.#guard.close();
     this.#finished.resolve(result);
   }
+}
+
+/** How long the last connections of a server may keep its port after its end. */
+const RELEASE_MS = 1_000;
+
+/** Waits until a port is free. @returns whether it is */
+async function isReleased(port: number, clock: Clock): Promise<boolean> {
+  for (const lateAt = clock.now() + RELEASE_MS; !isPortFree(port); await clock.sleep(50)) {
+    if (clock.now() >= lateAt) return false;
+  }
+  return true;
+}
+
+/** The result of a run whose services are all at rest. @param remaining what is known to be left already */
+async function endOfRun(
+  services: readonly ManagedService[],
+  failedService: ServiceSnapshot | null,
+  remaining: readonly string[],
+  clock: Clock,
+): Promise<RunResult> {
+  const left = [...remaining];
+  for (const { service: { kind, name }, port, state } of services) {
+    // Without an exit nothing of it has run.
+    if (port === null || kind === "external" || state.lastExit === null) continue;
+    if (!await isReleased(port, clock)) {
+      left.push(`Port ${port} of "${name}" is still taken${describeHolder(port)}.`);
+    }
+  }
+  const hasFailed = services.some(({ state: { kind }, desired }) =>
+    kind === "crashed" || kind === "failed" || (kind === "pending" && desired === "running")
+  );
+  const isAsked = failedService === null && services.some(({ desired }) => desired === "stopped");
+  const isBad = left.length > 0 || failedService !== null || (hasFailed && !isAsked);
+  return { status: isBad ? 1 : 0, failedService, remaining: left };
 }

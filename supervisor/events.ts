@@ -1,43 +1,57 @@
 /**
- * The events of a run for readers who take them when they like: a slow one makes the services' pipes wait.
+ * Who hears the events of a run: listeners as it happens, `for await` loops when they like. Pipes wait for slow ones.
  *
  * @module
  */
 
 import type { Event, Listener } from "./model.ts";
 
-/** Events that may wait for the reader until every pipe has to wait, too. */
+/** Events that may wait for a reader until every pipe has to wait, too. */
 const WAITING_EVENTS = 1_000;
 
-/** Hands the events of a run on to any number of `for await` loops, until the run ends. */
-export class EventFeed implements Listener {
-  readonly #queues = new Set<EventQueue>();
-  #ended = false;
+/** The listeners of a run. */
+export class Listeners<One extends Listener = Listener> implements Listener {
+  protected readonly all = new Set<One>();
+
+  /** Adds a listener; the result removes it. */
+  add(listener: One): () => void {
+    this.all.add(listener);
+    return () => this.all.delete(listener);
+  }
 
   event(event: Event): void {
-    for (const queue of this.#queues) queue.event(event);
+    for (const listener of this.all) listener.event(event);
   }
 
   backpressure(): Promise<void> | null {
-    const waits = [...this.#queues].flatMap((queue) => queue.backpressure() ?? []);
-    return waits.length === 0 ? null : Promise.all(waits).then(() => {});
+    let all: Promise<void> | null = null;
+    for (const listener of this.all) {
+      const room = listener.backpressure?.();
+      if (room) all = all === null ? room : Promise.all([all, room]).then(() => {});
+    }
+    return all;
   }
+}
+
+/** Hands the events of a run on to any number of `for await` loops, until the run ends. */
+export class EventFeed extends Listeners<EventQueue> {
+  #ended = false;
 
   /** The run has ended: so do the loops, after the last event. */
   end(): void {
     this.#ended = true;
-    for (const queue of this.#queues) queue.end();
+    for (const queue of this.all) queue.end();
   }
 
   /** What happens from the first step of the loop on. */
   async *events(): AsyncGenerator<Event> {
     const queue = new EventQueue();
     if (this.#ended) queue.end();
-    this.#queues.add(queue);
+    const remove = this.add(queue);
     try {
       yield* queue;
     } finally {
-      this.#queues.delete(queue);
+      remove();
       queue.end();
     }
   }
@@ -59,14 +73,13 @@ class EventQueue implements Listener {
     return this.#events.length < WAITING_EVENTS ? null : this.#taken.promise;
   }
 
-  /** No more events come: the reader ends after the last one. Pipes wait no longer. */
+  /** No more events come: the reader ends after the last one, and pipes wait no longer. */
   end(): void {
     this.#ended = true;
     this.#arrived.resolve();
     this.#taken.resolve();
   }
 
-  /** The events in the order in which they happened, until `end`. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Event> {
     for (;;) {
       for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) yield event;
