@@ -1,7 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
  * Starts, watches and stops the services of an infrastructure folder: the entry of the program, and its face as a
- * library. Read from top to bottom it tells what a run is; `README.md` says which room holds what.
+ * library. Read from top to bottom it shows what a run is; `README.md` says which room holds what.
  *
  *     definitions (config/) -> plan, states (supervisor/) -> processes (process/) -> events -> views (terminal/)
  *
@@ -90,7 +90,7 @@ export class Orchestrator {
     using _signals = handleSignals({
       SIGINT: stopOrKill,
       SIGTERM: stopOrKill,
-      // A terminal that goes away may say so more than once: that does not ask for a kill.
+      // A terminal that goes away may send it more than once: that does not ask for a kill.
       SIGHUP: options.detached ? () => void control?.reload() : () => supervisor.stopping || stop(),
       SIGUSR2: restartSelf,
     });

@@ -47,12 +47,12 @@ class Running implements AsyncDisposable {
   }
 
   /** Waits until `pattern` is in the output. */
-  async says(pattern: RegExp): Promise<void> {
+  async prints(pattern: RegExp): Promise<void> {
     const limit = new AbortController();
     const timer = setTimeout(() => limit.abort(), LIMIT_MS);
     limit.signal.onabort = () => this.#heard.resolve();
     while (!pattern.test(this.output)) {
-      if (this.#over || limit.signal.aborted) throw new Error(`never said ${pattern}:\n${this.output}`);
+      if (this.#over || limit.signal.aborted) throw new Error(`never printed ${pattern}:\n${this.output}`);
       await this.#heard.promise;
     }
     clearTimeout(timer);
@@ -121,13 +121,13 @@ Deno.test("a request travels from the web service through the database service t
   using folder = temporaryFolder();
   const settings: Settings = { ...ownSettings(folder.path), PYTHONPATH: INFRASTRUCTURE };
   await using database = new Running("database", settings);
-  await database.says(
+  await database.prints(
     /INFO - Database connected, 0 requests in .*\n.*INFO - Database service started on port \d+\n/,
   );
   await using web = new Running("web", settings);
   await using bot = new Running("bot", settings);
-  await web.says(/INFO - Web service started on port \d+\n/);
-  await bot.says(
+  await web.prints(/INFO - Web service started on port \d+\n/);
+  await bot.prints(
     /INFO - Bot polling started, every 1 s\n(.*\n)*.*INFO - Polled the database service: 0 new\n/,
   );
 
@@ -136,7 +136,7 @@ Deno.test("a request travels from the web service through the database service t
     status: 303,
     text: "",
   });
-  await bot.says(/INFO - To the people on duty: Анна <b> asks: 🔄 fix the \[2Jlamp\n.*: 1 new\n/);
+  await bot.prints(/INFO - To the people on duty: Анна <b> asks: 🔄 fix the \[2Jlamp\n.*: 1 new\n/);
 
   const listed = JSON.parse((await ask(settings.WEB_SERVICE_PORT, "/requests")).text);
   assertEquals([listed[0].author, listed[0].text, listed[0].taken], ["Анна <b>", "🔄 fix the [2Jlamp", true]);
@@ -155,7 +155,7 @@ Deno.test("a request travels from the web service through the database service t
   }
 
   await using again = new Running("database", settings);
-  await again.says(/Database connected, 1 requests in/);
+  await again.prints(/Database connected, 1 requests in/);
   await endsCleanly(again, "SIGINT");
 });
 
@@ -165,33 +165,33 @@ Deno.test("each service runs by hand from its own folder, and the data stays in 
   copyFolder(INFRASTRUCTURE, home);
   const settings: Settings = { ...ownSettings(folder.path), DATABASE_FILE: "", PYTHONPATH: "" };
   await using database = new Running("database", settings, home);
-  await database.says(/Database service started/);
+  await database.prints(/Database service started/);
   await using web = new Running("web", settings, home);
   await using bot = new Running("bot", settings, home);
-  await web.says(/Web service started/);
-  await bot.says(/Polled the database service: 0 new/);
+  await web.prints(/Web service started/);
+  await bot.prints(/Polled the database service: 0 new/);
   assertEquals((await ask(settings.WEB_SERVICE_PORT, "/requests")).text, "[]\n");
   assert(Deno.statSync(`${home}/data/nord_city.sqlite`).isFile);
   for (const service of [bot, web, database]) await endsCleanly(service);
 });
 
-Deno.test("without a database the bot and the web service say so, go on, and find it when it comes", async () => {
+Deno.test("without a database the bot and the web service log it, go on, and find it when it comes", async () => {
   using folder = temporaryFolder();
   const settings = ownSettings(folder.path);
   await using bot = new Running("bot", settings);
   await using web = new Running("web", settings);
-  await bot.says(
+  await bot.prints(
     /(WARNING - No answer from the database service on port \d+: Connection refused; next try in 1 s\n[^]*){2}/,
   );
-  await web.says(/Web service started/);
+  await web.prints(/Web service started/);
   for (const path of ["/", "/requests"]) {
     assertEquals((await ask(settings.WEB_SERVICE_PORT, path)).status, 503);
   }
   assertEquals((await ask(settings.WEB_SERVICE_PORT, "/health")).status, 200);
-  await web.says(/WARNING - No answer from the database service on port \d+: Connection refused\n/);
+  await web.prints(/WARNING - No answer from the database service on port \d+: Connection refused\n/);
 
   await using database = new Running("database", settings);
-  await bot.says(/Polled the database service: 0 new/);
+  await bot.prints(/Polled the database service: 0 new/);
   assertEquals((await ask(settings.WEB_SERVICE_PORT, "/")).status, 200);
   for (const service of [bot, web, database]) await endsCleanly(service);
 });
@@ -207,7 +207,7 @@ Deno.test("SIGTERM in the middle of a request that is soon answered lets the ans
   using _release = { [Symbol.dispose]: () => answer.resolve(new Response()) }; // or the server would wait for ever
   const settings = { ...ownSettings(folder.path), DATABASE_SERVICE_PORT: `${database.addr.port}` };
   await using web = new Running("web", settings);
-  await web.says(/Web service started/);
+  await web.prints(/Web service started/);
   const answered = ask(settings.WEB_SERVICE_PORT, "/requests");
   await asked.promise;
   web.signal("SIGTERM");
@@ -223,7 +223,7 @@ Deno.test("SIGTERM in the middle of a request that is never answered ends the bo
   const settings = { ...ownSettings(folder.path), DATABASE_SERVICE_PORT: `${silent.addr.port}` };
   await using bot = new Running("bot", settings);
   await using web = new Running("web", settings);
-  await web.says(/Web service started/);
+  await web.prints(/Web service started/);
   const lost = ask(settings.WEB_SERVICE_PORT, "/").then(() => "answered", () => "lost");
   using _first = await silent.accept();
   using _second = await silent.accept(); // both are waiting now, for up to 3 s
@@ -268,7 +268,7 @@ Deno.test("what the database service can't use it refuses, and goes on", async (
   using folder = temporaryFolder();
   const settings = ownSettings(folder.path);
   await using database = new Running("database", settings);
-  await database.says(/Database service started/);
+  await database.prints(/Database service started/);
   const table: [path: string, body: BodyInit | null, status: number][] = [
     ["/requests", '{"author": "Anna", "text": "a lamp"}', 201],
     ["/requests", "{", 400],
@@ -287,7 +287,7 @@ Deno.test("what the database service can't use it refuses, and goes on", async (
     assertEquals([path, answer.status], [path, status], answer.text);
   }
   assertEquals(JSON.parse((await ask(settings.DATABASE_SERVICE_PORT, "/requests")).text).length, 1);
-  using _connection = await Deno.connect({ port: Number(settings.DATABASE_SERVICE_PORT) }); // says nothing, and stays
+  using _connection = await Deno.connect({ port: Number(settings.DATABASE_SERVICE_PORT) }); // sends nothing, and stays open
   await endsCleanly(database);
 });
 

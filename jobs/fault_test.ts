@@ -65,7 +65,7 @@ class Mortal {
   }
 }
 
-// What an engine says; undefined: nobody is there, or there no longer, or it cannot at the moment.
+// What an engine answers; undefined: nobody is there, or there no longer, or it cannot at the moment.
 async function ask(url: string, init: RequestInit & { key?: string } = {}): Promise<string | undefined> {
   const { key, ...request } = init;
   const headers: Record<string, string> = { "x-client-token": "client-token" };
@@ -80,7 +80,7 @@ async function ask(url: string, init: RequestInit & { key?: string } = {}): Prom
   }
 }
 
-// A client that tries any engine until one says 202; the key makes sure that trying twice is submitting once.
+// A client that tries any engine until one answers 202; the key makes sure that trying twice is submitting once.
 async function submit(
   urls: string[],
   kind: Kind,
@@ -209,7 +209,7 @@ async function audit(
     if (results !== wanted) fault(`${results} results counted instead of ${wanted}`);
     if ((await store.read(job.id))?.tasks.length !== 0) fault("it still has tasks");
   }
-  // Each result that a worker was told to be counted is another task's.
+  // Each result whose count was confirmed to a worker is another task's.
   const tasks = counted.map((line) => line.split(" ")[0]);
   if (new Set(tasks).size !== tasks.length) faults.push("a task's result was counted twice");
   assertEquals(faults.slice(0, 20), [], `${faults.length} faults`);

@@ -51,7 +51,7 @@ async function startEngine(folder: Folder, port: number): Promise<Run> {
 }
 
 interface AnyWorker extends AsyncDisposable {
-  /** Resolves when it has said so often that it received a task. */
+  /** Resolves when it has logged so often that it received a task. */
   received(count: number): Promise<void>;
 }
 
@@ -243,7 +243,7 @@ for (const [what, ignore, startWorker] of WORKERS) {
   });
 }
 
-Deno.test("a job whose task nobody can do says what it waits for, and goes on when somebody comes", async () => {
+Deno.test("a job whose task nobody can do shows what it waits for, and goes on when somebody comes", async () => {
   await using folder = await Folder.make({ env: null });
   const port = freePort();
   const url = `http://127.0.0.1:${port}`;

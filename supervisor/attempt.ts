@@ -32,7 +32,7 @@ export interface Surroundings {
   environment(): Environment;
 }
 
-/** Who hears what becomes of an attempt. */
+/** Receives what becomes of an attempt. */
 export interface AttemptListener {
   trigger(trigger: Trigger): void;
   /** Whole lines; the array is the listener's to keep. */

@@ -1,5 +1,5 @@
 /**
- * Who hears the events of a run: listeners as it happens, `for await` loops when they like. Pipes wait for slow ones.
+ * Hands on the events of a run: to listeners at once, `for await` loops when they like. Pipes wait for slow ones.
  *
  * @module
  */

@@ -41,7 +41,7 @@ type State = keyof typeof STATES;
 
 type Name = keyof typeof HAPPENINGS;
 
-/** What follows, as the table says it: the state, for a stopping one what then, and what is done. */
+/** What follows, as the table has it: the state, for a stopping one what then, and what is done. */
 function inWords(before: ServiceState, { state, effects }: Step): string {
   if (state === before && effects.length === 0) return "-";
   const then = state.kind === "stopping" ? `, then ${state.then.kind}` : "";
@@ -236,7 +236,7 @@ Deno.test("a restart that was asked for counts as one, with a clean record", () 
   assertEquals([failures, restarts], [[], 3]);
 });
 
-Deno.test("failures count for as long as the window says, and not those before a run as long as that", () => {
+Deno.test("failures count for as long as the window lasts, and not those before a run as long as that", () => {
   const service = define({ restartPolicy: "on-failure", retryWindowMs: 1_000 });
   const failuresAfter = (since: number, exit: Trigger) =>
     step({ ...STATES.running, since, failures: [500, 1_000] }, exit, 1_500, service, 0).state.failures;
@@ -388,7 +388,7 @@ for (
   ] as const
 ) Deno.test(`an end in words: ${words}`, () => assertEquals(describeExit(exit), words));
 
-/** Services named as in `graph`, all in one state unless it says otherwise. */
+/** Services named as in `graph`, all in one state unless the graph names another. */
 function managedOf(
   services: readonly Service[],
   states: Record<string, readonly [State, Desired]>,
@@ -575,7 +575,7 @@ class World {
   #signal(pid: number, signal: Deno.Signal): void {
     const group = this.groups.get(pid);
     if (group === undefined) return;
-    if (signal !== "SIGKILL" && this.random() < 0.3) return; // it takes no notice
+    if (signal !== "SIGKILL" && this.random() < 0.3) return; // it ignores the signal
     if (group.leader) this.#end(pid, { kind: "killed", signal }, signal !== "SIGKILL" && this.random() < 0.2);
     else this.#empty(pid);
   }
@@ -661,7 +661,7 @@ class World {
       const { state } = this.managed.get(name)!;
       assert(
         "pid" in state && state.pid === pid,
-        `PID ${pid} of ${name} runs, but the table says ${state.kind}`,
+        `PID ${pid} of ${name} runs, but the table has ${state.kind}`,
       );
     }
     for (const [name, { state }] of this.managed) {

@@ -106,7 +106,7 @@ export function isAtRest(state: ServiceState): state is Exclude<ServiceState, Ac
   return state.kind !== "starting" && state.kind !== "running" && state.kind !== "stopping";
 }
 
-/** Who wants to hear what happens. */
+/** Receives what happens. */
 export interface Listener {
   event(event: Event): void;
   /** A promise makes every pipe wait until it resolves: how a slow reader keeps memory bounded. */

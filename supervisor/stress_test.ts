@@ -81,7 +81,7 @@ Deno.test("a service that prints 1 GB loses no line, takes no memory and holds u
     services: [
       { name: "a", command: `yes ${line} | head -c 1000000000` },
       { name: "b", command: "until [ -e end ]; do sleep 0.05; done; exit 0" },
-      // It ends while the other floods, and is started again: how soon, it tells itself.
+      // It ends while the other floods, and is started again: how soon, it logs itself.
       { name: "c", command: "date +%s%N >>times; sleep 1", restart_policy: "always", retry_delay: 0 },
     ],
   });

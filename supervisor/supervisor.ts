@@ -1,5 +1,5 @@
 /**
- * The only mutable map of services: performs what `plan` and `lifecycle` say; views hear of it as events.
+ * The only mutable map of services: carries out what `plan` and `lifecycle` decide; views get it as events.
  *
  * @module
  */
@@ -38,7 +38,7 @@ export interface SupervisorOptions {
 /** How long starting may hold back the answer to a signal or a line of output. */
 const TURN_MS = 15;
 
-/** Keeps services as their definitions and the desires of its user say. */
+/** Keeps services as their definitions and its user want them. */
 export class Supervisor {
   readonly home: Home;
   /** The mark that the children of this run carry. */
@@ -121,7 +121,7 @@ export class Supervisor {
   }
 
   /**
-   * Says what is wanted of services: `running` starts them and what they need, `stopped` stops them and what needs
+   * Sets what is wanted of services: `running` starts them and what they need, `stopped` stops them and what needs
    * them, `restarted` restarts just these.
    *
    * @throws {UserError} for a name that is not part of this run, and while everything is being stopped
@@ -143,8 +143,8 @@ export class Supervisor {
       const hasEnded = state.kind === "stopped" || state.kind === "crashed" || state.kind === "failed" ||
         (state.kind === "stopping" && state.then.kind === "stopped");
       const isDone = service.kind === "task" && satisfies(state, service, this.#clock.now());
-      const anew = desired === "running" && hasEnded && (!isDone || names.includes(name));
-      managed.desired = anew ? "restarted" : desired;
+      const restarts = desired === "running" && hasEnded && (!isDone || names.includes(name));
+      managed.desired = restarts ? "restarted" : desired;
     }
     this.#settle();
   }
@@ -153,7 +153,7 @@ export class Supervisor {
    * Takes over new definitions: what is gone is stopped, what is new is started, what changed is restarted.
    *
    * @param services in starting order
-   * @param changed names whose processes have to be started anew
+   * @param changed names whose processes have to be restarted
    * @throws {UserError} while everything is being stopped
    */
   replace(services: readonly Service[], changed: ReadonlySet<string>): void {

@@ -43,7 +43,7 @@ export async function waitUntil<T>(
     if (found !== false && found !== null && found !== undefined) {
       return found as Exclude<T, false | null | undefined>;
     }
-    if (performance.now() > lateAt) throw new Error(`Waited ${limitMs} ms in vain until ${what}`);
+    if (performance.now() > lateAt) throw new Error(`Waited ${limitMs} ms and not yet: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
@@ -99,7 +99,7 @@ export async function endMarked(variable: string): Promise<void> {
   }
 }
 
-/** A service as a services file says it. */
+/** A service as in a services file. */
 export type ServiceFields = { name: string; command?: readonly string[] | string } & Record<string, unknown>;
 
 /** What is in a temporary infrastructure folder. */

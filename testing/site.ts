@@ -23,7 +23,7 @@ import { isSame } from "../process/procfs.ts";
 import { RunFolder } from "../control/record.ts";
 import type { RunRecord } from "../control/record.ts";
 
-/** A service that is ready as soon as it says so, and ends at SIGTERM. */
+/** A service that is ready as soon as it prints so, and ends at SIGTERM. */
 export function quick(name: string, more: Partial<ServiceFields> = {}): ServiceFields {
   return { name, command: "echo ready; exec sleep 1000", health: { log: "ready" }, ...more };
 }
@@ -52,8 +52,8 @@ export class Command {
   async ended(): Promise<{ code: number; signal: string | null; out: string; err: string }> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
-      const said = () => new Error(`Not ended in time; it wrote:\n${this.out.text}\n${this.err.text}`);
-      timer = setTimeout(() => reject(said()), LIMIT_MS);
+      const late = () => new Error(`It has not ended in time; it wrote:\n${this.out.text}\n${this.err.text}`);
+      timer = setTimeout(() => reject(late()), LIMIT_MS);
     });
     try {
       const all = Promise.all([this.#child.status, this.out.done, this.err.done]);

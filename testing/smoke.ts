@@ -34,7 +34,7 @@ function services(...fields: readonly Record<string, unknown>[]): FolderContents
   return { files: { "city/infrastructure/services.json": JSON.stringify({ services: fields }) } };
 }
 
-/** A service that says when it is up, and when it stops. */
+/** A service that prints when it is up, and when it stops. */
 function talks(name: string, more: Record<string, unknown> = {}): Record<string, unknown> {
   const command = `trap 'echo ${name} stops; exit 0' TERM; echo ${name} is up; while :; do sleep 0.05; done`;
   return { name, command, health: { log: "is up" }, ...more };
@@ -92,7 +92,7 @@ const PLACES: readonly SmokeTest[] = [
     },
   },
   {
-    name: "with no infrastructure beside it, it says what to do",
+    name: "with no infrastructure beside it, it explains what to do",
     async test(machine) {
       const { code, out, err } = await ends(machine, []);
       assertEquals([code, out], [2, ""]);

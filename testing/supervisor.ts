@@ -82,7 +82,7 @@ export class Inside implements AsyncDisposable {
       await Promise.race([this.#happened.promise, late]);
       clearTimeout(timer);
       if (performance.now() > lateAt) {
-        throw new Error(`In vain waited until ${what}:\n${this.story.join("\n")}`);
+        throw new Error(`Waited and not yet: ${what}:\n${this.story.join("\n")}`);
       }
     }
   }

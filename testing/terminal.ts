@@ -51,7 +51,7 @@ export function commandLine(...args: string[]): string {
 
 /** One terminal window. Leaving its scope ends it and everything started in it. */
 export class TestTerminal implements AsyncDisposable {
-  /** What the shell in it says before it reads a command. */
+  /** The prompt of its shell. */
   static readonly PROMPT = "$> ";
   readonly #folder: string;
   readonly #mark: { name: string; value: string };
@@ -61,7 +61,7 @@ export class TestTerminal implements AsyncDisposable {
     this.#mark = mark;
   }
 
-  /** Opens a window in which a shell has said its prompt. */
+  /** Opens a window in which a shell has printed its prompt. */
   static async open(
     { columns = 80, rows = 24, environment = {} }: TerminalOptions = {},
   ): Promise<TestTerminal> {
