@@ -19,7 +19,7 @@ import type {
 } from "./job.ts";
 import { hasEnded } from "./job.ts";
 import type { HeldTask, JobWrite, Task, TaskRecord } from "./store.ts";
-import type { HistoryEvent } from "./wire.ts";
+import type { HistoryEvent, WireTask } from "./wire.ts";
 
 /** What the transitions depend on besides the job. `now` is engine time, `wall` the calendar's. */
 export interface Rules {
@@ -142,29 +142,19 @@ export function dispatch(change: JobChange, task: OpenTask, transitions: Transit
 
 /** Queues a task for the workers. */
 export function queueTask(change: JobChange, task: OpenTask, rules: Rules): void {
-  const { id, spec } = task;
-  change.enqueue.push({
-    id,
-    jobId: change.job.id,
+  const { id, since, spec: { params, queueTimeoutMs, ...spec } } = task;
+  const { id: jobId, trace = {} } = change.job;
+  const payload: WireTask = {
+    job_id: jobId,
+    task_id: id,
     type: spec.type,
+    params,
     priority: spec.priority,
-    since: task.since,
-    strategy: spec.strategy,
-    needs: spec.needs,
-    maxCost: spec.maxCost,
-    unknownCostPasses: spec.unknownCostPasses,
-    timeoutMs: spec.timeoutMs,
-    queueBy: spec.queueTimeoutMs === undefined ? undefined : rules.now + spec.queueTimeoutMs,
-    payload: JSON.stringify({
-      job_id: change.job.id,
-      task_id: id,
-      type: spec.type,
-      params: spec.params,
-      priority: spec.priority,
-      tracing_context: change.job.trace ?? {},
-      timeout_seconds: spec.timeoutMs / 1000,
-    }),
-  });
+    tracing_context: trace,
+    timeout_seconds: spec.timeoutMs / 1000,
+  };
+  const queueBy = queueTimeoutMs === undefined ? undefined : rules.now + queueTimeoutMs;
+  change.enqueue.push({ ...spec, id, jobId, since, queueBy, payload: JSON.stringify(payload) });
   change.note("task_dispatched", rules, { task_id: id, attempt_number: task.retries + 1 });
 }
 

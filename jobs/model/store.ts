@@ -13,29 +13,23 @@
  *
  * @module
  */
-import type { Job, Requirements, Status, Strategy } from "./job.ts";
+import type { Job, Status, TaskSpec } from "./job.ts";
 import type { HistoryEvent } from "./wire.ts";
 
-/** A queued or assigned task. `payload` is the JSON text that the worker gets, made once. */
-export interface TaskRecord {
+/** A queued or assigned task. */
+export interface TaskRecord extends Omit<TaskSpec, "params" | "queueTimeoutMs"> {
   id: string;
   jobId: string;
-  type: string;
-  /** Higher first. */
-  priority: number;
   /** Engine time of its first queueing; among equal priorities the oldest goes first, then the first enqueued. */
   since: number;
-  strategy: Strategy;
-  needs?: Requirements | undefined;
-  maxCost?: number | undefined;
-  /** A worker that names no price passes `maxCost`. */
-  unknownCostPasses?: boolean | undefined;
-  /** Milliseconds from pick-up to result. */
-  timeoutMs: number;
   /** Engine time by which it must be picked up. */
   queueBy?: number | undefined;
+  /** The JSON text that the worker gets, made once. */
   payload: string;
 }
+
+/** What of a task says which workers may have it. */
+export type Demands = Pick<TaskSpec, "type" | "needs" | "maxCost" | "unknownCostPasses">;
 
 /** A task that is assigned to a worker. `takenAt` is engine time. */
 export type HeldTask = TaskRecord & { workerId: string; takenAt: number };
@@ -92,7 +86,7 @@ export interface WorkerProfile {
 }
 
 /** Whether a worker may have a task by type, requirements and cost. */
-export function fits(task: TaskRecord, profile: WorkerProfile): boolean {
+export function fits(task: Demands, profile: WorkerProfile): boolean {
   if (!profile.types.includes(task.type)) return false;
   if (task.maxCost !== undefined) {
     if (profile.cost === undefined ? !task.unknownCostPasses : profile.cost > task.maxCost) return false;
@@ -209,8 +203,6 @@ export interface Storage extends AsyncDisposable {
   queues(): Promise<QueueDepth[]>;
   /** A job's history, oldest first. */
   history(jobId: string): Promise<HistoryEvent[]>;
-  /** Insertions counted for a client in a month. */
-  usage(client: string, month: string): Promise<number>;
 
   /** Adds finished tasks to the workers' counts. */
   addTallies(tallies: readonly Tally[]): Promise<void>;

@@ -28,24 +28,24 @@ import { ClientOfflineError, createClient, ErrorReply } from "@redis/client";
 import { ConfigError } from "../model/errors.ts";
 import type { Job, Status } from "../model/job.ts";
 import { STATUSES } from "../model/job.ts";
-import {
-  type CommitOutcome,
-  fits,
-  type HeldTask,
-  type JobQuery,
-  type JobWrite,
-  type Notice,
-  type QueueDepth,
-  type Storage,
-  type Tally,
-  type Task,
-  type WorkerProfile,
-  type WorkerRecord,
+import type {
+  CommitOutcome,
+  HeldTask,
+  JobQuery,
+  JobWrite,
+  Notice,
+  QueueDepth,
+  Storage,
+  Tally,
+  Task,
+  WorkerProfile,
+  WorkerRecord,
 } from "../model/store.ts";
+import { fits } from "../model/store.ts";
 import type { HistoryEvent } from "../model/wire.ts";
 import type { Lane, Script } from "./redis_scripts.ts";
 import * as scripts from "./redis_scripts.ts";
-import { commitArguments, inGroups, numbers, readHeld, readLane, readTasks, texts } from "./redis_scripts.ts";
+import { inGroups, readHeld, readTasks, texts } from "./redis_scripts.ts";
 
 // An engine that did not ask for the time for so long is dead.
 const DEAD_MS = 5_000;
@@ -99,7 +99,12 @@ export class RedisStorage implements Storage {
     const client = makeClient(address.url);
     const subscriber = makeClient(address.url);
     try {
-      await connect(client, address.label);
+      await client.connect().catch((error) => {
+        if (error instanceof ErrorReply) throw error;
+        throw new ConfigError(
+          `Cannot reach ${address.label}: ${faultOf(error)}; start the server, or name another one.`,
+        );
+      });
       const warnings = await inspect(client, address);
       await subscriber.connect();
       const storage = new RedisStorage(address, client, subscriber, warnings);
@@ -128,8 +133,8 @@ export class RedisStorage implements Storage {
   }
 
   // One round trip, unless the server has forgotten the script (a restart, SCRIPT FLUSH).
-  async #run(script: Script, args: string[]): Promise<unknown> {
-    const rest = ["1", this.#prefix, ...args];
+  async #run(script: Script, args: readonly (string | number)[]): Promise<unknown> {
+    const rest = ["1", this.#prefix, ...args.map(String)];
     try {
       return await this.#send(["EVALSHA", script.digest, ...rest]);
     } catch (error) {
@@ -148,30 +153,26 @@ export class RedisStorage implements Storage {
     const arrived = this.#arrived;
     this.#arrived = this.#fresh;
     this.#fresh = new Set();
-    const args = [String(mine), String(DEAD_MS), this.#origin, ...arrived];
-    const shared = Number(
-      await this.#run(scripts.TIME, args).catch((error) => {
-        for (const id of arrived) this.#arrived.add(id);
-        throw error;
-      }),
-    );
+    const shared = await this.#run(scripts.TIME, [mine, DEAD_MS, this.#origin, ...arrived]).catch((error) => {
+      for (const id of arrived) this.#arrived.add(id);
+      throw error;
+    });
     // Engines ask each second, and were answered now: the moment to repair what an outage left open.
     for (const repair of this.#repairs.splice(0)) repair().catch(() => void this.#repairs.push(repair));
-    return shared;
+    return Number(shared);
   }
 
   async commit(writes: readonly JobWrite[]): Promise<CommitOutcome> {
     for (const { settle } of writes) for (const { taskId } of settle ?? []) this.#forget(taskId);
-    const [kind, jobId, fingerprint] = texts(
-      await this.#run(scripts.COMMIT, commitArguments(this.#origin, writes)),
-    );
+    const args = scripts.commitArguments(this.#origin, writes);
+    const [kind, jobId = "", fingerprint = ""] = texts(await this.#run(scripts.COMMIT, args));
     switch (kind) {
       case "done":
       case "conflict":
       case "over-quota":
         return { kind };
       case "duplicate":
-        return { kind, jobId: String(jobId), fingerprint: String(fingerprint) };
+        return { kind, jobId, fingerprint };
       default:
         throw this.#fault(new Error("an answer that no commit gives"));
     }
@@ -183,19 +184,19 @@ export class RedisStorage implements Storage {
   }
 
   async claim(now: number, leaseUntil: number, limit: number): Promise<Job[]> {
-    const args = [String(now), String(leaseUntil), String(limit), String(CLAIM_BYTES)];
-    return texts(await this.#run(scripts.CLAIM, args)).map((body) => JSON.parse(body));
+    const bodies = texts(await this.#run(scripts.CLAIM, [now, leaseUntil, limit, CLAIM_BYTES]));
+    return bodies.map((body) => JSON.parse(body));
   }
 
   async lease(jobId: string, revision: number, until: number): Promise<boolean> {
-    return await this.#run(scripts.LEASE, [jobId, String(revision), String(until)]) === 1;
+    return await this.#run(scripts.LEASE, [jobId, revision, until]) === 1;
   }
 
   async take(profile: WorkerProfile, now: number): Promise<HeldTask | undefined> {
     const assignment = `${this.#origin}.${++this.#assignments}`;
     for (;;) {
-      const lanes = this.#lanes.all.filter(({ like }) => fits(like, profile)).map(({ name }) => name);
-      const args = [this.#lanes.version, profile.workerId, String(now), assignment, ...lanes];
+      const lanes = this.#lanes.all.filter((lane) => fits(lane, profile)).map(({ name }) => name);
+      const args = [this.#lanes.version, profile.workerId, now, assignment, ...lanes];
       let answer: string[];
       try {
         answer = texts(await this.#run(scripts.TAKE, args));
@@ -214,7 +215,7 @@ export class RedisStorage implements Storage {
       }
       // Tasks of a new lane were queued: load the lanes, then try again.
       const [, version = "0", ...names] = answer;
-      this.#lanes = { version, all: names.map(readLane) };
+      this.#lanes = { version, all: names.map(scripts.readLane) };
     }
   }
 
@@ -234,7 +235,7 @@ export class RedisStorage implements Storage {
   }
 
   async dueTasks(now: number, limit: number): Promise<Task[]> {
-    return readTasks(texts(await this.#run(scripts.DUE, [String(now), String(limit)])));
+    return readTasks(texts(await this.#run(scripts.DUE, [now, limit])));
   }
 
   async heldBy(workerId: string): Promise<HeldTask[]> {
@@ -266,7 +267,7 @@ export class RedisStorage implements Storage {
     const ids: string[] = [];
     let skipped = 0;
     for (let below = "+inf"; ids.length < limit;) {
-      const args = [below, String(PAGE), client === undefined ? "0" : "1", client ?? "", ...sets];
+      const args = [below, PAGE, client === undefined ? "0" : "1", client ?? "", ...sets];
       const rows = inGroups(texts(await this.#run(scripts.LIST, args)), 4);
       for (const [id, , rowStatus, find] of rows) {
         if (status !== undefined && rowStatus !== status) continue;
@@ -287,7 +288,7 @@ export class RedisStorage implements Storage {
 
   async counts(client?: string): Promise<Partial<Record<Status, number>>> {
     const args = [client === undefined ? "0" : "1", client ?? "", ...STATUSES];
-    const sums = numbers(await this.#run(scripts.COUNTS, args));
+    const sums = texts(await this.#run(scripts.COUNTS, args)).map(Number);
     return Object.fromEntries(STATUSES.map((status, n) => [status, sums[n]]).filter(([, sum]) => sum !== 0));
   }
 
@@ -308,19 +309,15 @@ export class RedisStorage implements Storage {
       .flatMap(([, events]): HistoryEvent[] => JSON.parse(events));
   }
 
-  async usage(client: string, month: string): Promise<number> {
-    return Number(await this.#send(["HGET", `${this.#prefix}quota:${month}`, client]));
-  }
-
   async addTallies(tallies: readonly Tally[]): Promise<void> {
     if (tallies.length === 0) return;
     const rows = tallies.flatMap((one) => [one.day, one.workerId, one.succeeded, one.failed]);
-    await this.#run(scripts.ADD_TALLIES, [String(TALLY_SECONDS), ...rows.map(String)]);
+    await this.#run(scripts.ADD_TALLIES, [TALLY_SECONDS, ...rows]);
   }
 
   async tallies(sinceDay: number): Promise<Tally[]> {
     const sums = new Map<string, Tally>();
-    for (const [name, count] of inGroups(texts(await this.#run(scripts.TALLIES, [String(sinceDay)])), 2)) {
+    for (const [name, count] of inGroups(texts(await this.#run(scripts.TALLIES, [sinceDay])), 2)) {
       const workerId = name.slice(1);
       const sum = sums.get(workerId) ?? { workerId, day: sinceDay, succeeded: 0, failed: 0 };
       sum[name.startsWith("s") ? "succeeded" : "failed"] += Number(count);
@@ -339,7 +336,7 @@ export class RedisStorage implements Storage {
   }
 
   async prune(endedBefore: number, limit: number): Promise<number> {
-    return Number(await this.#run(scripts.PRUNE, [`(${endedBefore}`, String(limit)]));
+    return Number(await this.#run(scripts.PRUNE, [`(${endedBefore}`, limit]));
   }
 
   subscribe(listener: (notice: Notice) => void): () => void {
@@ -368,18 +365,16 @@ export class RedisStorage implements Storage {
   }
 }
 
-/** A client of the server. */
 type Client = ReturnType<typeof makeClient>;
 
-/** Where the server is, and what keys begin with. */
 interface Address {
   url: string;
+  /** What keys begin with. */
   prefix: string;
   /** Without a password. */
   label: string;
 }
 
-/** Reads an address. @throws ConfigError */
 function parseAddress(spec: string): Address {
   const refuse = (): never => {
     // The text may hold a password, so it is not repeated.
@@ -397,8 +392,8 @@ function parseAddress(spec: string): Address {
   return { url: url.href, prefix: `{${prefix}}:`, label: `${url.protocol}//${url.host}${url.pathname}` };
 }
 
-/** A client that is not connected yet. */
 function makeClient(url: string) {
+  const giveUpAt = performance.now() + CONNECT_TIMEOUT_MS;
   let connected = false;
   const client = createClient({
     url,
@@ -412,9 +407,10 @@ function makeClient(url: string) {
     socket: {
       connectTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: SILENCE_MS,
-      // Once it was connected it reconnects for ever.
-      reconnectStrategy: (tries: number) =>
-        connected && Math.min(RECONNECT_MS, 25 * 2 ** tries) * (0.5 + Math.random() / 2),
+      // The first time must succeed soon; once it was connected it reconnects for ever.
+      reconnectStrategy: (tries: number, cause: Error) =>
+        (connected || (performance.now() < giveUpAt && !(cause instanceof ErrorReply))) &&
+        Math.min(RECONNECT_MS, 25 * 2 ** tries) * (0.5 + Math.random() / 2),
     },
   });
   // Requests that fail reject by themselves; without a listener the process would end.
@@ -423,25 +419,7 @@ function makeClient(url: string) {
   return client;
 }
 
-/** Connects for the first time, which must succeed soon. @throws ConfigError */
-async function connect(client: Client, label: string): Promise<void> {
-  for (const giveUpAt = performance.now() + CONNECT_TIMEOUT_MS;;) {
-    try {
-      await client.connect();
-      return;
-    } catch (error) {
-      if (!(error instanceof Error) || error instanceof ErrorReply) throw error;
-      if (performance.now() > giveUpAt) {
-        throw new ConfigError(
-          `Cannot reach ${label}: ${faultOf(error)}; start the server, or name another one.`,
-        );
-      }
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-}
-
-/** Checks that the server can be used. @returns what about it may lose jobs. @throws ConfigError */
+// Checks that the server can be used; answers what about it may lose jobs.
 async function inspect(client: Client, { prefix, label }: Address): Promise<string[]> {
   const info = String(await client.sendCommand(["INFO"]));
   const value = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1];
@@ -466,13 +444,13 @@ async function inspect(client: Client, { prefix, label }: Address): Promise<stri
   return warnings;
 }
 
-/** Whether only the answer was lost: the server neither refused, nor was it away before it was asked. */
+// Whether only the answer was lost: the server neither refused, nor was it away before it was asked.
 function mayBeDone(error: unknown): boolean {
   const cause = error instanceof Error ? error.cause : undefined;
   return !(cause instanceof ErrorReply || cause instanceof ClientOfflineError);
 }
 
-/** A reason without trailing full stop, from a library's or the server's message. */
+// A reason without trailing full stop, from a library's or the server's message.
 function faultOf(error: Error): string {
   const inner = error instanceof AggregateError
     ? error.errors.find((one) => one instanceof Error)

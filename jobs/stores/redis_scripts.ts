@@ -4,10 +4,9 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { hasEnded } from "../model/job.ts";
-import type { HeldTask, JobWrite, Task, TaskRecord } from "../model/store.ts";
+import type { Demands, HeldTask, JobWrite, Task } from "../model/store.ts";
 
 /** A Lua script, and the digest by which the server knows it. */
 export interface Script {
@@ -15,41 +14,30 @@ export interface Script {
   digest: string;
 }
 
-// With the first line the server refuses a script that it could not run to its end (memory full, read-only) before it
-// has changed anything. `P` is the prefix of all keys.
-function script(flags: string, ...parts: string[]): Script {
-  const text = [`#!lua${flags && ` flags=${flags}`}`, "local P = KEYS[1]", ...parts].join("\n");
-  return { text, digest: createHash("sha1").update(Buffer.from(text)).digest("hex") };
-}
+// What the scripts share. `P` is the prefix of all keys.
+const PRELUDE = `
+local P = KEYS[1]
 
-// Tasks as the answers hold them (see readTasks), appended to `out`.
-const SHOW_TASK = `
-local function show(out, id)
-  local t = redis.call('HMGET', P .. 'task:' .. id, 'record', 'payload', 'worker', 'taken')
-  if not t[1] then return end
-  local n = #out
-  out[n + 1], out[n + 2], out[n + 3], out[n + 4] = t[1], t[2], t[3] or '', t[4] or ''
-end
-local function show_all(out, ids)
-  for _, id in ipairs(ids) do show(out, id) end
+-- Tasks as readTasks takes them, appended to an answer.
+local function show(out, ids)
+  for _, id in ipairs(ids) do
+    local t = redis.call('HMGET', P .. 'task:' .. id, 'record', 'payload', 'worker', 'taken')
+    local n = #out
+    if t[1] then out[n + 1], out[n + 2], out[n + 3], out[n + 4] = t[1], t[2], t[3] or '', t[4] or '' end
+  end
   return out
-end`;
+end
 
-// The clients that are asked about: the one that is given, or all.
-const CLIENTS = `
+-- The clients that are asked about: the one that is given, or all.
 local function clients_of(isOne, client)
   if isOne == '1' then return { client } end
   return redis.call('SMEMBERS', P .. 'clients')
-end`;
+end
 
-// Engines listen on one channel; nothing is sent while there is only one.
-const PUBLISH = `
+-- Engines listen on one channel; nothing is sent while there is only one.
 local function others() return redis.call('PUBSUB', 'NUMSUB', P .. 'notices')[2] > 1 end
-local function publish(origin, notices)
-  redis.call('PUBLISH', P .. 'notices', origin .. cjson.encode(notices))
-end`;
+local function publish(origin, notices) redis.call('PUBLISH', P .. 'notices', origin .. cjson.encode(notices)) end
 
-const LANES = `
 local function enqueue(id, type, lane, rank, since, member)
   if redis.call('SADD', P .. 'lanes', lane) == 1 then
     redis.call('INCR', P .. 'lanes:version')
@@ -71,10 +59,9 @@ local function dequeue(id, type, lane, member)
 end
 local function count_held(type, change)
   if redis.call('HINCRBY', P .. 'held', type, change) == 0 then redis.call('HDEL', P .. 'held', type) end
-end`;
+end
 
-// Puts a held task back to its place in its queue.
-const RELEASE_TASK = `
+-- Puts a held task back to its place in its queue.
 local function release(origin, id)
   local task = P .. 'task:' .. id
   local t = redis.call('HMGET', task, 'worker', 'type', 'lane', 'rank', 'since', 'member', 'queueBy')
@@ -84,22 +71,25 @@ local function release(origin, id)
   count_held(t[2], -1)
   if t[7] ~= '' then redis.call('ZADD', P .. 'due', t[7], id) else redis.call('ZREM', P .. 'due', id) end
   if others() then publish(origin, { { kind = 'queued', type = t[2] } }) end
-end`;
+end
 
-// An assignment that has reached its worker no longer bears the engine's name: only the worker's death undoes it.
-const CONFIRM = `
+-- An assignment that has reached its worker no longer bears the engine's name: only the worker's death undoes it.
 local function confirm(from)
   for n = from, #ARGV do redis.call('HDEL', P .. 'task:' .. ARGV[n], 'assignment') end
-end`;
+end
+`;
+
+// With the first line the server refuses a script that it could not run to its end (memory full, read-only) before it
+// has changed anything.
+function script(firstLine: string, body: string): Script {
+  const text = firstLine + PRELUDE + body;
+  return { text, digest: hash("sha1", text, "hex") };
+}
+const change = (body: string) => script("#!lua", body);
+const query = (body: string) => script("#!lua flags=no-writes", body);
 
 /** Shares engine time, and releases the last assignments of engines that died. */
-export const TIME = script(
-  "",
-  PUBLISH,
-  LANES,
-  RELEASE_TASK,
-  CONFIRM,
-  `
+export const TIME = change(`
 local now, origin = ARGV[1], ARGV[3]
 local known = redis.call('GET', P .. 'time') or now
 local passed = tonumber(now) - tonumber(known)
@@ -118,25 +108,15 @@ for _, dead in ipairs(redis.call('ZRANGE', P .. 'engines', '-inf', beat - ARGV[2
     end
   end
 end
-return now`,
-);
+return now`);
 
 /** An engine closes: its last assignments have arrived. */
-export const LEAVE = script(
-  "",
-  CONFIRM,
-  `
+export const LEAVE = change(`
 confirm(2)
 redis.call('ZREM', P .. 'engines', ARGV[1])
-return 1`,
-);
+return 1`);
 
-/** Applies writes, all or none. */
-export const COMMIT = script(
-  "",
-  PUBLISH,
-  LANES,
-  `
+export const COMMIT = change(`
 local at = 3
 local function group(names)
   local values = {}
@@ -251,23 +231,14 @@ for _, w in ipairs(writes) do
   end
 end
 if notices then publish(ARGV[1], notices) end
-return { 'done' }`,
-);
+return { 'done' }`);
 
-/** A job and its open tasks. */
-export const READ = script(
-  "no-writes",
-  SHOW_TASK,
-  `
+export const READ = query(`
 local body = redis.call('HGET', P .. 'job:' .. ARGV[1], 'body')
 if not body then return {} end
-return show_all({ body }, redis.call('SMEMBERS', P .. 'tasks:' .. ARGV[1]))`,
-);
+return show({ body }, redis.call('SMEMBERS', P .. 'tasks:' .. ARGV[1]))`);
 
-/** Claims jobs whose wake-up has come. */
-export const CLAIM = script(
-  "",
-  `
+export const CLAIM = change(`
 local out, size = {}, 0
 for _, id in ipairs(redis.call('ZRANGE', P .. 'wake', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[3])) do
   local body = redis.call('HGET', P .. 'job:' .. id, 'body')
@@ -276,24 +247,15 @@ for _, id in ipairs(redis.call('ZRANGE', P .. 'wake', '-inf', ARGV[1], 'BYSCORE'
   redis.call('ZADD', P .. 'wake', ARGV[2], id)
   out[#out + 1] = body
 end
-return out`,
-);
+return out`);
 
-/** Moves a job's wake-up. */
-export const LEASE = script(
-  "",
-  `
+export const LEASE = change(`
 if redis.call('HGET', P .. 'job:' .. ARGV[1], 'revision') ~= ARGV[2] then return 0 end
 redis.call('ZADD', P .. 'wake', ARGV[3], ARGV[1])
-return 1`,
-);
+return 1`);
 
 /** Assigns the first task of the given lanes; or answers with all lanes when they have changed. */
-export const TAKE = script(
-  "",
-  LANES,
-  SHOW_TASK,
-  `
+export const TAKE = change(`
 local version = redis.call('GET', P .. 'lanes:version') or '0'
 if version ~= ARGV[1] then
   local out = redis.call('SMEMBERS', P .. 'lanes')
@@ -318,55 +280,32 @@ redis.call('SADD', P .. 'held:' .. ARGV[2], id)
 redis.call('ZADD', P .. 'due', string.format('%.17g', tonumber(ARGV[3]) + tonumber(t[2])), id)
 dequeue(id, t[1], lane, member)
 count_held(t[1], 1)
-return show_all({}, { id })`,
-);
+return show({}, { id })`);
 
 /** Takes one task from a worker, named by its id or by the assignment that gave it. */
-export const RELEASE = script(
-  "",
-  PUBLISH,
-  LANES,
-  RELEASE_TASK,
-  `
+export const RELEASE = change(`
 local ids = { ARGV[3] }
 if ARGV[3] == '' then ids = redis.call('SMEMBERS', P .. 'held:' .. ARGV[2]) end
 for _, id in ipairs(ids) do
   local t = redis.call('HMGET', P .. 'task:' .. id, 'worker', 'assignment')
   if t[1] == ARGV[2] and (ARGV[4] == '' or t[2] == ARGV[4]) then release(ARGV[1], id) end
 end
-return 1`,
-);
+return 1`);
 
-/** Tasks that are due. */
-export const DUE = script(
-  "no-writes",
-  SHOW_TASK,
-  `
-return show_all({}, redis.call('ZRANGE', P .. 'due', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2]))`,
-);
+export const DUE = query(`
+return show({}, redis.call('ZRANGE', P .. 'due', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2]))`);
 
-/** Tasks of a worker. */
-export const HELD = script(
-  "no-writes",
-  SHOW_TASK,
-  `
-return show_all({}, redis.call('SMEMBERS', P .. 'held:' .. ARGV[1]))`,
-);
+export const HELD = query(`
+return show({}, redis.call('SMEMBERS', P .. 'held:' .. ARGV[1]))`);
 
 /** Forgets a worker whose record has not changed meanwhile. */
-export const DROP_WORKER = script(
-  "",
-  `
+export const DROP_WORKER = change(`
 local known = redis.call('HGET', P .. 'workers', ARGV[1])
 if not known or string.sub(known, 1, #ARGV[2]) ~= ARGV[2] then return 0 end
-return redis.call('HDEL', P .. 'workers', ARGV[1])`,
-);
+return redis.call('HDEL', P .. 'workers', ARGV[1])`);
 
 /** A page of job ids, newest first. */
-export const LIST = script(
-  "no-writes",
-  CLIENTS,
-  `
+export const LIST = query(`
 local rows = {}
 for _, client in ipairs(clients_of(ARGV[3], ARGV[4])) do
   for n = 5, #ARGV do
@@ -382,27 +321,18 @@ for n = 1, math.min(#rows, tonumber(ARGV[2])) do
   out[#out + 1] = rows[n][1]
   for i = 1, 3 do out[#out + 1] = job[i] end
 end
-return out`,
-);
+return out`);
 
-/** Jobs by status. */
-export const COUNTS = script(
-  "no-writes",
-  CLIENTS,
-  `
+export const COUNTS = query(`
 local clients, out = clients_of(ARGV[1], ARGV[2]), {}
 for n = 3, #ARGV do
   local sum = 0
   for _, client in ipairs(clients) do sum = sum + redis.call('ZCARD', P .. 'by:' .. ARGV[n] .. ':' .. client) end
   out[#out + 1] = sum
 end
-return out`,
-);
+return out`);
 
-/** Depth of the queues by task type. */
-export const QUEUES = script(
-  "no-writes",
-  `
+export const QUEUES = query(`
 local out, known = {}, {}
 local function add(...) for _, value in ipairs({ ... }) do out[#out + 1] = value end end
 for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
@@ -417,13 +347,9 @@ local held = redis.call('HGETALL', P .. 'held')
 for n = 1, #held, 2 do
   if not known[held[n]] then add(held[n], 0, '', held[n + 1]) end
 end
-return out`,
-);
+return out`);
 
-/** Adds finished tasks to the counts of workers. */
-export const ADD_TALLIES = script(
-  "",
-  `
+export const ADD_TALLIES = change(`
 for n = 2, #ARGV, 4 do
   local key = P .. 'tally:' .. ARGV[n]
   redis.call('ZADD', P .. 'tallies', ARGV[n], ARGV[n])
@@ -431,23 +357,17 @@ for n = 2, #ARGV, 4 do
   redis.call('HINCRBY', key, 'f' .. ARGV[n + 1], ARGV[n + 3])
   redis.call('EXPIRE', key, ARGV[1])
 end
-return 1`,
-);
+return 1`);
 
-/** Counts of workers since a day. */
-export const TALLIES = script(
-  "no-writes",
-  `
+export const TALLIES = query(`
 local out = {}
 for _, day in ipairs(redis.call('ZRANGE', P .. 'tallies', ARGV[1], '+inf', 'BYSCORE')) do
   for _, value in ipairs(redis.call('HGETALL', P .. 'tally:' .. day)) do out[#out + 1] = value end
 end
-return out`,
-);
+return out`);
 
-/** Removes jobs that ended long ago. */
 export const PRUNE = script(
-  "allow-oom",
+  "#!lua flags=allow-oom",
   `
 local ids = redis.call('ZRANGE', P .. 'ended', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(ids) do
@@ -464,18 +384,10 @@ return #ids`,
 
 const QUOTA_SECONDS = 400 * 86_400;
 
-/** Queued tasks that are alike in all that `fits` looks at. */
-export interface Lane {
-  name: string;
-  /** A task as they are in it; true only in what `fits` looks at. */
-  like: TaskRecord;
-}
+/** Queued tasks that are alike in all that `fits` looks at share a queue: it is asked once, however many wait there. */
+export type Lane = { name: string } & Demands;
 
-/**
- * Tasks that are alike in what `fits` looks at share a queue. So a worker's fitness is judged once for each queue,
- * however many tasks wait in it.
- */
-function laneOf({ type, needs, maxCost, unknownCostPasses }: TaskRecord): string {
+function laneOf({ type, needs, maxCost, unknownCostPasses }: Demands): string {
   return needs === undefined && maxCost === undefined
     ? JSON.stringify([type])
     : JSON.stringify([type, needs ?? null, maxCost ?? null, unknownCostPasses ?? false]);
@@ -484,14 +396,7 @@ function laneOf({ type, needs, maxCost, unknownCostPasses }: TaskRecord): string
 /** A lane by its name. */
 export function readLane(name: string): Lane {
   const [type, needs, maxCost, unknownCostPasses] = JSON.parse(name);
-  const like: TaskRecord = {
-    ...{ id: "", jobId: "", priority: 0, since: 0, strategy: "default", timeoutMs: 0, payload: "" },
-    type,
-    needs: needs ?? undefined,
-    maxCost: maxCost ?? undefined,
-    unknownCostPasses,
-  };
-  return { name, like };
+  return { name, type, needs: needs ?? undefined, maxCost: maxCost ?? undefined, unknownCostPasses };
 }
 
 // A text for each moment of engine time, in the same order: the bits of a positive number are in order.
@@ -501,43 +406,44 @@ function sortable(moment: number): string {
   return bits.getBigUint64(0).toString(16).padStart(16, "0");
 }
 
-/** The arguments of `COMMIT`. */
-export function commitArguments(origin: string, writes: readonly JobWrite[]): string[] {
-  const args = [origin, String(writes.length), String(QUOTA_SECONDS)];
-  for (const { job, wakeAt, enqueue, settle, withdraw, history, admission } of writes) {
+/** The arguments of `COMMIT`, in the order of its `WRITE` and `TASK`. */
+export function commitArguments(origin: string, writes: readonly JobWrite[]): (string | number)[] {
+  const args: (string | number)[] = [origin, writes.length, QUOTA_SECONDS];
+  for (const { job, wakeAt, enqueue = [], settle = [], withdraw = [], history = [], admission } of writes) {
     const { idempotency, quota } = admission ?? {};
     args.push(
       job.id,
-      String(job.revision),
+      job.revision,
       job.client,
       job.status,
       `${job.blueprint}\n${job.state}\n${job.error ?? ""}`,
       JSON.stringify(job),
-      wakeAt === null ? "" : String(wakeAt),
-      hasEnded(job) ? String(job.endedAt) : "",
+      wakeAt ?? "",
+      hasEnded(job) ? job.endedAt : "",
       job.listed ? "1" : "",
-      history === undefined || history.length === 0 ? "" : JSON.stringify(history),
+      history.length === 0 ? "" : JSON.stringify(history),
       idempotency === undefined ? "" : `${job.client}\0${idempotency.key}`,
       idempotency?.fingerprint ?? "",
       quota?.month ?? "",
-      String(quota?.limit ?? 0),
-      String(settle?.length ?? 0),
-      String(withdraw?.length ?? 0),
-      String(enqueue?.length ?? 0),
+      quota?.limit ?? 0,
+      settle.length,
+      withdraw.length,
+      enqueue.length,
     );
-    for (const { taskId, workerId } of settle ?? []) args.push(taskId, workerId);
-    for (const taskId of withdraw ?? []) args.push(taskId);
-    for (const task of enqueue ?? []) {
-      const { payload, ...record } = task;
+    for (const { taskId, workerId } of settle) args.push(taskId, workerId);
+    for (const taskId of withdraw) args.push(taskId);
+    for (const { payload, ...record } of enqueue) {
+      const { id, type, priority, since, timeoutMs, queueBy = "" } = record;
+      const lane = laneOf(record);
       args.push(
-        task.id,
-        task.type,
-        laneOf(task),
-        String(-task.priority),
-        String(task.since),
-        sortable(task.since),
-        String(task.timeoutMs),
-        task.queueBy === undefined ? "" : String(task.queueBy),
+        id,
+        type,
+        lane,
+        -priority,
+        since,
+        sortable(since),
+        timeoutMs,
+        queueBy,
         JSON.stringify(record),
         payload,
       );
@@ -557,17 +463,12 @@ export function readTasks(flat: string[]): Task[] {
 
 /** The tasks of an answer that are assigned. */
 export function readHeld(flat: string[]): HeldTask[] {
-  return readTasks(flat).flatMap((task) => task.workerId === undefined ? [] : [task]);
+  return readTasks(flat).filter((task) => task.workerId !== undefined);
 }
 
 /** An answer's values as texts. */
 export function texts(reply: unknown): string[] {
   return Array.isArray(reply) ? reply.map(String) : [];
-}
-
-/** An answer's values as numbers. */
-export function numbers(reply: unknown): number[] {
-  return Array.isArray(reply) ? reply.map(Number) : [];
 }
 
 /** A flat answer in groups of as many values. */

@@ -163,10 +163,6 @@ export abstract class SingleEngineStorage {
     return Promise.resolve(this.index.depths());
   }
 
-  usage(client: string, month: string): Promise<number> {
-    return Promise.resolve(this.used(client, month));
-  }
-
   get(key: string): Promise<string | undefined> {
     return Promise.resolve(this.setting(`value:${key}`));
   }

@@ -61,6 +61,14 @@ function insert(job: Job, change: Partial<JobWrite> = {}): JobWrite {
   return { job, wakeAt: null, ...change };
 }
 
+/** Insertions counted for ann in a month: the smallest limit under which another one is taken, which then counts too. */
+async function countedInsertions(storage: Storage, month: string): Promise<number> {
+  for (let limit = 0;; limit++) {
+    const outcome = await storage.commit([insert(someJob(), { admission: { quota: { month, limit } } })]);
+    if (outcome.kind === "done") return limit - 1;
+  }
+}
+
 /** Registers the tests. `ignore`: why they cannot run here. */
 export function storeContract(name: string, open: () => Promise<Opened>, ignore?: string): void {
   const check = (sentence: string, body: (storage: Storage, opened: Opened) => Promise<void>) =>
@@ -142,7 +150,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const kinds = (await Promise.all(tries)).map((outcome) => outcome.kind);
     assertEquals(kinds.filter((kind) => kind === "done").length, 1);
     assertEquals(kinds.filter((kind) => kind === "duplicate").length, 19);
-    assertEquals(await storage.usage("ann", "2026-01"), 1);
+    assertEquals(await countedInsertions(storage, "2026-01"), 1);
   });
 
   check("a quota counts insertions by client and month, refused ones not", async (storage) => {
@@ -150,7 +158,7 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     const tries = Array.from({ length: 5 }, () => storage.commit([insert(someJob(), quota("2026-01"))]));
     const kinds = (await Promise.all(tries)).map((outcome) => outcome.kind);
     assertEquals(kinds.toSorted(), ["done", "done", "over-quota", "over-quota", "over-quota"]);
-    assertEquals(await storage.usage("ann", "2026-01"), 2);
+    assertEquals(await countedInsertions(storage, "2026-01"), 2);
     assertEquals((await storage.commit([insert(someJob(), quota("2026-02"))])).kind, "done");
     assertEquals((await storage.commit([insert(someJob({ client: "bob" }), quota("2026-01"))])).kind, "done");
   });
@@ -445,9 +453,9 @@ export function storeContract(name: string, open: () => Promise<Opened>, ignore?
     assertEquals((await again.take(profile("v"), 11))?.id, queued.id);
     assertEquals((await again.workers()).map((worker) => worker.id), ["w"]);
     assertEquals((await again.commit([insert(someJob(), { admission })])).kind, "duplicate");
-    assertEquals(await again.usage("ann", "2026-01"), 1);
     assertEquals(await again.history(job.id), history);
     assertEquals(await again.counts("ann"), { running: 1 });
+    assertEquals(await countedInsertions(again, "2026-01"), 1);
   });
 
   check("engines that share it hear of each other's changes", async (storage, opened) => {
