@@ -11,12 +11,7 @@ import { SingleEngineStorage } from "./single_engine.ts";
 
 // Ended jobs and their history are kept as JSON: 100,000 of them cost their text and little more. An open job stays the
 // value that was committed, which nobody changes; a reader gets one of its own, as from any other storage.
-interface Row {
-  revision: number;
-  client: string;
-  status: Status;
-  blueprint: string;
-  listed: boolean;
+interface Row extends Pick<Job, "revision" | "client" | "status" | "blueprint" | "listed"> {
   endedAt: number | undefined;
   idempotencyKey: string | undefined;
   /** What a search looks into. */
@@ -46,7 +41,6 @@ export class MemoryStorage extends SingleEngineStorage implements Storage {
   #jobs = new Map<string, Row>();
   #keys = new Map<string, { jobId: string; fingerprint: string }>();
   #usage = new Map<string, number>();
-  #counts = new Map<string, Map<Status, number>>();
   #workers = new Map<string, WorkerRecord>();
   #tallies = new Map<string, Tally>();
   #settings = new Map<string, string>();
@@ -73,45 +67,37 @@ export class MemoryStorage extends SingleEngineStorage implements Storage {
   }
 
   protected keepJob({ job, history = [], admission: { idempotency, quota } = {} }: JobWrite): void {
-    const { id, client, status, revision } = job;
+    const { id, client, blueprint } = job;
     if (idempotency !== undefined) {
       this.#keys.set(`${client}\0${idempotency.key}`, { jobId: id, fingerprint: idempotency.fingerprint });
     }
     if (quota !== undefined) this.#usage.set(`${client}\0${quota.month}`, this.used(client, quota.month) + 1);
     const known = this.#jobs.get(id);
-    if (known !== undefined) this.#count(known.client, known.status, -1);
-    this.#count(client, status, 1);
     const before = known?.history ?? [];
     const events = typeof before === "string" ? ownCopy<HistoryEvent[]>(before) : before;
     events.push(...history);
     const endedAt = hasEnded(job) ? job.endedAt : undefined;
     this.#jobs.set(id, {
-      revision,
+      revision: job.revision,
       client,
-      status,
-      blueprint: job.blueprint,
-      listed: job.listed ?? false,
+      status: job.status,
+      blueprint,
+      listed: job.listed,
       endedAt,
       idempotencyKey: known === undefined ? idempotency?.key : known.idempotencyKey,
-      words: `${id}\n${job.blueprint}\n${job.state}\n${job.error ?? ""}`,
+      words: `${id}\n${blueprint}\n${job.state}\n${job.error ?? ""}`,
       job: endedAt === undefined ? job : JSON.stringify(job),
       history: endedAt === undefined ? events : JSON.stringify(events),
     });
   }
 
-  #count(client: string, status: Status, change: 1 | -1): void {
-    let counts = this.#counts.get(client);
-    if (counts === undefined) this.#counts.set(client, counts = new Map());
-    counts.set(status, (counts.get(status) ?? 0) + change);
-  }
-
   putWorker(record: WorkerRecord): Promise<void> {
-    this.#workers.set(record.id, { ...record });
+    this.#workers.set(record.id, record);
     return Promise.resolve();
   }
 
   workers(): Promise<WorkerRecord[]> {
-    return Promise.resolve([...this.#workers.values()].map((record) => ({ ...record })));
+    return Promise.resolve([...this.#workers.values()]);
   }
 
   dropWorker(id: string, expiresAt: number): Promise<boolean> {
@@ -135,12 +121,11 @@ export class MemoryStorage extends SingleEngineStorage implements Storage {
   }
 
   counts(client?: string): Promise<Partial<Record<Status, number>>> {
-    const sum: Partial<Record<Status, number>> = {};
-    for (const [owner, counts] of this.#counts) {
-      if (client !== undefined && owner !== client) continue;
-      for (const [status, count] of counts) if (count > 0) sum[status] = (sum[status] ?? 0) + count;
+    const counts: Partial<Record<Status, number>> = {};
+    for (const row of this.#jobs.values()) {
+      if (client === undefined || row.client === client) counts[row.status] = (counts[row.status] ?? 0) + 1;
     }
-    return Promise.resolve(sum);
+    return Promise.resolve(counts);
   }
 
   history(jobId: string): Promise<HistoryEvent[]> {
@@ -181,7 +166,6 @@ export class MemoryStorage extends SingleEngineStorage implements Storage {
     const row = this.#jobs.get(jobId);
     if (row === undefined) return;
     this.#jobs.delete(jobId);
-    this.#count(row.client, row.status, -1);
     if (row.idempotencyKey !== undefined) this.#keys.delete(`${row.client}\0${row.idempotencyKey}`);
   }
 

@@ -1,50 +1,50 @@
 /**
- * An index of open tasks in memory for the storages of a single engine: tasks by type in their order, who holds what, and moments that
- * come due. Nothing here is durable; the SQLite storage fills it from its tables.
+ * An index of open tasks in memory for the storages of a single engine: tasks by type in their order, who holds what, and
+ * moments that come due. Nothing here is durable; the SQLite storage fills it from its tables.
  *
  * @module
  */
-import {
-  fits,
-  type HeldTask,
-  type QueueDepth,
-  type Task,
-  taskDueAt,
-  type TaskRecord,
-  type WorkerProfile,
-} from "../model/store.ts";
+import type { HeldTask, QueueDepth, Task, TaskRecord, WorkerProfile } from "../model/store.ts";
+import { fits, taskDueAt } from "../model/store.ts";
 
-const BUCKET_MS = 256;
+// Ids in groups; a group without any is not kept.
+class IdGroups<K> extends Map<K, Set<string>> {
+  add(key: K, id: string): void {
+    const ids = this.get(key);
+    if (ids === undefined) this.set(key, new Set([id]));
+    else ids.add(id);
+  }
+
+  remove(key: K, id: string): void {
+    const ids = this.get(key);
+    ids?.delete(id);
+    if (ids?.size === 0) this.delete(key);
+  }
+}
 
 /** Ids with a moment each, asked for by "which are due?". Adding and removing cost the same however many there are. */
 export class DueSet {
   #at = new Map<string, number>();
-  #buckets = new Map<number, Set<string>>();
+  #buckets = new IdGroups<number>();
 
   /** Sets the moment of an id; Infinity removes it. */
   set(id: string, at: number): void {
     this.delete(id);
     if (at === Infinity) return;
     this.#at.set(id, at);
-    const key = Math.floor(at / BUCKET_MS);
-    const bucket = this.#buckets.get(key);
-    if (bucket === undefined) this.#buckets.set(key, new Set([id]));
-    else bucket.add(id);
+    this.#buckets.add(bucketOf(at), id);
   }
 
   delete(id: string): void {
     const at = this.#at.get(id);
     if (at === undefined) return;
     this.#at.delete(id);
-    const key = Math.floor(at / BUCKET_MS);
-    const bucket = this.#buckets.get(key);
-    bucket?.delete(id);
-    if (bucket?.size === 0) this.#buckets.delete(key);
+    this.#buckets.remove(bucketOf(at), id);
   }
 
   /** Up to `limit` ids booked for `now` or earlier, the earliest first. */
   due(now: number, limit: number): string[] {
-    const last = Math.floor(now / BUCKET_MS);
+    const last = bucketOf(now);
     const found: [string, number][] = [];
     for (const key of [...this.#buckets.keys()].filter((key) => key <= last).sort((a, b) => a - b)) {
       for (const id of this.#buckets.get(key) ?? []) {
@@ -55,6 +55,10 @@ export class DueSet {
     }
     return found.sort((a, b) => a[1] - b[1]).slice(0, limit).map(([id]) => id);
   }
+}
+
+function bucketOf(moment: number): number {
+  return Math.floor(moment / 256);
 }
 
 interface Entry {
@@ -103,12 +107,6 @@ class TypeQueue {
     }
   }
 
-  oldest(): number | undefined {
-    let oldest = Infinity;
-    for (const { task } of this.#entries.slice(this.#head)) oldest = Math.min(oldest, task.since);
-    return oldest === Infinity ? undefined : oldest;
-  }
-
   // First position whose entry does not come before this one.
   #indexOf(entry: Entry): number {
     let low = this.#head;
@@ -128,9 +126,9 @@ class TypeQueue {
 /** All open tasks of a storage: queued ones by type in their order, held ones by worker, all by job and by due time. */
 export class QueueIndex {
   #entries = new Map<string, Entry>();
-  #byJob = new Map<string, string[]>();
+  #byJob = new IdGroups<string>();
   #queues = new Map<string, TypeQueue>();
-  #held = new Map<string, Set<string>>();
+  #held = new IdGroups<string>();
   #due = new DueSet();
   #seq = 0;
 
@@ -138,9 +136,7 @@ export class QueueIndex {
   add(task: Task): void {
     const entry = { task, seq: ++this.#seq };
     this.#entries.set(task.id, entry);
-    const siblings = this.#byJob.get(task.jobId);
-    if (siblings === undefined) this.#byJob.set(task.jobId, [task.id]);
-    else siblings.push(task.id);
+    this.#byJob.add(task.jobId, task.id);
     this.#insert(entry);
   }
 
@@ -154,9 +150,7 @@ export class QueueIndex {
     this.#extract(entry);
     this.#due.delete(id);
     this.#entries.delete(id);
-    const siblings = this.#byJob.get(entry.task.jobId) ?? [];
-    if (siblings.length <= 1) this.#byJob.delete(entry.task.jobId);
-    else siblings.splice(siblings.indexOf(id), 1);
+    this.#byJob.remove(entry.task.jobId, id);
   }
 
   /** The first queued task that the asking worker fits. */
@@ -191,61 +185,50 @@ export class QueueIndex {
   }
 
   ofJob(jobId: string): Task[] {
-    return (this.#byJob.get(jobId) ?? []).flatMap((id) => this.get(id) ?? []);
+    return this.#tasks(this.#byJob.get(jobId) ?? []);
   }
 
   heldBy(workerId: string): HeldTask[] {
-    return [...this.#held.get(workerId) ?? []].flatMap((id) => {
-      const task = this.get(id);
-      return task?.workerId === undefined ? [] : [task];
-    });
+    return this.#tasks(this.#held.get(workerId) ?? []).filter((task) => task.workerId !== undefined);
   }
 
   due(now: number, limit: number): Task[] {
-    return this.#due.due(now, limit).flatMap((id) => this.get(id) ?? []);
+    return this.#tasks(this.#due.due(now, limit));
+  }
+
+  #tasks(ids: Iterable<string>): Task[] {
+    return Array.from(ids).flatMap((id) => this.get(id) ?? []);
   }
 
   depths(): QueueDepth[] {
     const depths = new Map<string, QueueDepth>();
-    const depth = (type: string) => {
-      const known = depths.get(type) ?? { type, queued: 0, held: 0 };
-      depths.set(type, known);
-      return known;
-    };
-    for (const [type, lane] of this.#queues) {
-      if (lane.size === 0) continue;
-      Object.assign(depth(type), { queued: lane.size, oldestSince: lane.oldest() });
-    }
-    for (const ids of this.#held.values()) {
-      for (const id of ids) depth(this.get(id)?.type ?? "").held++;
+    for (const { task: { type, workerId, since } } of this.#entries.values()) {
+      let depth = depths.get(type);
+      if (depth === undefined) depths.set(type, depth = { type, queued: 0, held: 0 });
+      if (workerId !== undefined) {
+        depth.held++;
+      } else {
+        depth.queued++;
+        depth.oldestSince = Math.min(since, depth.oldestSince ?? since);
+      }
     }
     return [...depths.values()];
   }
 
   #insert(entry: Entry): void {
     const { task } = entry;
-    if (task.workerId === undefined) {
-      let lane = this.#queues.get(task.type);
-      if (lane === undefined) this.#queues.set(task.type, lane = new TypeQueue());
-      lane.add(entry);
-    } else {
-      const held = this.#held.get(task.workerId);
-      if (held === undefined) this.#held.set(task.workerId, new Set([task.id]));
-      else held.add(task.id);
-    }
     this.#due.set(task.id, taskDueAt(task));
+    if (task.workerId !== undefined) return this.#held.add(task.workerId, task.id);
+    let queue = this.#queues.get(task.type);
+    if (queue === undefined) this.#queues.set(task.type, queue = new TypeQueue());
+    queue.add(entry);
   }
 
-  #extract({ task }: Entry): void {
-    if (task.workerId === undefined) {
-      const lane = this.#queues.get(task.type);
-      const entry = this.#entries.get(task.id);
-      if (entry !== undefined) lane?.remove(entry);
-      if (lane?.size === 0) this.#queues.delete(task.type);
-    } else {
-      const held = this.#held.get(task.workerId);
-      held?.delete(task.id);
-      if (held?.size === 0) this.#held.delete(task.workerId);
-    }
+  #extract(entry: Entry): void {
+    const { task } = entry;
+    if (task.workerId !== undefined) return this.#held.remove(task.workerId, task.id);
+    const queue = this.#queues.get(task.type);
+    queue?.remove(entry);
+    if (queue?.size === 0) this.#queues.delete(task.type);
   }
 }

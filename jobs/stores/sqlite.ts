@@ -49,6 +49,54 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `;
 const SCHEMA_VERSION = 1;
+/** What a search looks into. */
+const WORDS = "id || char(10) || blueprint || char(10) || state || char(10) || coalesce(error, '')";
+
+const STATEMENTS = {
+  begin: "BEGIN IMMEDIATE",
+  commit: "COMMIT",
+  rollback: "ROLLBACK",
+  putJob: `
+    INSERT INTO jobs (id, revision, client, status, blueprint, state, listed, wake_at, ended_at, error, body)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+    revision = excluded.revision, status = excluded.status, state = excluded.state, listed = excluded.listed,
+    wake_at = excluded.wake_at, ended_at = excluded.ended_at, error = excluded.error, body = excluded.body`,
+  getJob: "SELECT body FROM jobs WHERE id = ?",
+  getRevision: "SELECT revision FROM jobs WHERE id = ?",
+  getWakes: "SELECT id, wake_at FROM jobs WHERE wake_at IS NOT NULL",
+  setWake: "UPDATE jobs SET wake_at = ? WHERE id = ?",
+  deleteJob: "DELETE FROM jobs WHERE id = ?",
+  oldJobs: "SELECT id FROM jobs WHERE ended_at < ? ORDER BY seq LIMIT ?",
+  countClient: "SELECT status, count(*) AS count FROM jobs WHERE client = ? GROUP BY status",
+  countAll: "SELECT status, count(*) AS count FROM jobs GROUP BY status",
+  insertHistory: "INSERT INTO history (job_id, revision, events) VALUES (?, ?, ?)",
+  getHistory: "SELECT events FROM history WHERE job_id = ? ORDER BY revision",
+  deleteHistory: "DELETE FROM history WHERE job_id = ?",
+  getTasks: "SELECT seq, worker_id, taken_at, record FROM tasks ORDER BY seq",
+  insertTask: "INSERT INTO tasks (record) VALUES (?)",
+  holdTask: "UPDATE tasks SET worker_id = ?, taken_at = ? WHERE seq = ?",
+  releaseSince: "UPDATE tasks SET worker_id = NULL, taken_at = NULL WHERE taken_at >= ?",
+  deleteTask: "DELETE FROM tasks WHERE seq = ?",
+  getKey: "SELECT job_id, fingerprint FROM idempotency WHERE client = ? AND key = ?",
+  insertKey: "INSERT INTO idempotency (client, key, job_id, fingerprint) VALUES (?, ?, ?, ?)",
+  deleteKeys: "DELETE FROM idempotency WHERE job_id = ?",
+  getUsage: "SELECT used FROM quotas WHERE client = ? AND month = ?",
+  countUsage:
+    "INSERT INTO quotas (client, month, used) VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET used = used + 1",
+  putWorker:
+    "INSERT OR REPLACE INTO workers (id, expires_at, seen_at, registered_at, info) VALUES (?, ?, ?, ?, ?)",
+  getWorkers: "SELECT * FROM workers",
+  dropWorker: "DELETE FROM workers WHERE id = ? AND expires_at = ?",
+  addTally: `
+    INSERT INTO tallies (worker_id, day, succeeded, failed) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed`,
+  sumTallies: `
+    SELECT worker_id, sum(succeeded) AS succeeded, sum(failed) AS failed FROM tallies WHERE day >= ? GROUP BY worker_id`,
+  getSetting: "SELECT value FROM settings WHERE key = ?",
+  setSetting: "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)",
+  deleteSetting: "DELETE FROM settings WHERE key = ?",
+};
+
 /** An assignment this much older than the last stored time has reached its worker. */
 const SURELY_SENT_MS = 1_000;
 
@@ -100,12 +148,8 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
     this.wakes = new DueSet();
     this.index = new QueueIndex();
     this.#rows = new Map();
-    for (const row of this.#db.prepare("SELECT id, wake_at FROM jobs WHERE wake_at IS NOT NULL").all()) {
-      this.wakes.set(String(row.id), Number(row.wake_at));
-    }
-    for (
-      const row of this.#db.prepare("SELECT seq, worker_id, taken_at, record FROM tasks ORDER BY seq").all()
-    ) {
+    for (const row of this.#sql.getWakes.all()) this.wakes.set(String(row.id), Number(row.wake_at));
+    for (const row of this.#sql.getTasks.all()) {
       const record: TaskRecord = JSON.parse(String(row.record));
       this.#rows.set(record.id, Number(row.seq));
       this.index.add(
@@ -155,24 +199,21 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
       for (const change of changes) change.failed(error);
       return;
     }
-    const durable = this.#wal === undefined ? [] : changes.filter((change) => change.durable);
-    for (const change of changes) if (this.#wal === undefined || !change.durable) change.done();
-    this.#unsynced.push(...durable);
+    for (const change of changes) {
+      if (change.durable && this.#wal !== undefined) this.#unsynced.push(change);
+      else change.done();
+    }
     if (this.#unsynced.length > 0) this.#syncing ??= this.#sync();
   }
 
   async #sync(): Promise<void> {
     const changes = this.#unsynced;
     this.#unsynced = [];
-    let fault: { error: unknown } | undefined;
     try {
       await this.#wal?.syncData();
+      for (const change of changes) change.done();
     } catch (error) {
-      fault = { error };
-    }
-    for (const change of changes) {
-      if (fault === undefined) change.done();
-      else change.failed(fault.error);
+      for (const change of changes) change.failed(error);
     }
     this.#syncing = this.#unsynced.length > 0 ? this.#sync() : undefined;
     if (this.pending.length > 0) this.#schedule();
@@ -255,30 +296,24 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
   }
 
   list({ client, status, blueprint, listed, search, limit, offset }: JobQuery): Promise<Job[]> {
-    const where: string[] = [];
-    const values: (string | number)[] = [];
-    const narrow = (condition: string, ...value: (string | number)[]) => {
-      where.push(condition);
-      values.push(...value);
-    };
-    if (client !== undefined) narrow("client = ?", client);
-    if (status !== undefined) narrow("status = ?", status);
-    if (blueprint !== undefined) narrow("blueprint = ?", blueprint);
-    if (listed) narrow("listed = 1");
-    if (search !== undefined) {
-      narrow(
-        `instr(lower(id || char(10) || blueprint || char(10) || state || char(10) || coalesce(error, '')), ?) > 0`,
-        search.toLowerCase(),
-      );
-    }
-    const condition = where.length > 0 ? `WHERE ${where.join(" AND ")}` : "";
+    const conditions: [string, string | undefined][] = [
+      ["client = ?", client],
+      ["status = ?", status],
+      ["blueprint = ?", blueprint],
+      [`instr(lower(${WORDS}), ?) > 0`, search?.toLowerCase()],
+    ];
+    const narrowing = conditions.filter(([, value]) => value !== undefined);
+    const where = [listed ? "listed = 1" : "TRUE", ...narrowing.map(([condition]) => condition)].join(
+      " AND ",
+    );
     // Named, because its order is the one asked for: the planner would rather sort a client's jobs than follow it.
     const index = client === undefined || listed
       ? ""
       : `INDEXED BY jobs_by_${status === undefined ? "client" : "status"}`;
     const query = this.#db.prepare(
-      `SELECT body FROM jobs ${index} ${condition} ORDER BY seq DESC LIMIT ? OFFSET ?`,
+      `SELECT body FROM jobs ${index} WHERE ${where} ORDER BY seq DESC LIMIT ? OFFSET ?`,
     );
+    const values = narrowing.flatMap(([, value]) => value ?? []);
     return Promise.resolve(query.all(...values, limit, offset).map(readBody));
   }
 
@@ -373,53 +408,7 @@ function openingFault(message: string): string {
   return `${message}; check that the folder exists and can be written to.`;
 }
 
-function prepare(db: DatabaseSync) {
-  const sql = (text: string): StatementSync => db.prepare(text);
-  return {
-    begin: sql("BEGIN IMMEDIATE"),
-    commit: sql("COMMIT"),
-    rollback: sql("ROLLBACK"),
-    putJob: sql(
-      `INSERT INTO jobs (id, revision, client, status, blueprint, state, listed, wake_at, ended_at, error, body)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
-       revision = excluded.revision, status = excluded.status, state = excluded.state, listed = excluded.listed,
-       wake_at = excluded.wake_at, ended_at = excluded.ended_at, error = excluded.error, body = excluded.body`,
-    ),
-    getJob: sql("SELECT body FROM jobs WHERE id = ?"),
-    getRevision: sql("SELECT revision FROM jobs WHERE id = ?"),
-    setWake: sql("UPDATE jobs SET wake_at = ? WHERE id = ?"),
-    deleteJob: sql("DELETE FROM jobs WHERE id = ?"),
-    oldJobs: sql("SELECT id FROM jobs WHERE ended_at < ? ORDER BY seq LIMIT ?"),
-    countClient: sql("SELECT status, count(*) AS count FROM jobs WHERE client = ? GROUP BY status"),
-    countAll: sql("SELECT status, count(*) AS count FROM jobs GROUP BY status"),
-    insertHistory: sql("INSERT INTO history (job_id, revision, events) VALUES (?, ?, ?)"),
-    getHistory: sql("SELECT events FROM history WHERE job_id = ? ORDER BY revision"),
-    deleteHistory: sql("DELETE FROM history WHERE job_id = ?"),
-    insertTask: sql("INSERT INTO tasks (record) VALUES (?)"),
-    holdTask: sql("UPDATE tasks SET worker_id = ?, taken_at = ? WHERE seq = ?"),
-    deleteTask: sql("DELETE FROM tasks WHERE seq = ?"),
-    getKey: sql("SELECT job_id, fingerprint FROM idempotency WHERE client = ? AND key = ?"),
-    insertKey: sql("INSERT INTO idempotency (client, key, job_id, fingerprint) VALUES (?, ?, ?, ?)"),
-    deleteKeys: sql("DELETE FROM idempotency WHERE job_id = ?"),
-    getUsage: sql("SELECT used FROM quotas WHERE client = ? AND month = ?"),
-    countUsage: sql(
-      `INSERT INTO quotas (client, month, used) VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET used = used + 1`,
-    ),
-    putWorker: sql(
-      "INSERT OR REPLACE INTO workers (id, expires_at, seen_at, registered_at, info) VALUES (?, ?, ?, ?, ?)",
-    ),
-    getWorkers: sql("SELECT * FROM workers"),
-    dropWorker: sql("DELETE FROM workers WHERE id = ? AND expires_at = ?"),
-    addTally: sql(
-      `INSERT INTO tallies (worker_id, day, succeeded, failed) VALUES (?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed`,
-    ),
-    sumTallies: sql(
-      `SELECT worker_id, sum(succeeded) AS succeeded, sum(failed) AS failed FROM tallies WHERE day >= ? GROUP BY worker_id`,
-    ),
-    getSetting: sql("SELECT value FROM settings WHERE key = ?"),
-    deleteSetting: sql("DELETE FROM settings WHERE key = ?"),
-    releaseSince: sql("UPDATE tasks SET worker_id = NULL, taken_at = NULL WHERE taken_at >= ?"),
-    setSetting: sql("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)"),
-  };
+function prepare(db: DatabaseSync): Record<keyof typeof STATEMENTS, StatementSync> {
+  const statements = Object.entries(STATEMENTS).map(([name, text]) => [name, db.prepare(text)]);
+  return Object.fromEntries(statements);
 }
