@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Clock } from "../../config/clock.ts";
+
 /** A command for a worker. */
 export interface CancelCommand {
   taskId: string;
@@ -15,18 +17,15 @@ const CANCEL_MEMORY_MS = 3_600_000;
 
 /** Who listens for cancelled tasks, and which ones were not answered yet. */
 export class CancelNotices {
-  readonly #now: () => number;
   readonly #listeners = new Map<string, Set<(command: CancelCommand) => void>>();
-  readonly #tasks = new Map<string, Map<string, { jobId: string; at: number }>>();
+  /** By worker and task, when it was cancelled. */
+  readonly #cancelledAt = new Map<string, Map<string, number>>();
 
-  /** @param now engine time */
-  constructor(now: () => number) {
-    this.#now = now;
-  }
+  constructor(private readonly clock: Clock) {}
 
   /** Cancelled tasks that this worker was given and has not answered. */
   tasksOf(workerId: string): string[] {
-    return [...this.#tasks.get(workerId)?.keys() ?? []];
+    return [...this.#cancelledAt.get(workerId)?.keys() ?? []];
   }
 
   /** Calls the listener for cancelled tasks of a worker (of all workers: the empty id); returns the way to stop. */
@@ -47,9 +46,9 @@ export class CancelNotices {
 
   /** A task of a worker was cancelled. */
   announce(workerId: string, taskId: string, jobId: string): void {
-    const tasks = this.#tasks.get(workerId) ?? new Map();
-    this.#tasks.set(workerId, tasks);
-    tasks.set(taskId, { jobId, at: this.#now() });
+    const tasks = this.#cancelledAt.get(workerId) ?? new Map<string, number>();
+    this.#cancelledAt.set(workerId, tasks);
+    tasks.set(taskId, this.clock.now());
     for (const id of [workerId, ""]) {
       for (const listener of this.#listeners.get(id) ?? []) listener({ taskId, jobId });
     }
@@ -57,15 +56,15 @@ export class CancelNotices {
 
   /** A worker has answered a task. */
   forget(workerId: string, taskId: string): void {
-    const tasks = this.#tasks.get(workerId);
-    if (tasks?.delete(taskId) && tasks.size === 0) this.#tasks.delete(workerId);
+    const tasks = this.#cancelledAt.get(workerId);
+    if (tasks?.delete(taskId) && tasks.size === 0) this.#cancelledAt.delete(workerId);
   }
 
   /** Forgets what was cancelled long ago. */
   forgetOld(): void {
-    for (const [workerId, tasks] of this.#tasks) {
-      for (const [id, { at }] of tasks) if (at < this.#now() - CANCEL_MEMORY_MS) tasks.delete(id);
-      if (tasks.size === 0) this.#tasks.delete(workerId);
+    const before = this.clock.now() - CANCEL_MEMORY_MS;
+    for (const [workerId, tasks] of this.#cancelledAt) {
+      for (const [taskId, at] of tasks) if (at < before) this.forget(workerId, taskId);
     }
   }
 }

@@ -1,58 +1,140 @@
 /**
- * What clients ask for of jobs that exist: to cancel them, to decide for them, to run them again.
+ * What clients ask for: to begin jobs, to cancel them, to decide for them, to run them again.
  *
  * @module
  */
 
-import { digest, makeSecret, sameDigest } from "../model/ids.ts";
-import type { Job } from "../model/job.ts";
+import type { StateMachineBlueprint } from "../model/blueprint.ts";
+import { digest, makeId, makeSecret, sameDigest } from "../model/ids.ts";
+import type { Job, JsonObject, Trace } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
 import { isRunnable, JobChange } from "../model/job_change.ts";
-import type { Task } from "../model/store.ts";
-import { cancelled, decided, requeued } from "../model/transitions.ts";
+import type { CommitOutcome, Task } from "../model/store.ts";
+import { cancelled, decided, newJob, requeued } from "../model/transitions.ts";
 import type { EngineCore } from "./core.ts";
 import { LEASE_MS } from "./core.ts";
 import type { JobRunner } from "./runner.ts";
 import { MAX_CONFLICTS } from "./runner.ts";
+import type { Schedule } from "./scheduler.ts";
+import type { Client } from "./tokens.ts";
+import { beginSpan } from "./trace.ts";
 
-/** Requests of clients. */
+/** What a submission says besides its data. */
+export interface Submission {
+  idempotencyKey?: string | undefined;
+  trace?: Trace | undefined;
+  webhookUrl?: string | undefined;
+  queueTimeoutMs?: number | undefined;
+  resultTimeoutMs?: number | undefined;
+}
+
+/** What became of a submission. */
+export type Submitted =
+  | { kind: "accepted"; jobId: string }
+  | { kind: "over-quota"; retryAfterSeconds: number }
+  | { kind: "key-reused" };
+
+/** Requests of clients, and of the schedules that stand for them. */
 export class ClientRequests {
-  readonly #core: EngineCore;
-  readonly #runner: JobRunner;
+  constructor(private readonly core: EngineCore, private readonly runner: JobRunner) {}
 
-  constructor(core: EngineCore, runner: JobRunner) {
-    this.#core = core;
-    this.#runner = runner;
+  /** Takes a job. Resolves when it is as durable as the storage promises. */
+  async submit(
+    client: Client,
+    blueprint: StateMachineBlueprint,
+    data: JsonObject,
+    more: Submission = {},
+  ): Promise<Submitted> {
+    const wall = this.core.clock.wall();
+    const span = beginSpan(`job ${blueprint.name}`, { "job.blueprint": blueprint.name }, more.trace);
+    span?.end();
+    const change = newJob({
+      id: makeId(wall),
+      blueprint: blueprint.name,
+      client: client.name,
+      plan: client.plan,
+      clientParams: client.params,
+      state: blueprint.start,
+      initialData: data,
+      trace: span?.trace ?? more.trace,
+      queueTimeoutMs: more.queueTimeoutMs,
+      resultTimeoutMs: more.resultTimeoutMs,
+      webhook: more.webhookUrl === undefined ? undefined : { url: more.webhookUrl, tries: 0 },
+    }, wall);
+    const { idempotencyKey: key } = more;
+    const { monthlyAttempts: limit } = client;
+    const fingerprint = key === undefined ? "" : digest(`${blueprint.name}\n${JSON.stringify(data)}`);
+    let outcome: CommitOutcome;
+    if (key === undefined && limit === undefined) outcome = await this.runner.runAndSave(change);
+    else {
+      // The job may be refused: nothing of it may run before it is in.
+      change.admission = {
+        ...(key !== undefined && { idempotency: { key, fingerprint } }),
+        ...(limit !== undefined && { quota: { month: monthOf(wall), limit } }),
+      };
+      outcome = await this.runner.save([change], LEASE_MS);
+      if (outcome.kind === "done") this.runner.continue(change);
+    }
+    switch (outcome.kind) {
+      case "done":
+        this.core.metrics.submitted(blueprint.name);
+        return { kind: "accepted", jobId: change.job.id };
+      case "duplicate":
+        if (outcome.fingerprint !== fingerprint) return { kind: "key-reused" };
+        return { kind: "accepted", jobId: outcome.jobId };
+      case "over-quota": {
+        const next = new Date(`${monthOf(wall)}-01T00:00:00Z`);
+        next.setUTCMonth(next.getUTCMonth() + 1);
+        return { kind: "over-quota", retryAfterSeconds: Math.ceil((next.getTime() - wall) / 1000) };
+      }
+      case "conflict":
+        throw new Error("A new job could not be stored (conflict).");
+    }
+  }
+  /** Takes the job of a schedule's tick, once however often it is asked for. */
+  async submitScheduled(schedule: Schedule, tick: number): Promise<void> {
+    const { name, blueprint: blueprintName, inputData, client: clientName } = schedule;
+    const blueprint = this.core.blueprints.get(blueprintName);
+    if (blueprint === undefined) return;
+    const known = this.core.authenticator.named(clientName);
+    const client: Client = { name: clientName, plan: "unknown", params: {}, tokenDigest: "", ...known };
+    delete client.monthlyAttempts;
+    // The tick is the key: several engines, or one that died between the job and its note, begin it once.
+    const idempotencyKey = `schedule ${name} ${new Date(tick).toISOString()}`;
+    await this.submit(client, blueprint, inputData, { idempotencyKey });
   }
 
   /** Ends a job and its sub-jobs. `sent`: a worker that runs its task was notified at once. */
   async cancel(jobId: string): Promise<"ended" | "accepted" | "sent" | "unknown"> {
+    const { cancels, storage } = this.core;
     for (let round = 0; round < MAX_CONFLICTS; round++) {
-      const tree: { change: JobChange; tasks: Task[] }[] = [];
-      let next: string | undefined = jobId;
-      while (next !== undefined) {
-        const read: { job: Job; tasks: Task[] } | undefined = await this.#core.storage.read(next);
-        if (read === undefined || hasEnded(read.job)) break;
-        tree.push({ change: new JobChange(read.job), tasks: read.tasks });
-        next = read.job.status === "waiting_for_sub_job" ? read.job.childId : undefined;
-      }
-      if (tree.length === 0) return await this.#core.storage.read(jobId) === undefined ? "unknown" : "ended";
-      const rules = this.#core.rules();
+      const tree = await this.#openTree(jobId);
+      if (tree.length === 0) return await storage.read(jobId) === undefined ? "unknown" : "ended";
+      const rules = this.core.rules();
       for (const { change, tasks } of tree) cancelled(change, tasks, rules);
       const changes = tree.map(({ change }) => change);
-      if ((await this.#runner.save(changes, this.#core.now() + LEASE_MS)).kind !== "done") continue;
+      if ((await this.runner.save(changes, LEASE_MS)).kind !== "done") continue;
       for (const change of changes) {
-        this.#runner.running.get(change.job.id)?.call.abort(
-          new DOMException("The job was cancelled.", "AbortError"),
-        );
-        if (isRunnable(change.job)) this.#runner.continue(change);
+        this.runner.running.get(change.job.id)?.run.call.abort("The job was cancelled.");
+        if (isRunnable(change.job)) this.runner.continue(change);
       }
-      const held = tree.flatMap(({ tasks }) => tasks.flatMap((task) => task.workerId ?? []));
-      return held.some((id) => this.#core.cancels.isListenedTo(id) || this.#core.cancels.isListenedTo(""))
-        ? "sent"
-        : "accepted";
+      const isListening = ({ workerId }: Task) =>
+        workerId !== undefined && (cancels.isListenedTo(workerId) || cancels.isListenedTo(""));
+      return tree.some(({ tasks }) => tasks.some(isListening)) ? "sent" : "accepted";
     }
     throw new Error(`Job ${jobId} is changed too often; try again.`);
+  }
+
+  /** A job and the sub-jobs it waits for, as far as they have not ended. */
+  async #openTree(jobId: string): Promise<{ change: JobChange; tasks: Task[] }[]> {
+    const tree = [];
+    for (let id: string | undefined = jobId; id !== undefined;) {
+      const read: { job: Job; tasks: Task[] } | undefined = await this.core.storage.read(id);
+      if (read === undefined || hasEnded(read.job)) break;
+      tree.push({ change: new JobChange(read.job), tasks: read.tasks });
+      id = read.job.status === "waiting_for_sub_job" ? read.job.childId : undefined;
+    }
+    return tree;
   }
 
   /** Decides for a job that waits for a human. `secret`: of the one-time link, when no client asks. */
@@ -61,57 +143,52 @@ export class ClientRequests {
     decision: string,
     secret?: string,
   ): Promise<"approved" | "unknown" | "not waiting" | "invalid decision" | "wrong link"> {
-    const answer = await this.#runner.step<"approved" | "not waiting" | "invalid decision" | "wrong link">(
-      jobId,
-      (change, _tasks, rules) => {
-        const { job } = change;
-        if (job.status !== "waiting_for_human") return { stop: "not waiting" };
-        if (
-          secret !== undefined && (job.linkHash === undefined || !sameDigest(digest(secret), job.linkHash))
-        ) {
-          return { stop: "wrong link" };
-        }
-        if (!Object.hasOwn(job.transitions, decision)) return { stop: "invalid decision" };
-        decided(change, decision, rules);
-        return { go: "approved" };
-      },
-    );
+    const answer = await this.runner.step(jobId, (change, _tasks, rules) => {
+      const { job } = change;
+      if (job.status !== "waiting_for_human") return "not waiting";
+      if (secret !== undefined && !sameDigest(digest(secret), job.linkHash ?? "")) return "wrong link";
+      if (!Object.hasOwn(job.transitions, decision)) return "invalid decision";
+      decided(change, decision, rules);
+      return "approved";
+    });
     return answer ?? "unknown";
   }
 
   /** Makes the one-time secret with which a waiting job can be decided without a token; an older one is void. */
   async approvalLink(jobId: string): Promise<string | undefined> {
     const secret = makeSecret();
-    return await this.#runner.step<string | undefined>(jobId, (change) => {
-      if (change.job.status !== "waiting_for_human") return { stop: undefined };
+    return await this.runner.step(jobId, (change) => {
+      if (change.job.status !== "waiting_for_human") return undefined;
       change.job = { ...change.job, linkHash: digest(secret) };
-      return { go: secret };
+      return secret;
     });
   }
 
   /** Runs a failed or quarantined job again from where it failed. */
   async requeue(jobId: string): Promise<"requeued" | "unknown" | "not failed" | "no blueprint"> {
-    const answer = await this.#runner.step<"requeued" | "not failed" | "no blueprint">(
-      jobId,
-      (change, _tasks, rules) => {
-        const { job } = change;
-        if (job.status !== "failed" && job.status !== "quarantined") return { stop: "not failed" };
-        const blueprint = this.#core.blueprints.get(job.blueprint);
-        if (blueprint === undefined) return { stop: "no blueprint" };
-        requeued(change, blueprint, rules);
-        return { go: "requeued" };
-      },
-    );
+    const answer = await this.runner.step(jobId, (change, _tasks, rules) => {
+      const { job } = change;
+      if (job.status !== "failed" && job.status !== "quarantined") return "not failed";
+      const blueprint = this.core.blueprints.get(job.blueprint);
+      if (blueprint === undefined) return "no blueprint";
+      requeued(change, blueprint, rules);
+      return "requeued";
+    });
     return answer ?? "unknown";
   }
 
   /** Takes a job off the quarantine list. */
   async unlist(jobId: string): Promise<boolean> {
-    const answer = await this.#runner.step<boolean>(jobId, (change) => {
-      if (!change.job.listed) return { stop: false };
+    const answer = await this.runner.step(jobId, (change) => {
+      if (!change.job.listed) return false;
       change.job = { ...change.job, listed: undefined };
-      return { go: true };
+      return true;
     });
     return answer ?? false;
   }
+}
+
+// Quotas follow the calendar's months, in UTC.
+function monthOf(wall: number): string {
+  return new Date(wall).toISOString().slice(0, 7);
 }

@@ -4,22 +4,19 @@
  * @module
  */
 
-import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import type { Clock } from "../../config/clock.ts";
+import type { StateMachineBlueprint } from "../model/blueprint.ts";
+import type { Log } from "../model/errors.ts";
 import { messageOf } from "../model/errors.ts";
 import { makeId } from "../model/ids.ts";
 import type { Job } from "../model/job.ts";
 import type { Rules } from "../model/job_change.ts";
-import type { Log } from "../model/errors.ts";
-import type { Storage } from "../model/store.ts";
-import { Arrivals } from "./arrivals.ts";
+import type { HeldTask, Storage, Task } from "../model/store.ts";
 import { CancelNotices } from "./cancel_notices.ts";
 import type { Config } from "./config.ts";
 import { Dispatcher } from "./dispatcher.ts";
-import { DueChecks } from "./due_checks.ts";
-import { JobCache } from "./job_cache.ts";
 import { Metrics } from "./metrics.ts";
-import { Tallies } from "./tallies.ts";
+import { Arrivals, DueChecks, EngineClock } from "./timers.ts";
 import { Authenticator } from "./tokens.ts";
 import { Workers } from "./workers.ts";
 
@@ -34,40 +31,29 @@ export class EngineCore {
   readonly blueprints = new Map<string, StateMachineBlueprint>();
   readonly metrics = new Metrics();
   readonly listeners = new Set<JobListener>();
-  readonly workers: Workers;
-  readonly dispatcher: Dispatcher;
-  /** Bodies of requests that are on their way. */
+  readonly cache = new JobCache();
+  readonly clock: EngineClock;
   readonly arrivals: Arrivals;
   readonly cancels: CancelNotices;
-  readonly cache = new JobCache();
   readonly checks: DueChecks;
-  readonly tallies: Tallies;
+  readonly workers: Workers;
+  readonly dispatcher: Dispatcher;
   authenticator = new Authenticator([], [], undefined);
   readonly #stopping = new AbortController();
   readonly #background = new Set<Promise<unknown>>();
-  #offset = 0;
 
-  constructor(readonly storage: Storage, readonly config: Config, readonly clock: Clock, readonly log: Log) {
-    const now = () => this.now();
-    this.workers = new Workers(storage, config.healthCheckMs * 2, (id) => this.authenticator.grant(id)?.cost);
-    this.arrivals = new Arrivals(config.bodyTimeoutMs, clock);
-    this.cancels = new CancelNotices(now);
-    this.checks = new DueChecks(clock, now, config.watcherIntervalMs);
-    this.tallies = new Tallies(storage);
-    this.dispatcher = new Dispatcher(storage, this.workers, now, clock, (task) => {
+  constructor(readonly storage: Storage, readonly config: Config, machine: Clock, readonly log: Log) {
+    const clock = new EngineClock(machine);
+    this.clock = clock;
+    this.arrivals = new Arrivals(config.bodyTimeoutMs, machine);
+    this.cancels = new CancelNotices(clock);
+    this.checks = new DueChecks(clock, config.watcherIntervalMs);
+    const costOf = (workerId: string) => this.authenticator.grant(workerId)?.cost;
+    this.workers = new Workers(storage, clock, config.healthCheckMs * 2, costOf);
+    this.dispatcher = new Dispatcher(storage, this.workers, clock, (task) => {
       this.checks.schedule(task.takenAt + task.timeoutMs);
       this.cache.taken(task);
     });
-  }
-
-  /** Engine time: it goes on where the last engine on this storage stopped, and all engines on it share it. */
-  now(): number {
-    return this.#offset + this.clock.now();
-  }
-
-  /** Takes over the time of the storage; engine time never goes back once the engine runs. */
-  setTime(time: number): void {
-    this.#offset += time - this.now();
   }
 
   /** Aborted when the engine stops. */
@@ -82,16 +68,17 @@ export class EngineCore {
 
   /** What transitions depend on, as it is now. */
   rules(): Rules {
-    const { config } = this;
+    const { jobMaxRetries: maxRetries, retryDelayMs, workerTimeoutMs, queueTimeoutMs } = this.config;
     const wall = this.clock.wall();
     return {
-      now: this.now(),
+      now: this.clock.now(),
       wall,
       newId: () => makeId(wall),
-      maxRetries: config.jobMaxRetries,
-      retryDelayMs: config.retryDelayMs,
-      workerTimeoutMs: config.workerTimeoutMs,
-      queueTimeoutMs: config.queueTimeoutMs,
+      maxRetries,
+      retryDelayMs,
+      workerTimeoutMs,
+      queueTimeoutMs,
+      startOf: (blueprint) => this.blueprints.get(blueprint)?.start,
     };
   }
 
@@ -109,5 +96,45 @@ export class EngineCore {
     const settled = new AbortController();
     await Promise.race([Promise.allSettled(this.#background), this.clock.sleep(limitMs, settled.signal)]);
     settled.abort();
+  }
+}
+
+/** Jobs that wait for a worker and are kept at hand. */
+const MAX_CACHED_JOBS = 10_000;
+
+/**
+ * Jobs that wait for a worker as this engine stored them, with their task once it is assigned: spares most results a
+ * read. Held weakly, so that large ones do not fill the memory. It may be behind what is stored: the commit finds out.
+ */
+class JobCache {
+  readonly #jobs = new Map<string, WeakRef<{ job: Job; task?: HeldTask }>>();
+
+  /** A job was stored. */
+  remember(job: Job): void {
+    if (job.status !== "waiting_for_worker") {
+      this.#jobs.delete(job.id);
+      return;
+    }
+    if (this.#jobs.size >= MAX_CACHED_JOBS) {
+      for (const oldest of this.#jobs.keys()) {
+        this.#jobs.delete(oldest);
+        break;
+      }
+    }
+    this.#jobs.set(job.id, new WeakRef({ job }));
+  }
+
+  /** A task was given to a worker. */
+  taken(task: HeldTask): void {
+    const known = this.#jobs.get(task.jobId)?.deref();
+    if (known?.job.status === "waiting_for_worker" && known.job.task.id === task.id) known.task = task;
+  }
+
+  /** What a read would most likely return for a job whose task this worker holds; good for one use. */
+  recall(jobId: string, taskId: string, workerId: string): { job: Job; tasks: Task[] } | undefined {
+    const { job, task } = this.#jobs.get(jobId)?.deref() ?? {};
+    if (job === undefined || task?.id !== taskId || task.workerId !== workerId) return undefined;
+    this.#jobs.delete(jobId);
+    return { job, tasks: [task] };
   }
 }

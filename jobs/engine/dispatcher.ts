@@ -4,8 +4,10 @@
  *
  * @module
  */
+
 import type { Clock } from "../../config/clock.ts";
-import { fits, type HeldTask, type Storage, type TaskRecord } from "../model/store.ts";
+import type { HeldTask, Storage, TaskRecord } from "../model/store.ts";
+import { fits } from "../model/store.ts";
 import type { LiveWorker, Workers } from "./workers.ts";
 
 interface Waiter {
@@ -29,11 +31,10 @@ export class Dispatcher {
   #isClosed = false;
 
   constructor(
-    readonly storage: Storage,
-    readonly workers: Workers,
-    readonly now: () => number,
-    readonly clock: Clock,
-    readonly onTaken: (task: HeldTask) => void,
+    private readonly storage: Storage,
+    private readonly workers: Workers,
+    private readonly clock: Clock,
+    private readonly onTaken: (task: HeldTask) => void,
   ) {}
 
   /** Polls that wait. */
@@ -52,7 +53,7 @@ export class Dispatcher {
     for (;;) {
       if (signal?.aborted) return undefined;
       const epoch = this.#epoch;
-      const task = await this.storage.take(worker.profile, this.now());
+      const task = await this.storage.take(worker.profile, this.clock.now());
       if (task !== undefined) {
         this.onTaken(task);
         this.#recordTurn(worker.id);
@@ -159,7 +160,7 @@ export class Dispatcher {
         const worker = this.workers.get(waiter.workerId);
         if (worker === undefined || waiter.isOver) return;
         const epoch = this.#epoch;
-        const task = await this.storage.take(worker.profile, this.now());
+        const task = await this.storage.take(worker.profile, this.clock.now());
         if (task === undefined) {
           if (epoch === this.#epoch) return;
           continue;

@@ -9,23 +9,20 @@ import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { BlueprintError, checkBlueprint } from "../model/blueprint.ts";
 import type { Clock } from "../../config/clock.ts";
 import { systemClock } from "../../config/clock.ts";
-import { ConfigError } from "../model/errors.ts";
 import type { Log } from "../model/errors.ts";
+import { ConfigError } from "../model/errors.ts";
 import type { Notice, Storage } from "../model/store.ts";
 import { ClientRequests } from "./client_requests.ts";
 import type { Config } from "./config.ts";
 import type { JobListener } from "./core.ts";
 import { EngineCore, LEASE_MS } from "./core.ts";
-import { DueWork } from "./due_work.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { JobRunner } from "./runner.ts";
 import type { Schedule } from "./scheduler.ts";
 import { readSchedules, Scheduler } from "./scheduler.ts";
-import { Submissions } from "./submissions.ts";
-import { firstDayOf } from "./tallies.ts";
-import type { MadeTokens } from "./token_files.ts";
-import { loadTokens, readSettingsFile } from "./token_files.ts";
-import { readWorkers } from "./tokens.ts";
+import { readSettingsFile } from "./toml.ts";
+import type { MadeTokens } from "./tokens.ts";
+import { loadTokens, readWorkers } from "./tokens.ts";
 import { WorkerRequests } from "./worker_requests.ts";
 
 /**
@@ -33,11 +30,9 @@ import { WorkerRequests } from "./worker_requests.ts";
  */
 export class JobEngine implements AsyncDisposable {
   readonly core: EngineCore;
-  readonly submissions: Submissions;
   readonly clientRequests: ClientRequests;
   readonly workerRequests: WorkerRequests;
   readonly #runner: JobRunner;
-  readonly #dueWork: DueWork;
   readonly #housekeeping: Housekeeping;
   #loops: Promise<void>[] = [];
   #unsubscribe: (() => void) | undefined;
@@ -51,10 +46,8 @@ export class JobEngine implements AsyncDisposable {
   ) {
     this.core = new EngineCore(storage, config, clock, log);
     this.#runner = new JobRunner(this.core);
-    this.submissions = new Submissions(this.core, this.#runner);
     this.clientRequests = new ClientRequests(this.core, this.#runner);
     this.workerRequests = new WorkerRequests(this.core, this.#runner);
-    this.#dueWork = new DueWork(this.core, this.#runner, this.workerRequests);
     this.#housekeeping = new Housekeeping(this.core, this.#runner);
   }
 
@@ -90,32 +83,31 @@ export class JobEngine implements AsyncDisposable {
   }
 
   async #open(): Promise<MadeTokens> {
-    const { storage, config, clock, workers, log } = this.core;
+    const { checks, clock, config, log, stopping, storage, workers } = this.core;
     for (const message of storage.warnings ?? []) log("warn", "storage_warning", { message });
     const { authenticator, madeTokens } = await loadTokens(config, this.#warnAboutFile);
     this.core.authenticator = authenticator;
     const schedules = await this.#readSchedules();
-    this.core.setTime(await storage.time(0));
+    clock.setNow(await storage.time(0));
     await workers.load();
-    await workers.extendAll(this.core.now());
-    await workers.rate(firstDayOf(clock.wall()));
+    await workers.extendAll();
+    await workers.rate();
     this.#unsubscribe = storage.subscribe((notice) => this.#onNotice(notice));
     // Leases of an engine that is not there any longer need not run out: this storage has no other engine than this one.
     // Twice their length, because that engine lived on after it stored its time for the last time.
-    if (!storage.shared) await this.#dueWork.wakeJobs(this.core.now() + 2 * LEASE_MS);
-    const begin = (schedule: Schedule, tick: number) => this.submissions.submitScheduled(schedule, tick);
+    if (!storage.shared) await this.#housekeeping.wakeJobs(clock.now() + 2 * LEASE_MS);
+    const begin = (schedule: Schedule, tick: number) => this.clientRequests.submitScheduled(schedule, tick);
     const scheduler = new Scheduler(schedules, storage, clock, config.timeZone, begin, log);
     this.#loops = [
-      this.core.checks.watch(() => this.#dueWork.look(), this.core.stopping),
+      checks.watch(() => this.#housekeeping.check(), stopping),
       this.#housekeeping.run(),
-      scheduler.run(this.core.stopping),
+      scheduler.run(stopping),
     ];
     return madeTokens;
   }
 
   async #readSchedules(): Promise<Schedule[]> {
     const { schedulesPath } = this.core.config;
-    if (schedulesPath === "") return [];
     const schedules = readSchedules(await readSettingsFile(schedulesPath), schedulesPath);
     const unknown = schedules.find(({ blueprint }) => !this.core.blueprints.has(blueprint));
     if (unknown === undefined) return schedules;
@@ -140,7 +132,7 @@ export class JobEngine implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    const { storage, dispatcher, tallies } = this.core;
+    const { clock, dispatcher, storage, workers } = this.core;
     dispatcher.close();
     this.core.stop();
     await this.closeServer();
@@ -149,8 +141,8 @@ export class JobEngine implements AsyncDisposable {
     await this.core.settle(1_000);
     this.#runner.leaveHandlers();
     this.#unsubscribe?.();
-    await tallies.flush().catch(() => {}); // nothing depends on these counts
-    if (this.#opened !== undefined) await storage.time(this.core.now()).catch(() => {}); // it is gone: so is its time
+    await workers.storeCounts().catch(() => {}); // nothing depends on these counts
+    if (this.#opened !== undefined) await storage.time(clock.now()).catch(() => {}); // it is gone: so is its time
     await storage[Symbol.asyncDispose]();
   }
 

@@ -10,40 +10,25 @@ import type {
   DataStore,
   HandlerContext,
   StateMachineBlueprint,
-  TaskRequest,
 } from "../model/blueprint.ts";
 import { messageOf } from "../model/errors.ts";
-import type { Job, JsonObject, Trace, Transitions } from "../model/job.ts";
+import type { Job, JsonObject, Trace } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
-import type { Span } from "./trace.ts";
 
 /** Makers of actions: they only say what is wanted, so all handlers share them. */
-const ACTIONS: Actions = Object.freeze({
-  transitionTo: (state: string): Action => ({ kind: "transition", to: state }),
-  goTo: (state: string): Action => ({ kind: "transition", to: state }),
-  dispatchTask: ({ transitions, ...task }: TaskRequest & { transitions?: Transitions }): Action => ({
-    kind: "task",
-    task,
-    transitions,
-  }),
-  dispatchParallel: (
-    { tasks, aggregateInto }: { tasks: readonly TaskRequest[]; aggregateInto: string },
-  ): Action => ({ kind: "parallel", tasks, aggregateInto }),
-  awaitHumanApproval: (
-    { message, integration = "", transitions }: {
-      message: string;
-      integration?: string;
-      transitions?: Transitions;
-    },
-  ): Action => ({ kind: "approval", message, integration, transitions }),
-  runBlueprint: (
-    { blueprintName, initialData = {}, transitions }: {
-      blueprintName: string;
-      initialData?: JsonObject;
-      transitions?: Transitions;
-    },
-  ): Action => ({ kind: "sub_blueprint", blueprint: blueprintName, initialData, transitions }),
-});
+const ACTIONS: Actions = {
+  transitionTo: (state) => ({ kind: "transition", to: state }),
+  goTo: (state) => ({ kind: "transition", to: state }),
+  dispatchTask: ({ transitions, ...task }) => ({ kind: "task", task, transitions }),
+  dispatchParallel: ({ tasks, aggregateInto }) => ({ kind: "parallel", tasks, aggregateInto }),
+  awaitHumanApproval: ({ message, integration = "", transitions }) => (
+    { kind: "approval", message, integration, transitions }
+  ),
+  runBlueprint: ({ blueprintName, initialData = {}, transitions }) => (
+    { kind: "sub_blueprint", blueprint: blueprintName, initialData, transitions }
+  ),
+};
+Object.freeze(ACTIONS);
 
 /** What a handler is given. The signal is made only for handlers that ask for it. */
 export class HandlerCall implements HandlerContext {
@@ -56,7 +41,6 @@ export class HandlerCall implements HandlerContext {
   readonly tracingContext: Trace;
   readonly aggregationResults: Record<string, JsonObject>;
   readonly jobId: string;
-  span: Span | undefined;
   constructor(job: Job, readonly stateHistory: JsonObject, readonly dataStores: Record<string, DataStore>) {
     this.jobId = job.id;
     this.currentState = job.state;
@@ -72,9 +56,9 @@ export class HandlerCall implements HandlerContext {
     }
     return this.#controller.signal;
   }
-  abort(reason: unknown): void {
-    this.#aborted = reason;
-    this.#controller?.abort(reason);
+  abort(message: string, name = "AbortError"): void {
+    this.#aborted = new DOMException(message, name);
+    this.#controller?.abort(this.#aborted);
   }
 }
 
@@ -105,34 +89,19 @@ export function runHandler(
   }
 }
 
-/** The stores of data that blueprints name, kept in the engine's storage. */
-export class DataStores {
-  readonly #storage: Storage;
-  readonly #stores = new Map<string, Record<string, DataStore>>();
-
-  constructor(storage: Storage) {
-    this.#storage = storage;
+/** The stores of data that a blueprint names, kept in the engine's storage. */
+export function dataStoresOf(blueprint: StateMachineBlueprint, storage: Storage): Record<string, DataStore> {
+  const stores: Record<string, DataStore> = {};
+  for (const [name, initial] of blueprint.dataStores) {
+    const keyOf = (key: string) => `data ${blueprint.name} ${name} ${key}`;
+    stores[name] = {
+      async get(key) {
+        const text = await storage.get(keyOf(key));
+        if (text !== undefined) return JSON.parse(text);
+        return Object.hasOwn(initial, key) ? initial[key] : undefined;
+      },
+      set: (key, value) => storage.set(keyOf(key), JSON.stringify(value)),
+    };
   }
-
-  /** Those of one blueprint, by name. */
-  of(blueprint: StateMachineBlueprint): Record<string, DataStore> {
-    let stores = this.#stores.get(blueprint.name);
-    if (stores === undefined) {
-      stores = {};
-      for (const [name, initial] of blueprint.dataStores) {
-        const keyOf = (key: string) => `data ${blueprint.name} ${name} ${key}`;
-        stores[name] = {
-          get: async (key) => {
-            const text = await this.#storage.get(keyOf(key));
-            return text === undefined
-              ? (Object.hasOwn(initial, key) ? initial[key] : undefined)
-              : JSON.parse(text);
-          },
-          set: (key, value) => this.#storage.set(keyOf(key), JSON.stringify(value)),
-        };
-      }
-      this.#stores.set(blueprint.name, stores);
-    }
-    return stores;
-  }
+  return stores;
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { QueueDepth } from "../model/store.ts";
+
 /** A point of the dashboard's plots. */
 export interface Sample {
   seconds: number;
@@ -16,20 +18,24 @@ export interface Sample {
 const KEPT_SAMPLES = 300;
 const BOUNDS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 
-interface Tallied {
+interface BlueprintCounts {
   submitted: number;
   failed: number;
   ended: Map<string, number>;
   durationSum: number;
+  /** Jobs by the first bound that their duration keeps; those beyond all bounds are last. */
   durations: number[];
-  count: number;
 }
+
+type Labels = Record<string, string>;
+/** A line of a metric; the suffix is added to the metric's name. */
+type Line = [labels: Labels, value: number, suffix?: string];
 
 /** The counters of one engine since it started. */
 export class Metrics {
-  #blueprints = new Map<string, Tallied>();
-  #tasks = new Map<string, number>();
-  #samples: Sample[] = [];
+  readonly #blueprints = new Map<string, BlueprintCounts>();
+  readonly #tasks = new Map<string, number>();
+  readonly #samples: Sample[] = [];
   #submitted = 0;
   #ended = 0;
 
@@ -42,7 +48,6 @@ export class Metrics {
     const counts = this.#of(blueprint);
     if (status === "failed" || status === "quarantined") counts.failed++;
     counts.ended.set(status, (counts.ended.get(status) ?? 0) + 1);
-    counts.count++;
     counts.durationSum += seconds;
     const bucket = BOUNDS_SECONDS.findIndex((bound) => seconds <= bound);
     const slot = bucket === -1 ? BOUNDS_SECONDS.length : bucket;
@@ -55,25 +60,21 @@ export class Metrics {
     this.#tasks.set(result, (this.#tasks.get(result) ?? 0) + 1);
   }
 
-  #of(blueprint: string): Tallied {
+  #of(blueprint: string): BlueprintCounts {
     let counts = this.#blueprints.get(blueprint);
     if (counts === undefined) {
-      counts = {
-        submitted: 0,
-        failed: 0,
-        ended: new Map(),
-        durationSum: 0,
-        durations: new Array(BOUNDS_SECONDS.length + 1).fill(0),
-        count: 0,
-      };
+      const durations = new Array(BOUNDS_SECONDS.length + 1).fill(0);
+      counts = { submitted: 0, failed: 0, ended: new Map(), durationSum: 0, durations };
       this.#blueprints.set(blueprint, counts);
     }
     return counts;
   }
 
   /** Closes the current second's point. */
-  sample(seconds: number, queued: number, held: number): void {
-    this.#samples.push({ seconds, submitted: this.#submitted, ended: this.#ended, queued, held });
+  sample(seconds: number, queues: readonly QueueDepth[]): void {
+    const sum = (key: "queued" | "held") => queues.reduce((total, queue) => total + queue[key], 0);
+    const [submitted, ended] = [this.#submitted, this.#ended];
+    this.#samples.push({ seconds, submitted, ended, queued: sum("queued"), held: sum("held") });
     if (this.#samples.length > KEPT_SAMPLES) this.#samples.shift();
     this.#submitted = 0;
     this.#ended = 0;
@@ -84,55 +85,44 @@ export class Metrics {
   }
 
   /** All metrics as text. */
-  text(
-    now: {
-      queues: readonly { type: string; queued: number; held: number }[];
-      workers: number;
-      polls: number;
-    },
-  ): string {
+  text(now: { queues: readonly QueueDepth[]; workers: number; polls: number }): string {
     const lines: string[] = [];
-    const family = (name: string, kind: string, help: string) =>
-      lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${kind}`);
-    const row = (name: string, labels: Record<string, string>, value: number) => {
-      const inside = Object.entries(labels).map(([key, text]) => `${key}="${escaped(text)}"`).join(",");
-      lines.push(`${name}${inside === "" ? "" : `{${inside}}`} ${value}`);
-    };
-    family("orchestrator_jobs_total", "counter", "Jobs submitted.");
-    for (const [blueprint, { submitted }] of this.#blueprints) {
-      row("orchestrator_jobs_total", { blueprint }, submitted);
-    }
-    family("orchestrator_jobs_failed_total", "counter", "Jobs that ended failed or quarantined.");
-    for (const [blueprint, { failed }] of this.#blueprints) {
-      row("orchestrator_jobs_failed_total", { blueprint }, failed);
-    }
-    family("orchestrator_jobs_ended_total", "counter", "Jobs that ended, by status.");
-    for (const [blueprint, { ended }] of this.#blueprints) {
-      for (const [status, count] of ended) row("orchestrator_jobs_ended_total", { blueprint, status }, count);
-    }
-    family("orchestrator_job_duration_seconds", "histogram", "From submission to end.");
-    for (const [blueprint, { durations, durationSum, count }] of this.#blueprints) {
-      let sum = 0;
-      for (const [index, bound] of BOUNDS_SECONDS.entries()) {
-        sum += durations[index] ?? 0;
-        row("orchestrator_job_duration_seconds_bucket", { blueprint, le: String(bound) }, sum);
+    const metric = (kind: string, name: string, help: string, values: readonly Line[]) => {
+      lines.push(`# HELP orchestrator_${name} ${help}`, `# TYPE orchestrator_${name} ${kind}`);
+      for (const [labels, value, suffix = ""] of values) {
+        const inside = Object.entries(labels).map(([key, text]) => `${key}="${escaped(text)}"`).join(",");
+        lines.push(`orchestrator_${name}${suffix}${inside === "" ? "" : `{${inside}}`} ${value}`);
       }
-      row("orchestrator_job_duration_seconds_bucket", { blueprint, le: "+Inf" }, count);
-      row("orchestrator_job_duration_seconds_sum", { blueprint }, durationSum);
-      row("orchestrator_job_duration_seconds_count", { blueprint }, count);
-    }
-    family("orchestrator_tasks_total", "counter", "Tasks by what became of them.");
-    for (const [result, count] of this.#tasks) row("orchestrator_tasks_total", { result }, count);
-    family("orchestrator_task_queue_length", "gauge", "Tasks that wait for a worker.");
-    for (const { type, queued } of now.queues) row("orchestrator_task_queue_length", { type }, queued);
-    family("orchestrator_tasks_running", "gauge", "Tasks assigned to workers.");
-    for (const { type, held } of now.queues) row("orchestrator_tasks_running", { type }, held);
-    family("orchestrator_active_workers", "gauge", "Workers whose time has not run out.");
-    row("orchestrator_active_workers", {}, now.workers);
-    family("orchestrator_waiting_polls", "gauge", "Polls that wait for a task.");
-    row("orchestrator_waiting_polls", {}, now.polls);
+    };
+    const blueprints = [...this.#blueprints];
+    const counts = (key: "submitted" | "failed") =>
+      blueprints.map(([blueprint, counted]): Line => [{ blueprint }, counted[key]]);
+    const depths = (key: "queued" | "held") =>
+      now.queues.map(({ type, ...depth }): Line => [{ type }, depth[key]]);
+    const ends = blueprints.flatMap(([blueprint, { ended }]) =>
+      [...ended].map(([status, count]): Line => [{ blueprint, status }, count])
+    );
+    const tasks = [...this.#tasks].map(([result, count]): Line => [{ result }, count]);
+    metric("counter", "jobs_total", "Jobs submitted.", counts("submitted"));
+    metric("counter", "jobs_failed_total", "Jobs that ended failed or quarantined.", counts("failed"));
+    metric("counter", "jobs_ended_total", "Jobs that ended, by status.", ends);
+    metric("histogram", "job_duration_seconds", "From submission to end.", blueprints.flatMap(durations));
+    metric("counter", "tasks_total", "Tasks by what became of them.", tasks);
+    metric("gauge", "task_queue_length", "Tasks that wait for a worker.", depths("queued"));
+    metric("gauge", "tasks_running", "Tasks assigned to workers.", depths("held"));
+    metric("gauge", "active_workers", "Workers whose time has not run out.", [[{}, now.workers]]);
+    metric("gauge", "waiting_polls", "Polls that wait for a task.", [[{}, now.polls]]);
     return lines.join("\n") + "\n";
   }
+}
+
+function durations([blueprint, { durations, durationSum }]: [string, BlueprintCounts]): Line[] {
+  let count = 0;
+  const buckets = [...BOUNDS_SECONDS, "+Inf"].map((bound, index): Line => {
+    count += durations[index] ?? 0;
+    return [{ blueprint, le: String(bound) }, count, "_bucket"];
+  });
+  return [...buckets, [{ blueprint }, durationSum, "_sum"], [{ blueprint }, count, "_count"]];
 }
 
 function escaped(text: string): string {

@@ -5,11 +5,11 @@
  * @module
  */
 import type { Clock } from "../../config/clock.ts";
+import type { Log } from "../model/errors.ts";
 import { ConfigError, messageOf } from "../model/errors.ts";
 import type { JsonObject } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
-import { isTable, tables, toJson } from "./tokens.ts";
-import type { Log } from "../model/errors.ts";
+import { isTable, tables, toJson } from "./toml.ts";
 
 /** When a schedule's ticks are. Hours and minutes in the scheduler's time zone. */
 export type Timing =

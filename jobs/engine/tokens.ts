@@ -1,13 +1,16 @@
 /**
- * Authentication: which client or worker a token belongs to. Tokens are kept as digests only.
+ * Authentication: which client or worker a token belongs to, as the settings and files say it. Tokens are kept as digests
+ * only.
  *
  * @module
  */
-// @ts-types="../../config/std.d.ts"
-import { parse as parseToml } from "@std/toml/parse";
+
+import { z } from "zod";
 import { ConfigError } from "../model/errors.ts";
 import { digest, makeSecret, sameDigest } from "../model/ids.ts";
-import type { JsonObject, JsonValue } from "../model/job.ts";
+import type { JsonObject } from "../model/job.ts";
+import type { Config } from "./config.ts";
+import { isTable, readEntries, readSettingsFile, tables, toJson, TomlTable } from "./toml.ts";
 
 /** A client as the engine knows it: never with its token. */
 export interface Client {
@@ -29,32 +32,36 @@ export interface WorkerGrant {
   cost?: number;
 }
 
+/** Tokens that were made because none were configured. */
+export interface MadeTokens {
+  client?: string;
+  worker?: string;
+}
+
+const NO_TOKEN = `needs a "token" text`;
+const NO_QUOTA = `has "monthly_attempts" that is not a whole number`;
+const ClientEntry = z.looseObject({
+  token: z.string(NO_TOKEN).min(1, NO_TOKEN),
+  plan: z.string(`has a "plan" that is not a text`).default("unknown"),
+  monthly_attempts: z.int(NO_QUOTA).nonnegative(NO_QUOTA).optional(),
+  params: TomlTable(`has "params" that is not a table`),
+});
+
 /** Reads a clients file. @throws ConfigError that names the entry, never its token. */
 export function readClients(text: string, path: string): Client[] {
-  const seen = new Map<string, string>();
-  return Object.entries(tables(text, path)).map(([name, entry]) => {
-    const fail = (what: string) => new ConfigError(`Cannot use ${path}: client "${name}" ${what}.`);
-    if (!isTable(entry)) throw fail("is not a table; write [" + name + "]");
-    const { token, plan = "unknown", monthly_attempts: monthlyAttempts, params = {}, ...others } = entry;
-    if (typeof token !== "string" || token === "") throw fail(`needs a "token" text`);
-    if (typeof plan !== "string") throw fail(`has a "plan" that is not a text`);
-    if (
-      monthlyAttempts !== undefined && !(Number.isInteger(monthlyAttempts) && Number(monthlyAttempts) >= 0)
-    ) {
-      throw fail(`has "monthly_attempts" that is not a whole number`);
-    }
-    if (!isTable(params)) throw fail(`has "params" that is not a table`);
+  const names = new Map<string, string>();
+  return readEntries(text, path, "client", ClientEntry).map(([name, entry]) => {
+    const { token, plan, monthly_attempts: monthlyAttempts, params, ...others } = entry;
     const tokenDigest = digest(token);
-    const other = seen.get(tokenDigest);
-    if (other !== undefined) throw fail(`has the same token as "${other}"; give each its own`);
-    seen.set(tokenDigest, name);
-    return {
-      name,
-      plan,
-      params: { ...toJson(others), ...toJson(params) },
-      tokenDigest,
-      ...(monthlyAttempts === undefined ? {} : { monthlyAttempts: Number(monthlyAttempts) }),
-    };
+    const other = names.get(tokenDigest);
+    if (other !== undefined) {
+      throw new ConfigError(
+        `Cannot use ${path}: client "${name}" has the same token as "${other}"; give each its own.`,
+      );
+    }
+    names.set(tokenDigest, name);
+    const client = { name, plan, params: { ...toJson(others), ...params }, tokenDigest };
+    return monthlyAttempts === undefined ? client : { ...client, monthlyAttempts };
   });
 }
 
@@ -75,27 +82,47 @@ export function readWorkers(text: string, path: string, warn: (sentence: string)
   });
 }
 
-/** Parses TOML into its tables. @throws ConfigError */
-export function tables(text: string, path: string): Record<string, unknown> {
-  try {
-    return parseToml(text);
-  } catch (error) {
-    // The parser's message quotes the text, which holds tokens.
-    if (!(error instanceof Error)) throw error;
-    const line = /line (\d+)/.exec(error.message)?.[1];
-    throw new ConfigError(`Cannot read ${path}: it is not valid TOML${line ? ` (line ${line})` : ""}.`);
+/**
+ * Reads clients and workers. Tokens that were not configured are made.
+ *
+ * @param warn called for entries that are left out
+ * @throws {ConfigError} for files that cannot be used
+ */
+export async function loadTokens(
+  config: Config,
+  warn: (message: string) => void,
+): Promise<{ authenticator: Authenticator; madeTokens: MadeTokens }> {
+  const madeTokens: MadeTokens = {};
+  const clients = readClients(await readSettingsFile(config.clientsPath), config.clientsPath);
+  const grants = readWorkers(await readSettingsFile(config.workersPath), config.workersPath, warn);
+  let clientToken = config.clientToken;
+  let workerToken = config.workerToken;
+  if (clientToken === "" && clients.length === 0) madeTokens.client = clientToken = makeSecret();
+  if (workerToken === "" && grants.length === 0) madeTokens.worker = workerToken = makeSecret();
+  if ((madeTokens.client ?? madeTokens.worker) !== undefined && !isLoopback(config.host)) {
+    throw new ConfigError(
+      `Cannot listen on ${config.host} without tokens: set CLIENT_TOKEN and GLOBAL_WORKER_TOKEN ` +
+        `(or a clients and a workers file), or listen on 127.0.0.1.`,
+    );
   }
+  if (clientToken !== "") {
+    const tokenDigest = digest(clientToken);
+    if (!clients.some((client) => client.tokenDigest === tokenDigest)) {
+      if (clients.some((client) => client.name === "default")) {
+        throw new ConfigError(
+          `Cannot use ${config.clientsPath}: the name "default" belongs to CLIENT_TOKEN.`,
+        );
+      }
+      clients.push({ name: "default", plan: "unknown", params: {}, tokenDigest });
+    }
+  }
+  const workerDigest = workerToken === "" ? undefined : digest(workerToken);
+  return { authenticator: new Authenticator(clients, grants, workerDigest), madeTokens };
 }
 
-/** Whether a TOML value is a table. */
-export function isTable(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
-}
-
-/** TOML values as JSON: dates become texts. */
-export function toJson(table: Record<string, unknown>): JsonObject {
-  const value: JsonValue = JSON.parse(JSON.stringify(table));
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+/** Whether an address is reached from this machine only. */
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 /** Recognizes tokens. */

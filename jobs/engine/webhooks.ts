@@ -3,10 +3,15 @@
  *
  * @module
  */
+
 import { createHmac } from "node:crypto";
 import type { Job } from "../model/job.ts";
+import { JobChange } from "../model/job_change.ts";
+import type { EngineCore } from "./core.ts";
+import type { JobRunner } from "./runner.ts";
 
 const TIMEOUT_MS = 10_000;
+/** How long to wait after so many failed tries; then it is given up. */
 const DELAYS_MS = [1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000];
 
 /** Whether a webhook may go to an address: http or https, to an allowed host (`*`, a name, or `*.name`). */
@@ -20,9 +25,34 @@ export function isWebhookAllowed(address: string, hosts: readonly string[]): boo
   );
 }
 
-/** How long to wait after so many failed tries; undefined: it is given up. */
-export function webhookDelayMs(tries: number): number | undefined {
-  return DELAYS_MS[tries - 1];
+/** Reports the end of a job, and notes whether it was taken, is to be reported again, or is given up. */
+export async function reportEnd(job: Job, core: EngineCore, runner: JobRunner): Promise<void> {
+  const { webhook } = job;
+  if (webhook === undefined || webhook.done !== undefined) return;
+  const key = core.authenticator.named(job.client)?.tokenDigest;
+  const error = await deliver(job, webhook.url, key, core.stopping);
+  await runner.exclusively(job.id, async () => {
+    const read = await core.storage.read(job.id);
+    if (read?.job.revision !== job.revision) return;
+    const change = new JobChange(read.job);
+    const rules = core.rules();
+    const tries = webhook.tries + 1;
+    const delayMs = error === undefined ? undefined : DELAYS_MS[tries - 1];
+    const againAt = delayMs === undefined ? null : rules.now + delayMs;
+    let done: string | undefined;
+    if (error === undefined) {
+      done = "delivered";
+      change.note("webhook_delivered", rules);
+    } else if (againAt === null) {
+      done = `given up: ${error}`;
+      change.note("webhook_given_up", rules, { error });
+    }
+    change.job = { ...job, webhook: { url: webhook.url, tries, done } };
+    const write = change.write(againAt, rules.wall);
+    write.job.lastEvent = job.lastEvent;
+    await core.storage.commit([write]);
+    if (againAt !== null) core.checks.schedule(againAt);
+  });
 }
 
 /**
@@ -31,7 +61,7 @@ export function webhookDelayMs(tries: number): number | undefined {
  *
  * @returns What went wrong; undefined when it was taken (any 2xx).
  */
-export async function deliverWebhook(
+async function deliver(
   job: Job,
   url: string,
   key: string | undefined,

@@ -5,62 +5,51 @@
  */
 
 import { hasEnded } from "../model/job.ts";
-import type { HeldTask } from "../model/store.ts";
-import type { ResultStatus, TaskResult } from "../model/job_change.ts";
-import { taskAnswered, workerLost } from "../model/job_change.ts";
+import type { JobChange, ResultStatus, Rules, TaskResult } from "../model/job_change.ts";
+import { taskAnswered } from "../model/job_change.ts";
+import type { HeldTask, Task } from "../model/store.ts";
 import type { Heartbeat, Registration } from "../model/wire.ts";
 import type { EngineCore } from "./core.ts";
 import type { JobRunner } from "./runner.ts";
+import { TICK_MS } from "./timers.ts";
 import type { LiveWorker } from "./workers.ts";
 
-/** How often a poll of an unknown worker looks whether it has become known. */
-const TICK_MS = 1_000;
+/** What became of a result. */
+export type ResultAnswer = { status: ResultStatus } | { status: "ignored"; reason: string };
 
 /** Requests of workers. */
 export class WorkerRequests {
-  readonly #core: EngineCore;
-  readonly #runner: JobRunner;
-
-  constructor(core: EngineCore, runner: JobRunner) {
-    this.#core = core;
-    this.#runner = runner;
-  }
+  constructor(private readonly core: EngineCore, private readonly runner: JobRunner) {}
 
   /** A worker registers: tasks it held before, except `running_tasks`, are dispatched again. */
   async register(message: Registration): Promise<void> {
-    const now = this.#core.now();
-    await this.#core.workers.register(message, now, this.#core.clock.wall());
-    this.#core.log("info", "worker_registered", {
-      worker_id: message.worker_id,
-      worker_type: message.worker_type,
-    });
-    this.#core.dispatcher.dismiss(message.worker_id);
-    const running = new Set(message.running_tasks);
-    for (const task of await this.#core.storage.heldBy(message.worker_id)) {
-      if (!running.has(task.id)) await this.redeliver(task);
+    const { dispatcher, log, storage, workers } = this.core;
+    const { worker_id, worker_type, running_tasks } = message;
+    await workers.register(message);
+    log("info", "worker_registered", { worker_id, worker_type });
+    dispatcher.dismiss(worker_id);
+    const running = new Set(running_tasks);
+    for (const task of await storage.heldBy(worker_id)) {
+      if (!running.has(task.id)) await this.runner.redeliver(task);
     }
   }
 
   /** A heartbeat with content. */
   async heartbeat(workerId: string, message: Heartbeat): Promise<LiveWorker | undefined> {
-    if (this.#core.workers.get(workerId) === undefined) {
-      this.#core.log("info", "worker_registered_by_heartbeat", { worker_id: workerId });
+    const { dispatcher, log, workers } = this.core;
+    if (workers.get(workerId) === undefined) {
+      log("info", "worker_registered_by_heartbeat", { worker_id: workerId });
     }
-    const worker = await this.#core.workers.heartbeat(
-      workerId,
-      message,
-      this.#core.now(),
-      this.#core.clock.wall(),
-    );
-    this.#core.dispatcher.changed(workerId);
+    const worker = await workers.heartbeat(workerId, message);
+    dispatcher.changed(workerId);
     return worker;
   }
 
   /** A sign of life; false: not known. */
   async seen(workerId: string): Promise<boolean> {
-    const worker = this.#core.workers.get(workerId);
+    const worker = this.core.workers.get(workerId);
     if (worker === undefined) return false;
-    await this.#core.workers.seen(worker, this.#core.now(), this.#core.clock.wall());
+    await this.core.workers.seen(worker);
     return true;
   }
 
@@ -70,54 +59,44 @@ export class WorkerRequests {
     signal: AbortSignal | undefined,
     waitMs: number,
   ): Promise<HeldTask | undefined> {
-    const until = this.#core.now() + waitMs;
+    const { clock, dispatcher, stopping, workers } = this.core;
+    const until = clock.now() + waitMs;
     for (;;) {
-      const leftMs = until - this.#core.now();
-      const worker = this.#core.workers.get(workerId);
+      const leftMs = until - clock.now();
+      const worker = workers.get(workerId);
       if (worker !== undefined) {
-        await this.#core.workers.seen(worker, this.#core.now(), this.#core.clock.wall());
-        return await this.#core.dispatcher.poll(worker, signal, leftMs);
+        await workers.seen(worker);
+        return await dispatcher.poll(worker, signal, leftMs);
       }
       // Its heartbeat may make it known meanwhile, here or to another engine.
-      if (signal === undefined || signal.aborted || leftMs <= 0 || this.#core.stopping.aborted) {
-        return undefined;
-      }
-      await this.#core.clock.sleep(Math.min(leftMs, TICK_MS), AbortSignal.any([signal, this.#core.stopping]));
+      if (signal === undefined || signal.aborted || leftMs <= 0 || stopping.aborted) return undefined;
+      await clock.sleep(Math.min(leftMs, TICK_MS), AbortSignal.any([signal, stopping]));
     }
   }
 
   /** A worker's answer. It counts only for a task that is assigned to this worker. */
-  async result(
-    jobId: string,
-    taskId: string,
-    workerId: string,
-    outcome: TaskResult,
-  ): Promise<{ status: ResultStatus } | { status: "ignored"; reason: string }> {
-    this.#core.cancels.forget(workerId, taskId);
-    const ignored = (reason: string) => ({ stop: { status: "ignored" as const, reason } });
-    const answer = await this.#runner.step<{ status: ResultStatus } | { status: "ignored"; reason: string }>(
-      jobId,
-      (change, tasks, rules) => {
-        const task = tasks.find((one) => one.id === taskId);
-        if (hasEnded(change.job)) return ignored("The job has ended.");
-        if (task === undefined) {
-          return ignored("The task is not current: it was answered, withdrawn or given to another worker.");
-        }
-        if (task.workerId === undefined) return ignored("The task is not assigned to any worker.");
-        if (task.workerId !== workerId) return ignored("The task is assigned to another worker.");
-        return { go: { status: taskAnswered(change, task, outcome, rules) } };
-      },
-      () => this.#core.cache.recall(jobId, taskId, workerId),
-    );
-    if (answer === undefined) return { status: "ignored", reason: "Job not found" };
-    if (answer.status !== "ignored") {
-      this.#core.metrics.task(
-        outcome.status === "failure" ? "failure" : outcome.status === "cancelled" ? "cancelled" : "success",
-      );
-      if (outcome.status !== "cancelled") {
-        this.#core.tallies.count(workerId, outcome.status !== "failure", this.#core.clock.wall());
+  async result(jobId: string, taskId: string, workerId: string, outcome: TaskResult): Promise<ResultAnswer> {
+    const { cache, cancels, metrics, workers } = this.core;
+    cancels.forget(workerId, taskId);
+    const act = (change: JobChange, tasks: Task[], rules: Rules): ResultAnswer => {
+      const task = tasks.find((one) => one.id === taskId);
+      const ignored = (reason: string): ResultAnswer => ({ status: "ignored", reason });
+      if (hasEnded(change.job)) return ignored("The job has ended.");
+      if (task === undefined) {
+        return ignored("The task is not current: it was answered, withdrawn or given to another worker.");
       }
-    } else this.#core.metrics.task("ignored");
+      if (task.workerId === undefined) return ignored("The task is not assigned to any worker.");
+      if (task.workerId !== workerId) return ignored("The task is assigned to another worker.");
+      return { status: taskAnswered(change, task, outcome, rules) };
+    };
+    const answer = await this.runner.step(jobId, act, () => cache.recall(jobId, taskId, workerId));
+    if (answer === undefined) return { status: "ignored", reason: "Job not found" };
+    const { status } = outcome;
+    if (answer.status === "ignored") metrics.task("ignored");
+    else {
+      metrics.task(status === "failure" || status === "cancelled" ? status : "success");
+      if (status !== "cancelled") workers.count(workerId, status !== "failure");
+    }
     return answer;
   }
 
@@ -129,24 +108,10 @@ export class WorkerRequests {
     value?: number,
     message?: string,
   ): Promise<void> {
-    await this.#runner.step(jobId, (change, tasks, rules) => {
+    await this.runner.step(jobId, (change, tasks, rules) => {
       const task = tasks.find((one) => one.id === taskId);
-      if (task?.workerId === undefined || (workerId !== undefined && task.workerId !== workerId)) {
-        return { stop: undefined };
-      }
+      if (task?.workerId === undefined || (workerId !== undefined && task.workerId !== workerId)) return;
       change.job = { ...change.job, progress: { taskId, value, message, at: rules.wall } };
-      return { go: undefined };
-    });
-  }
-
-  /** Has a task that its worker lost dispatched again. */
-  async redeliver(task: HeldTask): Promise<void> {
-    await this.#runner.step(task.jobId, (change, tasks, rules) => {
-      const held = tasks.find((one) => one.id === task.id);
-      if (held?.workerId !== task.workerId || held.takenAt !== task.takenAt) return { stop: undefined };
-      workerLost(change, held, rules);
-      this.#core.metrics.task("redelivered");
-      return { go: undefined };
     });
   }
 }

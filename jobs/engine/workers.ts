@@ -1,11 +1,13 @@
 /**
- * The registered workers: what each can do, what it costs, and when its last heartbeat came.
+ * The registered workers: what each can do, what it costs, when its last heartbeat came, and how reliable it was lately.
  *
  * @module
  */
+
+import type { Clock } from "../../config/clock.ts";
 import type { Heartbeat, Registration, WorkerHistoryEntry, WorkerView } from "../model/wire.ts";
 import type { JsonObject } from "../model/job.ts";
-import type { Storage, WorkerProfile, WorkerRecord } from "../model/store.ts";
+import type { Storage, Tally, WorkerProfile, WorkerRecord } from "../model/store.ts";
 
 /** What a worker reports about itself, checked. */
 export interface WorkerInfo {
@@ -33,6 +35,9 @@ export interface WorkerInfo {
 
 /** Entries kept of a worker's history: they are stored and removed with its record. */
 const HISTORY_LENGTH = 20;
+const DAY_MS = 86_400_000;
+/** Tasks of so many days count for a worker's reputation. */
+const REPUTATION_DAYS = 30;
 
 /** A worker that this engine knows. `expiresAt` is engine time. */
 export interface LiveWorker {
@@ -89,21 +94,18 @@ export function mergeInfo(known: WorkerInfo, message: Heartbeat): WorkerInfo {
   };
 }
 
-function withHistory(info: WorkerInfo, type: WorkerHistoryEntry["event_type"], wall: number): WorkerInfo {
-  const { status, load, history = [] } = info;
-  const entry = { timestamp: new Date(wall).toISOString(), event_type: type, status, load };
-  return { ...info, history: [...history, entry].slice(-HISTORY_LENGTH) };
-}
-
 /** The workers of an engine, kept in its storage. */
 export class Workers {
-  #live = new Map<string, LiveWorker>();
-  #reputations = new Map<string, number>();
+  readonly #live = new Map<string, LiveWorker>();
+  readonly #reputations = new Map<string, number>();
+  /** Counted, but not stored yet. */
+  #tallies = new Map<string, Tally>();
 
   constructor(
-    readonly storage: Storage,
-    readonly ttlMs: number,
-    readonly costOf: (workerId: string) => number | undefined,
+    private readonly storage: Storage,
+    private readonly clock: Clock,
+    private readonly ttlMs: number,
+    private readonly costOf: (workerId: string) => number | undefined,
   ) {}
 
   /**
@@ -121,26 +123,23 @@ export class Workers {
         known.registeredAt = record.registeredAt;
         restarted.push(record.id);
       }
-      if (known !== undefined && known.seenAt >= record.seenAt) continue;
-      this.#live.set(record.id, this.#restore(record));
+      if (known === undefined || known.seenAt < record.seenAt) {
+        this.#remember(record, JSON.parse(record.info));
+      }
     }
     return restarted;
   }
 
-  #restore({ id, expiresAt, seenAt, registeredAt, info: text }: WorkerRecord): LiveWorker {
-    const info: WorkerInfo = JSON.parse(text);
-    return { id, info, expiresAt, seenAt, registeredAt, profile: this.#profileOf(id, info) };
-  }
-
-  #profileOf(workerId: string, info: WorkerInfo): WorkerProfile {
-    return {
-      workerId,
+  #remember({ id, expiresAt, seenAt, registeredAt }: WorkerRecord, info: WorkerInfo): void {
+    const profile = {
+      workerId: id,
       // It asks, so it has room: an empty list is a heartbeat that the end of its last task has overtaken.
       types: info.available.length > 0 ? info.available : info.skills,
       gpu: info.gpu,
       models: info.models.map((model) => model.name),
-      cost: info.cost ?? this.costOf(workerId),
+      cost: info.cost ?? this.costOf(id),
     };
+    this.#live.set(id, { id, info, expiresAt, seenAt, registeredAt, profile });
   }
 
   get(id: string): LiveWorker | undefined {
@@ -148,59 +147,61 @@ export class Workers {
   }
 
   /** Those whose time has not run out. */
-  alive(now: number): LiveWorker[] {
+  alive(): LiveWorker[] {
+    const now = this.clock.now();
     return [...this.#live.values()].filter((worker) => worker.expiresAt > now);
   }
 
-  expired(now: number): LiveWorker[] {
+  expired(): LiveWorker[] {
+    const now = this.clock.now();
     return [...this.#live.values()].filter((worker) => worker.expiresAt <= now);
   }
 
   /** A worker registers: its record is replaced. */
-  register(message: Registration, now: number, wall: number): Promise<void> {
-    const info = { ...mergeInfo(UNKNOWN, message), history: this.#live.get(message.worker_id)?.info.history };
-    return this.#keep(message.worker_id, withHistory(info, "registered", wall), wall, now, wall);
+  register(message: Registration): Promise<void> {
+    return this.#update(message.worker_id, UNKNOWN, message, "registered", this.clock.wall());
   }
 
   /** A heartbeat with content; from a worker that is not known it is a registration. */
-  async heartbeat(
-    id: string,
-    message: Heartbeat,
-    now: number,
-    wall: number,
-  ): Promise<LiveWorker | undefined> {
+  async heartbeat(id: string, message: Heartbeat): Promise<LiveWorker | undefined> {
     const known = this.#live.get(id);
-    const info = { ...mergeInfo(known?.info ?? UNKNOWN, message), history: known?.info.history };
-    const type = known === undefined ? "registered" : "status_update";
-    await this.#keep(id, withHistory(info, type, wall), known?.registeredAt ?? wall, now, wall);
+    if (known === undefined) await this.register({ ...message, worker_id: id });
+    else await this.#update(id, known.info, message, "status_update", known.registeredAt);
     return this.#live.get(id);
   }
 
-  /** An empty heartbeat or a poll. Stored only now and then. */
-  async seen(worker: LiveWorker, now: number, wall: number): Promise<void> {
-    worker.seenAt = wall;
-    if (worker.expiresAt - now > this.ttlMs * 0.75) return;
-    await this.#keep(worker.id, worker.info, worker.registeredAt, now, wall);
+  #update(
+    id: string,
+    known: WorkerInfo,
+    message: Heartbeat,
+    event_type: WorkerHistoryEntry["event_type"],
+    registeredAt: number,
+  ): Promise<void> {
+    const info = mergeInfo(known, message);
+    const timestamp = new Date(this.clock.wall()).toISOString();
+    const entry = { timestamp, event_type, status: info.status, load: info.load };
+    info.history = [...this.#live.get(id)?.info.history ?? [], entry].slice(-HISTORY_LENGTH);
+    return this.#keep({ id, info, registeredAt, seenAt: this.clock.wall() });
   }
 
-  async #keep(id: string, info: WorkerInfo, registeredAt: number, now: number, wall: number): Promise<void> {
-    const expiresAt = now + this.ttlMs;
-    this.#live.set(id, {
-      id,
-      info,
-      expiresAt,
-      seenAt: wall,
-      registeredAt,
-      profile: this.#profileOf(id, info),
-    });
-    await this.storage.putWorker({ id, expiresAt, seenAt: wall, registeredAt, info: JSON.stringify(info) });
+  /** An empty heartbeat or a poll. Stored only now and then. */
+  async seen(worker: LiveWorker): Promise<void> {
+    worker.seenAt = this.clock.wall();
+    if (worker.expiresAt - this.clock.now() <= this.ttlMs * 0.75) await this.#keep(worker);
+  }
+
+  async #keep(
+    { id, info, registeredAt, seenAt }: Pick<LiveWorker, "id" | "info" | "registeredAt" | "seenAt">,
+  ): Promise<void> {
+    const expiresAt = this.clock.now() + this.ttlMs;
+    const record = { id, expiresAt, seenAt, registeredAt, info: JSON.stringify(info) };
+    this.#remember(record, info);
+    await this.storage.putWorker(record);
   }
 
   /** Gives everybody the whole time again: no heartbeat could arrive while no engine ran. */
-  async extendAll(now: number): Promise<void> {
-    for (const { id, info, registeredAt, seenAt } of [...this.#live.values()]) {
-      await this.#keep(id, info, registeredAt, now, seenAt);
-    }
+  async extendAll(): Promise<void> {
+    for (const worker of [...this.#live.values()]) await this.#keep(worker);
   }
 
   /** Forgets a worker whose time has run out; false: another engine got a heartbeat. */
@@ -210,17 +211,42 @@ export class Workers {
     return true;
   }
 
-  /** 1 until tasks have ended. */
+  /** Share of successes among its tasks, four decimals; 1 until tasks have ended. */
   reputation(id: string): number {
     return this.#reputations.get(id) ?? 1;
   }
 
-  /** Share of successes among the tasks finished since a day, four decimals; workers without any keep theirs. */
-  async rate(sinceDay: number): Promise<void> {
-    for (const { workerId, succeeded, failed } of await this.storage.tallies(sinceDay)) {
+  /** A worker has answered a task. */
+  count(workerId: string, succeeded: boolean): void {
+    const day = this.#today();
+    const key = `${workerId}\0${day}`;
+    const tally = this.#tallies.get(key) ?? { workerId, day, succeeded: 0, failed: 0 };
+    if (succeeded) tally.succeeded++;
+    else tally.failed++;
+    this.#tallies.set(key, tally);
+  }
+
+  /** Stores what was counted. */
+  async storeCounts(): Promise<void> {
+    if (this.#tallies.size === 0) return;
+    const tallies = [...this.#tallies.values()];
+    this.#tallies = new Map();
+    await this.storage.addTallies(tallies);
+  }
+
+  /** Computes the reputations from what is stored; workers without tasks keep theirs. */
+  async rate(): Promise<void> {
+    for (
+      const { workerId, succeeded, failed } of await this.storage.tallies(this.#today() - REPUTATION_DAYS)
+    ) {
       const all = succeeded + failed;
       if (all > 0) this.#reputations.set(workerId, Math.round(succeeded / all * 10_000) / 10_000);
     }
+  }
+
+  /** In days of the calendar since 1970. */
+  #today(): number {
+    return Math.floor(this.clock.wall() / DAY_MS);
   }
 
   /** As clients see it. */

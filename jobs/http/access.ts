@@ -39,7 +39,7 @@ export class RateLimit {
   count(key: string): void {
     const { rateLimiting, rateLimitPerMinute } = this.engine.core.config;
     if (!rateLimiting) return;
-    const now = this.engine.core.now();
+    const now = this.engine.core.clock.now();
     let window = this.#windows.get(key);
     if (window === undefined || window.endsAt <= now) {
       if (this.#windows.size > 10_000) this.#forget(now);

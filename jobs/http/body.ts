@@ -1,6 +1,6 @@
 /** Bodies of requests: bounded in size and time before anything is parsed. */
 import { HttpError } from "../model/errors.ts";
-import type { Arrivals } from "../engine/arrivals.ts";
+import type { Arrivals } from "../engine/timers.ts";
 
 /** Bodies that are refused are read to their end up to this size. */
 const DRAIN_BYTES = 64 << 20;

@@ -213,7 +213,7 @@ function overviewRoutes(engine: JobEngine): Route[] {
       summary: "Workers with a recent heartbeat",
       answers: { 200: { description: "The workers", schema: z.array(WorkerView) } },
       async handle(call) {
-        const workers = engine.core.workers.alive(engine.core.now());
+        const workers = engine.core.workers.alive();
         const views = workers.map(async (worker) => {
           const held = await engine.core.storage.heldBy(worker.id);
           return engine.core.workers.view(worker, held.length, engine.core.cancels.isListenedTo(worker.id));
@@ -240,11 +240,11 @@ function overviewRoutes(engine: JobEngine): Route[] {
       summary: "Own jobs by status, queues, and the last minutes by second",
       answers: { 200: { description: "The figures", schema: Dashboard } },
       async handle(call) {
-        const now = engine.core.now();
+        const now = engine.core.clock.now();
         const queues = await engine.core.storage.queues();
         const counts: Partial<Record<Status, number>> = await engine.core.storage.counts(call.client?.name);
         return largeJson(call, {
-          workers: { total: engine.core.workers.alive(now).length },
+          workers: { total: engine.core.workers.alive().length },
           jobs: { queued: queues.reduce((sum, queue) => sum + queue.queued, 0), ...counts },
           queues: queues.map(({ type, queued, held, oldestSince }) => ({
             type,

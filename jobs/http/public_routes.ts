@@ -30,7 +30,7 @@ export function publicRoutes(engine: JobEngine): Route[] {
         new Response(
           engine.core.metrics.text({
             queues: await engine.core.storage.queues(),
-            workers: engine.core.workers.alive(engine.core.now()).length,
+            workers: engine.core.workers.alive().length,
             polls: engine.core.dispatcher.waiting,
           }),
           { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } },

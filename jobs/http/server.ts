@@ -4,7 +4,7 @@
  * @module
  */
 import { JobEngine } from "../engine/engine.ts";
-import type { MadeTokens } from "../engine/token_files.ts";
+import type { MadeTokens } from "../engine/tokens.ts";
 import { messageOf } from "../model/errors.ts";
 import { handler } from "./router.ts";
 

@@ -7,7 +7,7 @@
 import { HttpError } from "../model/errors.ts";
 import { clientRoute } from "./route.ts";
 import type { JobEngine } from "../engine/engine.ts";
-import type { Submission } from "../engine/submissions.ts";
+import type { Submission } from "../engine/client_requests.ts";
 import { isWebhookAllowed } from "../engine/webhooks.ts";
 import { readText } from "./body.ts";
 import { secondsOf } from "./parameters.ts";
@@ -44,7 +44,7 @@ export function submission(engine: JobEngine, blueprint: StateMachineBlueprint):
       const data = parseBody(text, config.maxDepth, true);
       if (!isObject(data)) throw new HttpError(400, "Invalid JSON body: it must be an object");
       if (client === undefined) throw new HttpError(401, "Unauthorized: Invalid token");
-      const outcome = await engine.submissions.submit(
+      const outcome = await engine.clientRequests.submit(
         client,
         blueprint,
         data,

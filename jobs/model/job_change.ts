@@ -17,7 +17,6 @@ import type {
   Transitions,
   Verdict,
 } from "./job.ts";
-import { hasEnded } from "./job.ts";
 import type { HeldTask, JobWrite, Task, TaskRecord } from "./store.ts";
 import type { HistoryEvent, WireTask } from "./wire.ts";
 
@@ -30,23 +29,40 @@ export interface Rules {
   retryDelayMs: number;
   workerTimeoutMs: number;
   queueTimeoutMs: number;
+  /** The start state of a blueprint; undefined: there is none of this name. */
+  startOf: (blueprint: string) => string | undefined;
 }
 
 /** The next commit of a job, as far as it is gathered. */
 export class JobChange {
   enqueue: TaskRecord[] = [];
   settle: { taskId: string; workerId: string }[] = [];
-  withdraw: string[] = [];
+  withdraw: Task[] = [];
   history: HistoryEvent[] = [];
   /** Sub-jobs that begin. */
-  children: Job[] = [];
+  children: JobChange[] = [];
   admission: JobWrite["admission"];
-  /** It had ended before this change. */
-  readonly hadEnded: boolean;
+  /** The job as it was. */
+  readonly before: Job;
 
   /** @param stored Revision that the storage has; 0: none yet. */
   constructor(public job: Job, readonly stored: number = job.revision) {
-    this.hadEnded = hasEnded(job);
+    this.before = job;
+  }
+
+  /** Nothing was changed yet. */
+  get isEmpty(): boolean {
+    return this.job === this.before && this.history.length === 0;
+  }
+
+  /** The revision that the storage will have. */
+  get revision(): number {
+    return this.stored + 1;
+  }
+
+  /** The change after this one, once this one is stored. */
+  next(): JobChange {
+    return new JobChange({ ...this.job, revision: this.revision });
   }
 
   note(event_type: HistoryType, rules: Rules, more?: Partial<HistoryEvent>): void {
@@ -56,8 +72,9 @@ export class JobChange {
   /** The job as it will be stored. */
   write(wakeAt: number | null, wall: number): JobWrite {
     const last = this.history.at(-1)?.event_type ?? this.job.lastEvent;
-    const job = { ...this.job, revision: this.stored + 1, updatedAt: wall, lastEvent: last };
-    const { enqueue, settle, withdraw, history, admission } = this;
+    const job = { ...this.job, revision: this.revision, updatedAt: wall, lastEvent: last };
+    const { enqueue, settle, history, admission } = this;
+    const withdraw = this.withdraw.map(({ id }) => id);
     return { job, wakeAt, enqueue, settle, withdraw, history, admission };
   }
 }
@@ -393,7 +410,7 @@ export function retriesDue(change: JobChange, rules: Rules): boolean {
 export function taskTimedOut(change: JobChange, task: Task, rules: Rules): void {
   const { job } = change;
   const error = task.workerId === undefined ? "No worker took the task in time." : "Worker task timed out.";
-  change.withdraw.push(task.id);
+  change.withdraw.push(task);
   change.note("task_timed_out", rules, {
     task_id: task.id,
     error,
@@ -412,7 +429,7 @@ export function taskTimedOut(change: JobChange, task: Task, rules: Rules): void 
 /** The worker that held a task is gone: the task goes to another one under a new id, and no attempt is counted. */
 export function workerLost(change: JobChange, task: HeldTask, rules: Rules): void {
   const { job } = change;
-  change.withdraw.push(task.id);
+  change.withdraw.push(task);
   change.note("task_redelivered", rules, { task_id: task.id, worker_id: task.workerId });
   const again = <T extends OpenTask>(open: T): T => ({
     ...open,

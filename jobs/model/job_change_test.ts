@@ -140,9 +140,16 @@ Deno.test("what is stored is the next revision, dated now, with the last event o
   ]);
 });
 
-Deno.test("a change knows whether the job had ended before", () => {
-  assertEquals(changeOf().hadEnded, false);
-  assertEquals(changeOf({ status: "failed", endedAt: 1 }).hadEnded, true);
+Deno.test("a change knows the job as it was, whether it changes anything, and what comes after it", () => {
+  const change = changeOf();
+  const { job } = change;
+  assertEquals([change.isEmpty, change.before], [true, job]);
+  change.job = { ...job, state: "next" };
+  assertEquals([change.isEmpty, change.before], [false, job]);
+  assertEquals(change.next().job, { ...job, state: "next", revision: 4 });
+  const noted = changeOf();
+  noted.note("transition", someRules());
+  assertEquals(noted.isEmpty, false);
 });
 
 for (
@@ -477,7 +484,7 @@ for (
     const change = waiting();
     taskTimedOut(change, task, someRules());
     const { job } = change;
-    assertEquals(change.withdraw, ["task"]);
+    assertEquals(change.withdraw.map(({ id }) => id), ["task"]);
     assertEquals([job.status, job.state, job.error, job.failedState], ["running", "failed", error, "work"]);
     assertEquals("verdict" in job && job.verdict, { status: "failed", error });
     assertEquals([job.lastTask?.id, job.lastTask?.workerId], ["task", "workerId" in task ? "w" : undefined]);
@@ -510,7 +517,7 @@ Deno.test("a task whose worker is gone goes to another one under a new id, as th
   const change = waiting(facts as Partial<Job>, 1);
   workerLost(change, HELD, someRules());
   const { job } = change;
-  assertEquals(change.withdraw, ["task"]);
+  assertEquals(change.withdraw.map(({ id }) => id), ["task"]);
   assertEquals("task" in job && job.task, {
     id: "id-1",
     spec: someSpec(),
@@ -541,8 +548,8 @@ Deno.test("a branch whose worker is gone goes to another one, the others stay", 
 Deno.test("a task that a job does not wait for any longer is only taken away", () => {
   const late = changeOf();
   taskTimedOut(late, HELD, someRules());
-  assertEquals([late.job, late.withdraw, late.enqueue], [changeOf().job, ["task"], []]);
+  assertEquals([late.job, late.withdraw.map(({ id }) => id), late.enqueue], [changeOf().job, ["task"], []]);
   const lost = changeOf();
   workerLost(lost, HELD, someRules());
-  assertEquals([lost.job, lost.withdraw, lost.enqueue], [changeOf().job, ["task"], []]);
+  assertEquals([lost.job, lost.withdraw.map(({ id }) => id), lost.enqueue], [changeOf().job, ["task"], []]);
 });

@@ -133,6 +133,8 @@ function act(
       if ((job.depth ?? 0) >= MAX_DEPTH) {
         throw new Error(`Sub-blueprints are nested deeper than ${MAX_DEPTH}.`);
       }
+      const state = rules.startOf(action.blueprint);
+      if (state === undefined) throw new Error(`There is no blueprint "${action.blueprint}".`);
       const childId = rules.newId();
       const child = newJob({
         id: childId,
@@ -140,7 +142,7 @@ function act(
         client: job.client,
         plan: job.plan,
         clientParams: job.clientParams,
-        state: "",
+        state,
         initialData: copyObject(action.initialData, "initialData"),
         parentId: job.id,
         depth: (job.depth ?? 0) + 1,
@@ -148,7 +150,7 @@ function act(
         queueTimeoutMs: job.queueTimeoutMs,
         resultTimeoutMs: job.resultTimeoutMs,
       }, rules.wall);
-      change.children.push(child.job);
+      change.children.push(child);
       change.job = enter(job, { status: "waiting_for_sub_job", childId, transitions });
       change.note("sub_blueprint_started", rules);
       return;
@@ -275,7 +277,7 @@ export function cancelled(change: JobChange, tasks: readonly Task[], rules: Rule
   const { job } = change;
   change.note("cancel_requested", rules);
   leaveTask(change, tasks.find((task) => task.workerId !== undefined)?.workerId);
-  for (const task of tasks) change.withdraw.push(task.id);
+  change.withdraw.push(...tasks);
   const transitions = "transitions" in job ? job.transitions : {};
   endBy(change, "cancelled", { status: "cancelled", error: job.error }, rules, transitions);
 }

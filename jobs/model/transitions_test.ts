@@ -321,14 +321,14 @@ Deno.test("a sub-job is its parent's client's, one deeper, with the parent's tra
   });
   assertEquals(change.job.status === "waiting_for_sub_job" && change.job.childId, "id-1");
   assertEquals(change.history, [{ event_type: "sub_blueprint_started", ...at }]);
-  assertEquals(change.children as unknown, [{
+  assertEquals(change.children.map(({ job }) => job) as unknown, [{
     id: "id-1",
     revision: 0,
     blueprint: "other",
     client: "ann",
     plan: "gold",
     clientParams: { color: "red" },
-    state: "",
+    state: "begin",
     initialData: { b: 1 },
     parentId: "job",
     depth: 3,
@@ -342,12 +342,18 @@ Deno.test("a sub-job is its parent's client's, one deeper, with the parent's tra
     lastEvent: "job_created",
     status: "pending",
   }]);
-  assertEquals(done(action).children[0]?.depth, 1);
+  assertEquals(change.children[0]?.history, [{ event_type: "job_created", ...at, state: "begin" }]);
+  assertEquals(done(action).children[0]?.job.depth, 1);
   assertEquals(done(action, { status: "running", depth: 19 }).children.length, 1);
   assertThrows(
     () => done(action, { status: "running", depth: 20 }),
     Error,
     "Sub-blueprints are nested deeper than 20.",
+  );
+  assertThrows(
+    () => done({ ...action, blueprint: "gone" }),
+    Error,
+    'There is no blueprint "gone".',
   );
 });
 
@@ -503,7 +509,7 @@ Deno.test("a cancelled job leaves its tasks, and the handler of its transition r
   const { job } = change;
   assertEquals(outcomeOf(change), ["running", "end", "earlier"]);
   assertEquals("verdict" in job && job.verdict, { status: "cancelled", error: "earlier" });
-  assertEquals(change.withdraw, ["one", "task"]);
+  assertEquals(change.withdraw.map(({ id }) => id), ["one", "task"]);
   assertEquals([job.lastTask?.id, job.lastTask?.workerId], ["task", "w"]);
   assertEquals(change.history, [
     { event_type: "cancel_requested", ...at },

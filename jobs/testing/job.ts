@@ -16,6 +16,7 @@ export function someRules(given: Partial<Rules> = {}): Rules {
     retryDelayMs: 100,
     workerTimeoutMs: 300_000,
     queueTimeoutMs: 0,
+    startOf: (blueprint) => blueprint === "other" ? "begin" : undefined,
     ...given,
   };
 }
