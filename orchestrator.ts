@@ -15,7 +15,6 @@ import { loadServices } from "./config/file.ts";
 import { serviceEnvironment } from "./config/launch.ts";
 import { findHome, readEnvironment } from "./config/settings.ts";
 import { VERSION } from "./config/version.ts";
-import { openControl } from "./control/open.ts";
 import type { RunOptions } from "./control/run_options.ts";
 import { systemClock } from "./config/clock.ts";
 import { canBeReplaced, ownCommand, replaceProcess } from "./process/exec.ts";
@@ -73,20 +72,22 @@ export class Orchestrator {
     const { environment, warnings } = readEnvironment(home);
     for (const service of plan.services) serviceEnvironment(service, environment, home); // mistakes before any start
 
-    const control = await openControl(home, options);
-    const supervisor = this.#supervisor = new Supervisor(plan.services, home, {
-      terminal: drawsPanel(options),
-    });
-    supervisor.listen(this.#feed);
-    const view = await openView(supervisor, options);
-    supervisor.listen(view);
-
+    const supervisor = new Supervisor(plan.services, home, { terminal: drawsPanel(options) });
     const stop = () => void this.stop();
-    const stopOrKill = () => supervisor.stopping ? void supervisor.kill() : stop();
     const restartSelf = () => {
       this.#restartAsked ||= !supervisor.stopping && canBeReplaced;
       stop();
     };
+    const context = { supervisor, version: VERSION, names, known, options, stop, restartSelf };
+    const control = options.control === false
+      ? null
+      : await (await import("./control/control.ts")).Control.open(context);
+    this.#supervisor = supervisor;
+    supervisor.listen(this.#feed);
+    const view = await openView(supervisor, options);
+    supervisor.listen(view);
+
+    const stopOrKill = () => supervisor.stopping ? void supervisor.kill() : stop();
     using _signals = handleSignals({
       SIGINT: stopOrKill,
       SIGTERM: stopOrKill,
@@ -96,7 +97,7 @@ export class Orchestrator {
     });
     let result: RunResult | null = null;
     try {
-      control?.start({ supervisor, version: VERSION, names, known, options, stop, restartSelf });
+      control?.start();
       for (const warning of warnings) supervisor.log("warn", warning);
       for (const { name, neededBy } of plan.added) {
         supervisor.log("info", `${name} is added: ${neededBy} depends on it`);

@@ -20,7 +20,7 @@ const SUBJECTS: Record<string, Subject> = {
   "control/reload.ts": {
     tests: ["control/reload_test.ts"],
     filter: "/^reload:/",
-    until: "/** A plan in words",
+    until: "/** Changes in words",
   },
   "config/duration.ts": { tests: ["config/duration_test.ts"] },
   "config/rules.ts": { tests: ["config/file_test.ts"] },

@@ -6,16 +6,15 @@
  * @module
  */
 
+import { systemClock } from "../config/clock.ts";
 import { systemReason, UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import type { Home } from "../config/settings.ts";
 import { BACKGROUND_OPTION } from "./options.ts";
 import { statusTable } from "./status.ts";
-import { ask, Unreachable } from "../control/client.ts";
-import { findRun, pause, reach } from "../control/find.ts";
-import { alreadyRuns } from "../control/folder_lock.ts";
+import { ask, findRun, PAUSE_MS, reach, Unreachable } from "../control/client.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
-import { makePrivateFolder, RunFolder } from "../control/record.ts";
+import { makePrivateFolder, RunFolder } from "../control/run_folder.ts";
 import { ownCommand } from "../process/exec.ts";
 import { print } from "../terminal/outlet.ts";
 
@@ -48,10 +47,10 @@ const INTO_FILE = 'exec "$@" </dev/null >>"$0" 2>&1';
  * @throws {UserError} for mistakes in the services file, when an orchestrator runs already, or its log folder can't be written
  */
 export async function detach(home: Home, config: string | undefined, limitMs: number): Promise<number> {
-  const record = await findRun(home);
-  if (record !== null) throw alreadyRuns(record.orchestrator.pid, home);
-  const outFile = prepareFile(home);
   const folder = new RunFolder(home.infrastructure);
+  const present = await findRun(home);
+  if (present !== null) throw folder.alreadyRuns(present.orchestrator.pid);
+  const outFile = prepareFile(home);
   // Read here, so that a mistake is reported at once and the run finds the file checked: it needs no parser then.
   try {
     makePrivateFolder(folder.path);
@@ -98,7 +97,7 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
       );
       return 1;
     }
-    await pause();
+    await systemClock.sleep(PAUSE_MS);
   }
 }
 

@@ -10,7 +10,7 @@ import { durationMs } from "../config/command.ts";
 import { UserError } from "../config/errors.ts";
 import { findHome, resolvePath } from "../config/settings.ts";
 import { unknownName } from "../config/suggest.ts";
-import { findRun } from "../control/find.ts";
+import { findRun } from "../control/client.ts";
 import { OWN } from "../control/log_files.ts";
 import type { LogChoice, LogLine } from "../control/log_reader.ts";
 import { readLogs, runLogs, sourcesIn } from "../control/log_reader.ts";

@@ -14,7 +14,7 @@ import { withRun } from "./with_run.ts";
 export function run(given: Given): Promise<number> {
   return withRun(given, async ({ socket }) => {
     const { changes } = await ask(socket, "/reload", { dryRun: given.has("dry-run") });
-    print(given.has("json") ? JSON.stringify(changes, null, 2) : describePlan({ changes }).join("\n"));
+    print(given.has("json") ? JSON.stringify(changes, null, 2) : describePlan(changes).join("\n"));
     return 0;
   });
 }

@@ -5,10 +5,10 @@
  */
 
 import type { Given } from "../config/command.ts";
-import { ask } from "../control/client.ts";
-import { pause } from "../control/find.ts";
+import { systemClock } from "../config/clock.ts";
+import { ask, PAUSE_MS } from "../control/client.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
-import type { RunRecord } from "../control/record.ts";
+import type { RunRecord } from "../control/run_folder.ts";
 import { isSame } from "../process/procfs.ts";
 import { print } from "../terminal/outlet.ts";
 import { namesOf, waitLimitMs } from "./options.ts";
@@ -38,7 +38,9 @@ async function waitForEnd(mirror: Mirror, record: RunRecord, limitMs: number): P
   const lateAt = performance.now() + limitMs;
   const result = await waitFor(mirror, { names: null, goal: "exited", limitMs });
   if (result.kind !== "exit") return await conclude(mirror, result);
-  while (isSame(record.orchestrator, record.bootId) && performance.now() < lateAt) await pause();
+  while (isSame(record.orchestrator, record.bootId) && performance.now() < lateAt) {
+    await systemClock.sleep(PAUSE_MS);
+  }
   print(`The orchestrator with PID ${record.orchestrator.pid} has stopped.`);
   return result.status ?? 1;
 }

@@ -7,8 +7,8 @@
 import type { Given } from "../config/command.ts";
 import type { Home } from "../config/settings.ts";
 import { findHome } from "../config/settings.ts";
-import { findRun, reach } from "../control/find.ts";
-import type { RunRecord } from "../control/record.ts";
+import { findRun, reach } from "../control/client.ts";
+import type { RunRecord } from "../control/run_folder.ts";
 import { print } from "../terminal/outlet.ts";
 import { homeOptions } from "./options.ts";
 

@@ -108,6 +108,16 @@ function mayBeThere(path: string): boolean {
   }
 }
 
+/** What `look` finds, or `null` where there is no such file. */
+export function ifThere<T>(look: () => T): T | null {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
+    throw error;
+  }
+}
+
 /** Whether a file or folder is there. What can't be looked at is not: the start that needs it says so. */
 export function exists(path: string, kind: "isFile" | "isDirectory"): boolean {
   try {

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { freePort, isAlive, TESTDATA, waitUntil } from "../testing/run.ts";
 import { ask } from "./client.ts";
 import { bootId, readProcess } from "../process/procfs.ts";
-import { RunFolder } from "./record.ts";
+import { RunFolder } from "./run_folder.ts";
 import { quick, Site } from "../testing/site.ts";
 
 /** How long after the death of an orchestrator something of it may still run. */

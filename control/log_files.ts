@@ -9,12 +9,14 @@
 
 import { decoder, encoder, NEWLINE } from "../config/bytes.ts";
 import { systemReason } from "../config/errors.ts";
-import { describeChange } from "../terminal/messages.ts";
 import type { Level } from "../config/levels.ts";
 import { LEVELS } from "../config/levels.ts";
+import { dirname, ifThere } from "../config/settings.ts";
+import { countLines } from "../process/lines.ts";
 import type { Event, Listener } from "../supervisor/model.ts";
+import { describeChange } from "../terminal/messages.ts";
 import { prefixLines } from "../terminal/prefix.ts";
-import { inodeOf } from "./record.ts";
+import { inodeOf } from "./run_folder.ts";
 
 /** How logs are written. */
 export interface LogOptions {
@@ -28,9 +30,6 @@ export interface LogOptions {
   keep: number;
 }
 
-/** What holds by default. */
-export const LOG_DEFAULTS = { format: "text", level: "info", maxBytes: 10 * 1024 * 1024, keep: 5 } as const;
-
 /** A place in a log that rotation does not move: the file, and how much of it is meant. */
 export interface Position {
   ino: number;
@@ -40,9 +39,12 @@ export interface Position {
 /** The name under which the orchestrator's own messages are kept and asked for. */
 export const OWN = "orchestrator";
 
+/** The file of the orchestrator's own messages. */
+export const OWN_FILE = `${OWN}.log`;
+
 /** The file of a service. One that is called like us gets a name that no service can have. */
 export function logFileName(service: string): string {
-  return service === OWN ? `-${OWN}.log` : `${service}.log`;
+  return service === OWN ? `-${OWN_FILE}` : `${service}.log`;
 }
 
 /** How often a file that can't be written is tried again, and one that is written is looked for. */
@@ -50,34 +52,28 @@ const AGAIN_MS = 1_000;
 
 /** The message of the orchestrator's own log for an event, or `null` where it has none. */
 export function ownMessage(event: Event): { level: Level; text: string; service?: string } | null {
-  switch (event.kind) {
-    case "output":
-    case "services":
-      return null;
-    case "log":
-      return { level: event.level, text: event.message };
-    case "state": {
-      const { name, state } = event.row;
-      const described = describeChange(event);
-      const level = described === null || described.level === "debug" ? "info" : described.level;
-      const change = `${name}: ${event.from.kind} -> ${state.kind}`;
-      return { level, text: described === null ? change : `${change}, ${described.message}`, service: name };
-    }
-  }
+  if (event.kind === "output" || event.kind === "services") return null;
+  if (event.kind === "log") return { level: event.level, text: event.message };
+  const { name: service, state } = event.row;
+  const described = describeChange(event);
+  const level = described === null || described.level === "debug" ? "info" : described.level;
+  const change = `${service}: ${event.from.kind} -> ${state.kind}`;
+  return { level, text: described === null ? change : `${change}, ${described.message}`, service };
 }
 
 /** Writes what happens in a run into files. It never throws: a fault is reported once, and the services run on. */
 export class LogFiles implements Listener {
   readonly #options: LogOptions;
-  readonly #files = new Map<string, LogFile>();
   readonly #report: (text: string) => void;
-  /** The files that can't be written now. */
-  readonly #failing = new Set<string>();
+  readonly #files = new Map<string, LogFile>();
+  /** The files that can't be written now, with the lines that are missing in each. */
+  readonly #faults = new Map<string, { lost: number; againAt: number }>();
+  /** Lines that are missing in files that are written again. */
   #lost = 0;
 
   /** @param report gets a sentence when a file can't be written and when it can be again */
-  constructor(options: LogOptions, report: (text: string) => void) {
-    this.#options = options;
+  constructor(options: Pick<LogOptions, "folder"> & Partial<LogOptions>, report: (text: string) => void) {
+    this.#options = { format: "text", level: "info", maxBytes: 10 * 1024 * 1024, keep: 5, ...options };
     this.#report = report;
   }
 
@@ -87,41 +83,34 @@ export class LogFiles implements Listener {
   }
 
   event(event: Event): void {
+    const isText = this.#options.format === "text";
     const time = new Date(event.time).toISOString();
     if (event.kind === "output") {
       const { service, stream, lines } = event;
-      const block = this.#options.format === "text"
-        ? prefixLines(encoder.encode(`${time} `), lines)
-        : encoder.encode(
-          decoder.decode(lines).split("\n").slice(0, -1).map((text) =>
-            `${JSON.stringify({ time, service, stream, text })}\n`
-          ).join(""),
-        );
-      this.#file(logFileName(service)).append(block);
-      return;
+      const block = isText ? prefixLines(encoder.encode(`${time} `), lines) : encoder.encode(
+        decoder.decode(lines).split("\n").slice(0, -1).map((text) =>
+          `${JSON.stringify({ time, service, stream, text })}\n`
+        ).join(""),
+      );
+      return this.#append(logFileName(service), block);
     }
     const own = ownMessage(event);
     if (own === null) return;
     const { level, text, service } = own;
     if (event.kind === "log" && LEVELS.indexOf(level) < LEVELS.indexOf(this.#options.level)) return;
-    const whole = this.#options.format === "json"
-      ? JSON.stringify({ time, level, ...(service === undefined ? {} : { service }), text })
-      : text.split("\n").map((line) => `${time} ${level.padEnd(5)} ${line}`).join("\n");
-    this.#file(`${OWN}.log`).append(encoder.encode(`${whole}\n`));
+    const whole = isText
+      ? text.split("\n").map((line) => `${time} ${level.padEnd(5)} ${line}`).join("\n")
+      : JSON.stringify({ time, level, service, text });
+    this.#append(OWN_FILE, encoder.encode(`${whole}\n`));
   }
 
-  /** Up to where a log is written now, or `null` when there is none. @param name of a service, or `OWN` for ours */
-  position(name: string, own = false): Position | null {
-    const file = own ? `${OWN}.log` : logFileName(name);
-    const position = this.#files.get(file)?.position;
+  /** Up to where a log is written now, or `null` when there is none. @param service `null`: our own log */
+  position(service: string | null): Position | null {
+    const name = service === null ? OWN_FILE : logFileName(service);
+    const position = this.#files.get(name)?.position;
     if (position) return position;
-    try {
-      const { ino, size } = Deno.statSync(`${this.folder}/${file}`); // of an earlier run: ours will go on there
-      return { ino: ino ?? 0, size };
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
-      throw error;
-    }
+    const found = ifThere(() => Deno.statSync(`${this.folder}/${name}`)); // of an earlier run: ours will go on there
+    return found && { ino: found.ino ?? 0, size: found.size };
   }
 
   /** Closes the files. What happens afterwards opens them again. */
@@ -130,86 +119,67 @@ export class LogFiles implements Listener {
     this.#files.clear();
   }
 
-  #file(name: string): LogFile {
-    let file = this.#files.get(name);
-    if (file === undefined) {
-      file = new LogFile(`${this.#options.folder}/${name}`, this.#options, {
-        failed: (why) => this.#failed(name, why),
-        recovered: (lost) => this.#recovered(name, lost),
-      });
-      this.#files.set(name, file);
+  /** Writes whole lines to a file, or counts them as lost. */
+  #append(name: string, lines: Uint8Array): void {
+    const fault = this.#faults.get(name);
+    if (fault !== undefined && performance.now() < fault.againAt) {
+      fault.lost += countLines(lines);
+      return;
     }
-    return file;
-  }
-
-  /** A full disk is a fault of every file: it is reported once. */
-  #failed(name: string, why: string): void {
-    const first = this.#failing.size === 0;
-    this.#failing.add(name);
-    if (!first) return;
-    this.#report(`Cannot write ${this.folder}/${name}: ${why}. The services run on; log lines are lost.`);
-  }
-
-  #recovered(name: string, lost: number): void {
-    this.#failing.delete(name);
-    this.#lost += lost;
-    if (this.#failing.size > 0) return;
-    this.#report(`Logs are written again in ${this.folder}; ${this.#lost} lines are missing there.`);
+    const file = this.#files.get(name) ?? new LogFile(`${this.folder}/${name}`, this.#options);
+    this.#files.set(name, file);
+    let rest = lines;
+    try {
+      while (rest.length > 0) rest = rest.subarray(file.write(rest));
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      file.close();
+      const isFirst = this.#faults.size === 0; // a full disk is a fault of every file: it is reported once
+      const lost = (fault?.lost ?? 0) + countLines(rest);
+      this.#faults.set(name, { lost, againAt: performance.now() + AGAIN_MS });
+      if (!isFirst) return;
+      const why = systemReason(error);
+      return this.#report(
+        `Cannot write ${this.folder}/${name}: ${why}. The services run on; log lines are lost.`,
+      );
+    }
+    if (fault === undefined) return;
+    this.#faults.delete(name);
+    this.#lost += fault.lost;
+    if (this.#faults.size > 0) return;
+    const lost = this.#lost;
     this.#lost = 0;
+    this.#report(`Logs are written again in ${this.folder}; ${lost} lines are missing there.`);
   }
-}
-
-/** Who hears of a file's faults. */
-interface FaultListener {
-  failed(why: string): void;
-  recovered(lostLines: number): void;
 }
 
 class LogFile {
   readonly #path: string;
-  readonly #limits: { maxBytes: number; keep: number };
-  readonly #listener: FaultListener;
+  readonly #limits: Pick<LogOptions, "maxBytes" | "keep">;
   #file: Deno.FsFile | null = null;
   #ino = 0;
   #size = 0;
   #checkedAt = -Infinity;
-  #fault: { lost: number; againAt: number } | null = null;
 
-  constructor(path: string, limits: { maxBytes: number; keep: number }, listener: FaultListener) {
+  constructor(path: string, limits: Pick<LogOptions, "maxBytes" | "keep">) {
     this.#path = path;
     this.#limits = limits;
-    this.#listener = listener;
   }
 
   get position(): Position | null {
     return this.#file === null ? null : { ino: this.#ino, size: this.#size };
   }
 
-  /** Writes whole lines. */
-  append(lines: Uint8Array): void {
-    const fault = this.#fault;
-    if (fault !== null && performance.now() < fault.againAt) {
-      fault.lost += count(lines);
-      return;
+  /** Writes the first of whole lines, as many as fit, one at least. @returns how many bytes that were */
+  write(lines: Uint8Array): number {
+    let file = this.#open();
+    let room = this.#limits.maxBytes - this.#size;
+    if (lines.length > room && this.#size > 0 && lines.indexOf(NEWLINE) >= room) {
+      file = this.#rotate();
+      room = this.#limits.maxBytes;
     }
-    let rest = lines;
-    try {
-      this.#open();
-      while (rest.length > 0) {
-        const part = this.#cut(rest);
-        this.#write(part);
-        rest = rest.subarray(part.length);
-      }
-      if (fault !== null) {
-        this.#fault = null;
-        this.#listener.recovered(fault.lost);
-      }
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      this.close();
-      this.#fault = { lost: (fault?.lost ?? 0) + count(rest), againAt: performance.now() + AGAIN_MS };
-      if (fault === null) this.#listener.failed(systemReason(error));
-    }
+    const fitting = lines.lastIndexOf(NEWLINE, room - 1) + 1 || lines.indexOf(NEWLINE) + 1;
+    return this.#put(file, lines.length <= room ? lines : lines.subarray(0, fitting));
   }
 
   close(): void {
@@ -217,24 +187,9 @@ class LogFile {
     this.#file = null;
   }
 
-  /** As many whole lines as this file still takes, one at least; rotates first when it takes none. */
-  #cut(lines: Uint8Array): Uint8Array {
-    const room = this.#limits.maxBytes - this.#size;
-    if (lines.length <= room) return lines;
-    const fitting = room > 0 ? lines.lastIndexOf(NEWLINE, room - 1) + 1 : 0;
-    if (fitting > 0) return lines.subarray(0, fitting);
-    if (this.#size > 0) {
-      this.#rotate();
-      return this.#cut(lines);
-    }
-    return lines.subarray(0, lines.indexOf(NEWLINE) + 1);
-  }
-
-  #write(part: Uint8Array): void {
-    const file = this.#file!;
+  #put(file: Deno.FsFile, lines: Uint8Array): number {
     try {
-      for (let rest = part; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
-      this.#size += part.length;
+      for (let rest = lines; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
     } catch (error) {
       try {
         file.truncateSync(this.#size); // no half line stays behind
@@ -243,13 +198,20 @@ class LogFile {
       }
       throw error;
     }
+    this.#size += lines.length;
+    return lines.length;
   }
 
-  #open(): void {
-    if (this.#file !== null && performance.now() - this.#checkedAt > AGAIN_MS && this.#isGone()) this.close();
-    if (this.#file !== null) return;
-    this.#checkedAt = performance.now();
-    Deno.mkdirSync(this.#path.slice(0, this.#path.lastIndexOf("/")), { recursive: true });
+  /** The open file; one that someone removed or replaced is made anew. */
+  #open(): Deno.FsFile {
+    const now = performance.now();
+    if (this.#file !== null && now - this.#checkedAt > AGAIN_MS) {
+      this.#checkedAt = now;
+      if (ifThere(() => Deno.statSync(this.#path).ino) !== this.#ino) this.close();
+    }
+    if (this.#file !== null) return this.#file;
+    this.#checkedAt = now;
+    Deno.mkdirSync(dirname(this.#path), { recursive: true });
     const file = Deno.openSync(this.#path, { create: true, append: true, read: true, mode: 0o640 });
     this.#file = file;
     const { ino, size } = file.statSync();
@@ -260,22 +222,12 @@ class LogFile {
       const last = new Uint8Array(1);
       file.seekSync(-1, Deno.SeekMode.End);
       file.readSync(last);
-      if (last[0] !== NEWLINE) this.#write(Uint8Array.of(NEWLINE));
+      if (last[0] !== NEWLINE) this.#put(file, Uint8Array.of(NEWLINE));
     }
+    return file;
   }
 
-  /** Whether someone removed or replaced the file. */
-  #isGone(): boolean {
-    this.#checkedAt = performance.now();
-    try {
-      return Deno.statSync(this.#path).ino !== this.#ino;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return true;
-      throw error;
-    }
-  }
-
-  #rotate(): void {
+  #rotate(): Deno.FsFile {
     this.close();
     const { keep } = this.#limits;
     const nameOf = (number: number) => number === 0 ? this.#path : `${this.#path}.${number}`;
@@ -285,12 +237,6 @@ class LogFile {
       Deno.renameSync(nameOf(number), nameOf(number + 1));
     }
     if (keep === 0) Deno.removeSync(this.#path);
-    this.#open();
+    return this.#open();
   }
-}
-
-function count(lines: Uint8Array): number {
-  let found = 0;
-  for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) found++;
-  return found;
 }

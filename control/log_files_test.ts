@@ -1,7 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { Event, ServiceSnapshot, ServiceState } from "../supervisor/model.ts";
-import { LOG_DEFAULTS, logFileName, LogFiles, type LogOptions } from "./log_files.ts";
+import { logFileName, LogFiles, type LogOptions } from "./log_files.ts";
 
 const encoder = new TextEncoder();
 
@@ -14,7 +14,7 @@ interface Desk extends AsyncDisposable {
 async function open(options: Partial<LogOptions> = {}): Promise<Desk> {
   const folder = await Deno.makeTempDir({ prefix: "orchestrator-logs-" });
   const complaints: string[] = [];
-  const logs = new LogFiles({ ...LOG_DEFAULTS, folder, ...options }, (text) => complaints.push(text));
+  const logs = new LogFiles({ folder, ...options }, (text) => complaints.push(text));
   return {
     folder,
     logs,
@@ -153,7 +153,7 @@ Deno.test("no half line stays behind when the disk fills up in the middle of it"
     ignore: !mounted, // only root may mount
     fn() {
       const complaints: string[] = [];
-      const logs = new LogFiles({ ...LOG_DEFAULTS, folder }, (text) => complaints.push(text));
+      const logs = new LogFiles({ folder }, (text) => complaints.push(text));
       for (let count = 0; count < 50; count++) logs.event(output(`${count} ${"z".repeat(5_000)}\n`));
       logs.close();
       assertEquals(complaints.length, 1);

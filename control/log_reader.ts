@@ -11,13 +11,13 @@ import { concat, decoder, NEWLINE } from "../config/bytes.ts";
 import { UserError } from "../config/errors.ts";
 import { LEVELS } from "../config/levels.ts";
 import { isSame } from "../process/procfs.ts";
-import { reach } from "./find.ts";
+import { reach } from "./client.ts";
 import type { Position } from "./log_files.ts";
 import { logFileName, OWN, ownMessage } from "./log_files.ts";
 import { Mirror } from "./mirror.ts";
 import type { Message, MessageOf } from "./protocol.ts";
-import type { RunRecord } from "./record.ts";
-import { RunFolder } from "./record.ts";
+import type { RunRecord } from "./run_folder.ts";
+import { RunFolder } from "./run_folder.ts";
 
 /** One line of a log. */
 export interface LogLine {

@@ -18,7 +18,20 @@ function launchOf(service: Service, environment: Record<string, string> = { A: "
   return { program, args, cwd: "/", environment, port: service.port };
 }
 
-const FIXED = { config: undefined, fixed: true };
+/** The definitions of a run that was asked for all its services and has no file. */
+function definitionsOf({ supervisor }: Inside): Definitions {
+  const [known, noop] = [supervisor.services, () => {}];
+  const options = { services: known };
+  return new Definitions({
+    supervisor,
+    version: "",
+    names: [],
+    known,
+    options,
+    stop: noop,
+    restartSelf: noop,
+  });
+}
 
 const running: Present = { service: BASE, launch: launchOf(BASE) };
 
@@ -68,20 +81,20 @@ const ROWS: [
 for (const [name, before, after, environment, expected] of ROWS) {
   Deno.test(`reload: when ${name}, the plan says ${expected.action}`, () => {
     const present = new Map(before === null ? [] : [["db", before]]);
-    const plan = planReload(
+    const changes = planReload(
       present,
       after === null ? [] : [after],
       (service) => launchOf(service, environment),
     );
-    assertEquals(plan.changes, [expected]);
-    assert(!describePlan(plan).join().includes("A: "), "names, not values");
+    assertEquals(changes, [expected]);
+    assert(!describePlan(changes).join().includes("A: "), "names, not values");
   });
 }
 
 Deno.test("reload: what a restarted service needs comes up, too", async () => {
   await using folder = await Folder.make();
   await using run = new Inside(folder, { db: UP, web: { ...UP, dependencies: ["db"] }, other: UP });
-  const definitions = new Definitions(run.supervisor, [], run.supervisor.services, FIXED);
+  const definitions = definitionsOf(run);
   for (const name of ["web", "other"]) await run.is(name, "running");
   run.supervisor.setDesired(["db"], "stopped");
   await run.is("db", "stopped");
@@ -100,7 +113,7 @@ Deno.test("reload: a restart with what a service needs leaves external services 
     web: { ...UP, dependencies: ["cache", "db"] },
     page: { ...UP, dependencies: ["web"] },
   });
-  const definitions = new Definitions(run.supervisor, [], run.supervisor.services, FIXED);
+  const definitions = definitionsOf(run);
   await run.is("page", "running");
   listener.close();
   const restarted = definitions.restart(["web"], { dependents: true, dependencies: true });

@@ -32,7 +32,7 @@ export interface RunOptions {
 export interface RunContext {
   supervisor: Supervisor;
   version: string;
-  /** The names asked for at the start. */
+  /** The names asked for at the start; empty means all with `autostart`. */
   names: readonly string[];
   /** Every service that was defined at the start. */
   known: readonly Service[];

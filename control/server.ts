@@ -5,9 +5,10 @@
  * @module
  */
 
-import { decoder, encoder } from "../config/bytes.ts";
+import { concat, decoder, encoder } from "../config/bytes.ts";
+import { systemClock } from "../config/clock.ts";
 import { Outlet } from "../terminal/outlet.ts";
-import { inodeOf, removeIfThere } from "./record.ts";
+import { inodeOf, isMap, removeIfThere } from "./run_folder.ts";
 
 /** A request that came in whole. */
 export interface ControlRequest {
@@ -23,8 +24,11 @@ export type ControlAnswer =
   | { status: number; body: unknown }
   | { status: 200; follow: (client: Follower) => void };
 
+/** Answers a request. */
+export type RequestHandler = (request: ControlRequest) => ControlAnswer | Promise<ControlAnswer>;
+
 /** A fault in a request, answered with its HTTP status. */
-export class RequestError extends Error {
+class RequestError extends Error {
   constructor(readonly status: number, message: string) {
     super(message);
   }
@@ -47,31 +51,28 @@ const STATUS_TEXTS: Record<number, string> = {
   400: "Bad Request",
   404: "Not Found",
   405: "Method Not Allowed",
-  408: "Request Timeout",
   409: "Conflict",
   411: "Length Required",
   413: "Content Too Large",
   431: "Request Header Fields Too Large",
-  500: "Internal Server Error",
   503: "Service Unavailable",
 };
 
+/** Each byte as one character, so that a place in the text is one in the bytes. */
+const latin1 = new TextDecoder("latin1");
+
 /** A client that reads an endless answer. One that does not keep up is dropped. */
 export class Follower {
+  /** Resolves when nothing can be sent any more. */
+  readonly ended: Promise<void>;
   readonly #connection: Deno.UnixConn;
   readonly #outlet: Outlet;
-  readonly #ended = Promise.withResolvers<void>();
   #isOpen = true;
 
   constructor(connection: Deno.UnixConn) {
     this.#connection = connection;
     this.#outlet = new Outlet(connection);
-    this.#watch();
-  }
-
-  /** Resolves when nothing can be sent any more. */
-  get ended(): Promise<void> {
-    return this.#ended.promise;
+    this.ended = this.#watch();
   }
 
   /** Queues bytes; after `close` or when the client is gone they are dropped. */
@@ -84,17 +85,15 @@ export class Follower {
   /** Ends the answer once what waits is written, or after `patienceMs` without that. */
   async close(patienceMs: number): Promise<void> {
     this.#isOpen = false;
-    const timer = setTimeout(() => this.#drop(), patienceMs);
+    using _limit = closeAfter(patienceMs, this.#connection);
     await this.#outlet.flush(patienceMs);
-    clearTimeout(timer);
     this.#drop();
   }
 
   /** Notices a client that goes away, also while nothing is sent. */
   async #watch(): Promise<void> {
-    const scratch = new Uint8Array(1_024);
     try {
-      while (await this.#connection.read(scratch) !== null) { /* what it sends now means nothing */ }
+      await readToEnd(this.#connection);
     } catch (error) {
       if (!(error instanceof Error)) throw error; // reset, or closed by us
     }
@@ -103,29 +102,27 @@ export class Follower {
 
   #drop(): void {
     this.#isOpen = false;
-    closeQuietly(this.#connection);
-    this.#ended.resolve();
+    this.#connection[Symbol.dispose]();
   }
 }
 
 /** Listens on a socket file that only its owner may use. */
 export class ControlServer {
-  readonly #handle: (request: ControlRequest) => ControlAnswer | Promise<ControlAnswer>;
+  readonly #path: string;
+  readonly #handle: RequestHandler;
   readonly #clients = new Set<Deno.UnixConn>();
   readonly #followers = new Set<Follower>();
-  readonly #accepting: Promise<void>;
   readonly #listener: Deno.UnixListener;
-  readonly #path: string;
   readonly #ino: number | null;
+  readonly #accepting: Promise<void>;
 
   /**
    * @param path its folder exists and is private; an old socket there is replaced
-   * @param handle answers a request; a `RequestError` that it throws is answered
    * @throws what the system says when it can't listen there
    */
-  constructor(path: string, handle: (request: ControlRequest) => ControlAnswer | Promise<ControlAnswer>) {
-    this.#handle = handle;
+  constructor(path: string, handle: RequestHandler) {
     this.#path = path;
+    this.#handle = handle;
     removeIfThere(path);
     this.#listener = Deno.listen({ transport: "unix", path });
     Deno.chmodSync(path, 0o600);
@@ -140,127 +137,110 @@ export class ControlServer {
 
   /** Takes no more clients, lets the present ones read what is on its way, and removes the socket file. */
   async close(patienceMs = 500): Promise<void> {
-    const ours = this.isReachable;
+    const isOurs = this.isReachable;
     this.#listener.close();
     await this.#accepting;
-    if (ours) removeIfThere(this.#path); // most systems have done it at the close
+    if (isOurs) removeIfThere(this.#path); // most systems have done it at the close
     await Promise.all([...this.#followers].map((follower) => follower.close(patienceMs)));
     const lateAt = performance.now() + patienceMs;
-    while (this.#clients.size > 0 && performance.now() < lateAt) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    for (const client of this.#clients) closeQuietly(client);
+    while (this.#clients.size > 0 && performance.now() < lateAt) await systemClock.sleep(5);
+    for (const client of this.#clients) client[Symbol.dispose]();
   }
 
   async #accept(): Promise<void> {
     for (;;) {
-      let client: Deno.UnixConn;
       try {
-        client = await this.#listener.accept();
+        const client = await this.#listener.accept();
+        this.#clients.add(client);
+        this.#serve(client).finally(() => this.#clients.delete(client));
       } catch (error) {
         if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
         if (!(error instanceof Error)) throw error;
         // Out of descriptors, or a client that was gone before we looked: the next one may do better.
-        await new Promise((resolve) => setTimeout(resolve, 50));
-        continue;
+        await systemClock.sleep(50);
       }
-      this.#clients.add(client);
-      this.#serve(client).finally(() => this.#clients.delete(client));
     }
   }
 
   async #serve(client: Deno.UnixConn): Promise<void> {
-    const timer = setTimeout(() => closeQuietly(client), REQUEST_MS);
-    let answer: ControlAnswer;
+    try {
+      const answer = await this.#answer(client);
+      if (answer === null) return;
+      if ("follow" in answer) {
+        const follower = new Follower(client);
+        this.#followers.add(follower);
+        follower.send(head(200, "application/x-ndjson", null));
+        answer.follow(follower);
+        await follower.ended;
+        this.#followers.delete(follower);
+        return;
+      }
+      const body = encoder.encode(`${JSON.stringify(answer.body, null, 2)}\n`);
+      await write(client, concat([head(answer.status, "application/json", body.length), body]));
+      // What is unread at a close makes the system forget the answer.
+      await client.closeWrite();
+      using _limit = closeAfter(LINGER_MS, client);
+      await readToEnd(client);
+    } catch (error) {
+      if (!isLost(error)) throw error;
+    } finally {
+      client[Symbol.dispose]();
+    }
+  }
+
+  /** The answer to a request, also to one that is none; `null` when the client sends nothing. */
+  async #answer(client: Deno.UnixConn): Promise<ControlAnswer | null> {
     try {
       if (this.#clients.size > CLIENT_LIMIT) throw new RequestError(503, "Too many clients at once.");
       const request = await readRequest(client);
-      clearTimeout(timer);
-      if (request === null) return closeQuietly(client);
-      answer = await this.#handle(request);
+      return request === null ? null : await this.#handle(request);
     } catch (error) {
-      if (error instanceof RequestError) answer = { status: error.status, body: { error: error.message } };
-      else if (isLost(error)) return closeQuietly(client);
-      else throw error;
-    } finally {
-      clearTimeout(timer);
-    }
-    try {
-      if (!("follow" in answer)) {
-        const body = encoder.encode(`${JSON.stringify(answer.body, null, 2)}\n`);
-        const late = setTimeout(() => closeQuietly(client), REQUEST_MS);
-        await writeAll(client, head(answer.status, "application/json", body.length), body).finally(() =>
-          clearTimeout(late)
-        );
-        return await closeHeard(client);
-      }
-      const follower = new Follower(client);
-      this.#followers.add(follower);
-      follower.send(head(200, "application/x-ndjson", null));
-      answer.follow(follower);
-      await follower.ended;
-      this.#followers.delete(follower);
-    } catch (error) {
-      if (!isLost(error)) throw error;
-      closeQuietly(client);
+      if (!(error instanceof RequestError)) throw error;
+      return { status: error.status, body: { error: error.message } };
     }
   }
 }
 
 function isLost(error: unknown): boolean {
-  return error instanceof Deno.errors.BadResource || error instanceof Deno.errors.BrokenPipe ||
-    error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.Interrupted ||
-    error instanceof Deno.errors.NotConnected;
+  const { BadResource, BrokenPipe, ConnectionReset, Interrupted, NotConnected } = Deno.errors;
+  return [BadResource, BrokenPipe, ConnectionReset, Interrupted, NotConnected].some((kind) =>
+    error instanceof kind
+  );
 }
 
-/** Closes a connection so that its client can read the answer: what is unread at a close makes the system forget it. */
-async function closeHeard(connection: Deno.UnixConn): Promise<void> {
-  const timer = setTimeout(() => closeQuietly(connection), LINGER_MS);
-  try {
-    await connection.closeWrite();
-    const scratch = new Uint8Array(65_536);
-    while (await connection.read(scratch) !== null) { /* nobody wants it */ }
-  } finally {
-    clearTimeout(timer);
-    closeQuietly(connection);
-  }
-}
-
-function closeQuietly(connection: Deno.UnixConn): void {
-  try {
-    connection.close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BadResource)) throw error; // closed before
-  }
+/** Closes a connection after a while, unless the result is disposed before. */
+function closeAfter(ms: number, connection: Deno.UnixConn): Disposable {
+  return { [Symbol.dispose]: systemClock.wake(ms, () => connection[Symbol.dispose]()) };
 }
 
 function head(status: number, type: string, length: number | null): Uint8Array {
   const size = length === null ? "" : `content-length: ${length}\r\n`;
+  const text = STATUS_TEXTS[status] ?? "";
   return encoder.encode(
-    `HTTP/1.1 ${status} ${
-      STATUS_TEXTS[status] ?? ""
-    }\r\ncontent-type: ${type}\r\n${size}connection: close\r\n\r\n`,
+    `HTTP/1.1 ${status} ${text}\r\ncontent-type: ${type}\r\n${size}connection: close\r\n\r\n`,
   );
 }
 
-async function writeAll(connection: Deno.UnixConn, ...parts: Uint8Array[]): Promise<void> {
-  for (const part of parts) {
-    for (let rest = part; rest.length > 0;) rest = rest.subarray(await connection.write(rest));
-  }
+async function write(connection: Deno.UnixConn, bytes: Uint8Array): Promise<void> {
+  using _limit = closeAfter(REQUEST_MS, connection);
+  for (let rest = bytes; rest.length > 0;) rest = rest.subarray(await connection.write(rest));
+}
+
+/** Reads what a client still sends, which means nothing. */
+async function readToEnd(connection: Deno.UnixConn): Promise<void> {
+  const scratch = new Uint8Array(65_536);
+  while (await connection.read(scratch) !== null) { /* nobody wants it */ }
 }
 
 /** Reads one request. @returns `null` when the client sends nothing @throws {RequestError} for what is none */
 async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | null> {
-  let held = new Uint8Array(0);
+  using _limit = closeAfter(REQUEST_MS, connection);
   const chunk = new Uint8Array(4_096);
+  let held: Uint8Array = new Uint8Array(0);
   const more = async () => {
     const count = await connection.read(chunk);
-    if (count === null) return false;
-    const grown = new Uint8Array(held.length + count);
-    grown.set(held);
-    grown.set(chunk.subarray(0, count), held.length);
-    held = grown;
-    return true;
+    if (count !== null) held = concat([held, chunk.subarray(0, count)]);
+    return count !== null;
   };
   let end = -1;
   while (end === -1) {
@@ -269,8 +249,9 @@ async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | 
       if (held.length === 0) return null;
       throw new RequestError(400, "The request ends in its head.");
     }
-    if (!/^[A-Z]/.test(String.fromCharCode(held[0] ?? 0))) throw new RequestError(400, "This is not HTTP.");
-    end = headEnd(held);
+    const text = latin1.decode(held);
+    if (!/^[A-Z]/.test(text)) throw new RequestError(400, "This is not HTTP.");
+    end = text.indexOf("\r\n\r\n");
   }
   const [first = "", ...fields] = decoder.decode(held.subarray(0, end)).split("\r\n");
   const [, method, target] = /^([A-Z]{1,10}) (\S+) HTTP\/1\.[01]$/.exec(first) ?? [];
@@ -288,7 +269,7 @@ async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | 
     throw new RequestError(413, `The body has ${length} bytes; at most ${BODY_LIMIT} are taken.`);
   }
   if (headers.get("expect")?.toLowerCase() === "100-continue") {
-    await writeAll(connection, encoder.encode("HTTP/1.1 100 Continue\r\n\r\n"));
+    await write(connection, encoder.encode("HTTP/1.1 100 Continue\r\n\r\n"));
   }
   held = held.subarray(end + 4);
   while (held.length < length) {
@@ -306,18 +287,9 @@ function parseBody(text: string): Record<string, unknown> {
   if (text.trim() === "") return {};
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+    if (isMap(value)) return { ...value };
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
   throw new RequestError(400, "The body is not a JSON object.");
-}
-
-/** Where the empty line that ends a head begins, or -1. */
-function headEnd(bytes: Uint8Array): number {
-  const [RETURN, NEWLINE] = [13, 10];
-  for (let at = bytes.indexOf(RETURN); at !== -1; at = bytes.indexOf(RETURN, at + 1)) {
-    if (bytes[at + 1] === NEWLINE && bytes[at + 2] === RETURN && bytes[at + 3] === NEWLINE) return at;
-  }
-  return -1;
 }

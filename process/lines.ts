@@ -60,7 +60,8 @@ export class LineCutter {
   }
 }
 
-function countLines(lines: Uint8Array): number {
+/** How many lines end in a block. */
+export function countLines(lines: Uint8Array): number {
   let count = 0;
   for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) count++;
   return count;

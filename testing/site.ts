@@ -20,8 +20,8 @@ import {
 import { ask, exchange } from "../control/client.ts";
 import { Mirror } from "../control/mirror.ts";
 import { isSame } from "../process/procfs.ts";
-import { RunFolder } from "../control/record.ts";
-import type { RunRecord } from "../control/record.ts";
+import { RunFolder } from "../control/run_folder.ts";
+import type { RunRecord } from "../control/run_folder.ts";
 
 /** A service that is ready as soon as it prints so, and ends at SIGTERM. */
 export function quick(name: string, more: Partial<ServiceFields> = {}): ServiceFields {

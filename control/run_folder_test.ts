@@ -1,10 +1,10 @@
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { UserError } from "../config/errors.ts";
 import { isAlive } from "../testing/run.ts";
-import { clearUp } from "./folder_lock.ts";
 import { bootId, isSame, ownIdentity, readProcess } from "../process/procfs.ts";
-import { RunFolder, socketPath, stopSurvivors, survivors } from "./record.ts";
-import type { RunRecord } from "./record.ts";
+import { RunFolder, socketPath, stopSurvivors, survivors } from "./run_folder.ts";
+import type { RunRecord } from "./run_folder.ts";
 
 /** Someone's process that knows nothing of us; `mark` makes it one of a run. */
 function stranger(mark?: string): Deno.ChildProcess {
@@ -64,12 +64,10 @@ Deno.test("a stranger that inherited a PID is never touched", async () => {
   const folder = await Deno.makeTempDir();
   const home = new RunFolder(folder);
   home.write(record({ orchestrator: recycled, groups: [recycled] }));
-  const notes = await clearUp(home);
-  const { message = "" } = notes[0] ?? {};
-  assertEquals(
-    message.replace(/PID \d+|\d{4}-[\d:.T-]+Z/g, "X"),
+  const messages = await home.clearUp();
+  assertEquals(messages.map((message) => message.replace(/PID \d+|\d{4}-[\d:.T-]+Z/g, "X")), [
     "The orchestrator with X, started X, exited unexpectedly (last seen X); it left no processes running.",
-  );
+  ]);
   assert(isAlive(pid));
   await end(child);
   await Deno.remove(folder, { recursive: true });
@@ -82,11 +80,10 @@ Deno.test("after a reboot no process is taken for one of the run, whatever its P
   const home = new RunFolder(folder);
   const bootId = "11111111-2222-3333-4444-555555555555";
   home.write(record({ run, bootId, groups: [{ service: "db", ...identity(child.pid) }] }));
-  const notes = await clearUp(home);
-  assertStringIncludes(
-    notes[0]!.message,
-    "ended when the system was rebooted; none of its processes are left.",
-  );
+  assertEquals(await home.clearUp(), [
+    "The orchestrator with PID 999999999, started 2026-02-09T12:00:00.000Z, ended when the system was rebooted; " +
+    "none of its processes are left.",
+  ]);
   assert(isAlive(child.pid));
   assertEquals(home.read(), null);
   await end(child);
@@ -155,7 +152,11 @@ Deno.test("a path that is too long for a socket gives way to one in XDG_RUNTIME_
     assert(/^\/run\/user\/1\/orchestrator-[0-9a-f]{16}\/control\.sock$/.test(path), path);
     assert(socketPath(`${long}2`) !== path);
     Deno.env.delete("XDG_RUNTIME_DIR");
-    assertThrows(() => socketPath(long), Error, "too long for a socket");
+    assertEquals(
+      assertThrows(() => socketPath(long), UserError).message,
+      `The path ${long}/.orchestrator/control.sock is too long for a socket; ` +
+        "set XDG_RUNTIME_DIR to a folder of your own with a short path.",
+    );
   } finally {
     if (before === undefined) Deno.env.delete("XDG_RUNTIME_DIR");
     else Deno.env.set("XDG_RUNTIME_DIR", before);
