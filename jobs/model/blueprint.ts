@@ -113,7 +113,6 @@ export interface State {
   name: string;
   isStart: boolean;
   isEnd: boolean;
-  aggregates: boolean;
   unreachable: boolean;
   /** Declared ways out, outcome to state (a list's members are their own outcomes); undefined: not declared. */
   to?: Transitions;
@@ -122,7 +121,7 @@ export interface State {
 }
 
 /** One arrow of the graph. */
-export interface Edge {
+interface Edge {
   from: string;
   to: string;
   label: string;
@@ -134,7 +133,7 @@ export class BlueprintError extends UserError {
 }
 
 /** States that exist in every blueprint, as ends, whether it names them or not. */
-export const KNOWN_ENDS: readonly string[] = ["finished", "failed", "error", "quarantined"];
+const KNOWN_ENDS: readonly string[] = ["finished", "failed", "error", "quarantined"];
 
 /** Names a state that ends a job badly. */
 export function endsBadly(state: string): boolean {
@@ -151,7 +150,6 @@ export class StateMachineBlueprint {
   readonly states = new Map<string, State>();
   /** Initial values of its data stores. */
   readonly dataStores = new Map<string, JsonObject>();
-  #start: string | undefined;
   /** Arrows seen at run time from states that declare no ways out. */
   readonly #seen = new Map<string, Edge>();
 
@@ -176,7 +174,7 @@ export class StateMachineBlueprint {
 
   /** Adds the handler of a state that a parallel step leads to; it sees `aggregationResults`. */
   aggregatorFor(state: string, second: StateOptions | Handler, third?: Handler): this {
-    return this.#add(state, second, third, { aggregates: true });
+    return this.#add(state, second, third);
   }
 
   /** `handlerFor` where the options follow from the name: `init` is the start, `completed` and `failed` are ends. */
@@ -195,33 +193,24 @@ export class StateMachineBlueprint {
     name: string,
     second: StateOptions | Handler,
     third: Handler | undefined,
-    more: StateOptions & { aggregates?: boolean } = {},
+    more: StateOptions = {},
   ): this {
     const [given, handler] = typeof second === "function" ? [{}, second] : [second, third];
-    const options = { ...more, ...given };
-    this.#start = undefined;
-    let state = this.states.get(name);
-    if (state === undefined) {
-      state = { name, isStart: false, isEnd: false, aggregates: false, unreachable: false, conditional: [] };
-      this.states.set(name, state);
+    const { isStart = false, isEnd = false, unreachable = false, to, when } = { ...more, ...given };
+    const state = this.states.getOrInsert(name, { name, isStart, isEnd, unreachable, conditional: [] });
+    state.isStart ||= isStart;
+    state.isEnd ||= isEnd;
+    state.unreachable ||= unreachable;
+    if (to !== undefined) {
+      const ways = Array.isArray(to) ? Object.fromEntries(to.map((end) => [end, end])) : to;
+      state.to = { ...state.to, ...ways };
     }
-    state.isStart ||= options.isStart ?? false;
-    state.isEnd ||= options.isEnd ?? false;
-    state.unreachable ||= options.unreachable ?? false;
-    state.aggregates ||= options.aggregates ?? false;
-    if (options.to !== undefined) {
-      const to = Array.isArray(options.to)
-        ? Object.fromEntries(options.to.map((end) => [end, end]))
-        : options.to;
-      state.to = { ...state.to, ...to };
-    }
-    if (options.when !== undefined) {
+    if (when !== undefined) {
       if (handler === undefined) {
         throw new BlueprintError(
           `State "${name}" of blueprint "${this.name}" has a "when" without a handler.`,
         );
       }
-      const when = options.when;
       const matches = typeof when === "function" ? when : parseCondition(when);
       state.conditional.push({ matches, handler });
     } else if (handler !== undefined) {
@@ -237,10 +226,9 @@ export class StateMachineBlueprint {
 
   /** The start state's name. @throws BlueprintError when there is not exactly one. */
   get start(): string {
-    if (this.#start !== undefined) return this.#start;
     const [start, ...others] = [...this.states.values()].filter((state) => state.isStart);
     if (start === undefined || others.length > 0) throw new BlueprintError(checkBlueprint(this).join(" "));
-    return this.#start = start.name;
+    return start.name;
   }
 
   /** Whether a job may be in this state. */

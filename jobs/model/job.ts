@@ -5,7 +5,6 @@
  * @module
  */
 
-/** Anything JSON can say. */
 export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObject;
 /** A JSON object. A missing field reads as `undefined`. */
 export interface JsonObject {
@@ -69,8 +68,11 @@ export type Branch = ({ open: true } & OpenTask) | {
 /** Outcome name to the name of the next state. */
 export type Transitions = Record<string, string>;
 
+/** Statuses in which nothing more happens. */
+export const END_STATUSES = ["finished", "failed", "quarantined", "cancelled"] as const;
+
 /** How a job can end. */
-export type EndStatus = "finished" | "failed" | "quarantined" | "cancelled";
+export type EndStatus = typeof END_STATUSES[number];
 
 /** An end that is already decided while the handlers that belong to it still run. */
 export interface Verdict {
@@ -147,7 +149,6 @@ export type Phase =
 /** A job in one of its states. */
 export type Job = JobFacts & Phase;
 
-/** Every status a job can have. */
 export type Status = Job["status"];
 
 /** All of them, in the order in which they are listed and counted. */
@@ -159,21 +160,15 @@ export const STATUSES = [
   "waiting_for_parallel_tasks",
   "waiting_for_human",
   "waiting_for_sub_job",
-  "finished",
-  "failed",
-  "quarantined",
-  "cancelled",
+  ...END_STATUSES,
 ] as const satisfies readonly Status[];
-
-/** Statuses in which nothing more happens. */
-export const END_STATUSES: readonly EndStatus[] = ["finished", "failed", "quarantined", "cancelled"];
 
 /** Whether a job has ended. */
 export function hasEnded(job: Job): job is JobFacts & Extract<Phase, { endedAt: number }> {
   return "endedAt" in job;
 }
 
-/** Kinds of entries in a job's history. */
+/** What a job's history tells. */
 export const HISTORY_TYPES = [
   "job_created",
   "state_started",
@@ -201,5 +196,4 @@ export const HISTORY_TYPES = [
   "webhook_given_up",
 ] as const;
 
-/** A kind of entry in a job's history. */
 export type HistoryType = typeof HISTORY_TYPES[number];

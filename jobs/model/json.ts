@@ -100,9 +100,8 @@ export function isObject(value: unknown): value is JsonObject {
 }
 
 /**
- * A copy of what a handler made, as JSON has it.
+ * A copy of what a handler made, as JSON has it. `where` is named in the error.
  *
- * @param where Named in the error.
  * @throws TypeError for what JSON cannot say (functions, cycles, NaN ...).
  */
 export function copyObject(value: object, where: string, depth = 0): JsonObject {
@@ -117,25 +116,15 @@ export function copyObject(value: object, where: string, depth = 0): JsonObject 
 }
 
 function copyValue(value: unknown, where: string, depth: number): JsonValue {
-  switch (typeof value) {
-    case "string":
-    case "boolean":
-      return value;
-    case "number":
-      if (Number.isFinite(value)) return value;
-      break;
-    case "object":
-      if (value === null) return null;
-      if (value instanceof Date) return value.toISOString();
-      if (Array.isArray(value)) {
-        if (depth > 200) break;
-        return value.map((part, index) =>
-          part === undefined ? null : copyValue(part, `${where}[${index}]`, depth + 1)
-        );
-      }
-      if (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null) {
-        return copyObject(value, where, depth + 1);
-      }
+  if (value === null || typeof value === "string" || typeof value === "boolean") return value;
+  if (typeof value === "number" && Number.isFinite(value)) return value;
+  if (value instanceof Date) return value.toISOString();
+  if (Array.isArray(value) && depth <= 200) {
+    return value.map((part, index) => copyValue(part ?? null, `${where}[${index}]`, depth + 1));
+  }
+  if (typeof value === "object") {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype === Object.prototype || prototype === null) return copyObject(value, where, depth + 1);
   }
   throw new TypeError(`${where} is not something that JSON can hold.`);
 }

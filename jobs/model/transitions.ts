@@ -80,7 +80,7 @@ export function handlerDone(
       `The handler of state "${job.state}" returned no action; return one, or mark the state "isEnd".`,
     );
   }
-  act(change, blueprint, action, verdict, rules);
+  act(change, blueprint, action, rules);
 }
 
 /** The end that is decided already, if one is. */
@@ -88,18 +88,12 @@ function verdictOf(job: Job): Verdict | undefined {
   return "verdict" in job ? job.verdict : undefined;
 }
 
-function act(
-  change: JobChange,
-  blueprint: StateMachineBlueprint,
-  action: Action,
-  verdict: Verdict | undefined,
-  rules: Rules,
-): void {
+function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action, rules: Rules): void {
   const { job } = change;
   switch (action.kind) {
     case "transition": {
       checkTargets(blueprint, job.state, { transition: action.to });
-      follow(change, action.to, rules, {}, verdict);
+      follow(change, action.to, rules, {}, verdictOf(job));
       return;
     }
     case "task": {
@@ -188,11 +182,6 @@ function checkTargets(blueprint: StateMachineBlueprint, state: string, transitio
 }
 
 function openTask(request: TaskRequest, job: Job, rules: Rules): OpenTask {
-  const spec = specOf(request, job, rules);
-  return { id: rules.newId(), spec, retries: 0, since: rules.now, dispatchedAt: rules.wall };
-}
-
-function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
   const { taskType, timeoutSeconds, queueTimeoutSeconds, priority = 0, maxCost } = request;
   if (typeof taskType !== "string" || taskType === "") throw new Error("A task needs a taskType.");
   for (const [name, value] of Object.entries({ timeoutSeconds, queueTimeoutSeconds, priority, maxCost })) {
@@ -201,7 +190,7 @@ function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
   const queueTimeoutMs = queueTimeoutSeconds === undefined
     ? job.queueTimeoutMs ?? (rules.queueTimeoutMs || undefined)
     : queueTimeoutSeconds * 1000;
-  return {
+  const spec: TaskSpec = {
     type: taskType,
     params: copyObject(request.params ?? {}, "params"),
     strategy: request.dispatchStrategy ?? "default",
@@ -214,6 +203,7 @@ function specOf(request: TaskRequest, job: Job, rules: Rules): TaskSpec {
     unknownCostPasses: request.unknownCostPasses,
     priority,
   };
+  return { id: rules.newId(), spec, retries: 0, since: rules.now, dispatchedAt: rules.wall };
 }
 
 /** A state's handler threw, or took too long. */

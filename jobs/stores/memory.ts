@@ -26,13 +26,9 @@ function ownCopy<T>(value: T | string): T {
 
 /** Adds a count to the sum that it belongs to. */
 function addUp(sums: Map<string, Tally>, key: string, { workerId, day, succeeded, failed }: Tally): void {
-  const sum = sums.get(key);
-  sums.set(key, {
-    workerId,
-    day,
-    succeeded: succeeded + (sum?.succeeded ?? 0),
-    failed: failed + (sum?.failed ?? 0),
-  });
+  const sum = sums.getOrInsert(key, { workerId, day, succeeded: 0, failed: 0 });
+  sum.succeeded += succeeded;
+  sum.failed += failed;
 }
 
 /** Keeps jobs in this process. */

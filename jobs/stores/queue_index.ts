@@ -10,9 +10,7 @@ import { fits, taskDueAt } from "../model/store.ts";
 // Ids in groups; a group without any is not kept.
 class IdGroups<K> extends Map<K, Set<string>> {
   add(key: K, id: string): void {
-    const ids = this.get(key);
-    if (ids === undefined) this.set(key, new Set([id]));
-    else ids.add(id);
+    this.getOrInsertComputed(key, () => new Set()).add(id);
   }
 
   remove(key: K, id: string): void {
@@ -203,8 +201,7 @@ export class QueueIndex {
   depths(): QueueDepth[] {
     const depths = new Map<string, QueueDepth>();
     for (const { task: { type, workerId, since } } of this.#entries.values()) {
-      let depth = depths.get(type);
-      if (depth === undefined) depths.set(type, depth = { type, queued: 0, held: 0 });
+      const depth = depths.getOrInsertComputed(type, () => ({ type, queued: 0, held: 0 }));
       if (workerId !== undefined) {
         depth.held++;
       } else {
@@ -219,9 +216,7 @@ export class QueueIndex {
     const { task } = entry;
     this.#due.set(task.id, taskDueAt(task));
     if (task.workerId !== undefined) return this.#held.add(task.workerId, task.id);
-    let queue = this.#queues.get(task.type);
-    if (queue === undefined) this.#queues.set(task.type, queue = new TypeQueue());
-    queue.add(entry);
+    this.#queues.getOrInsertComputed(task.type, () => new TypeQueue()).add(entry);
   }
 
   #extract(entry: Entry): void {

@@ -319,9 +319,8 @@ export class RedisStorage implements Storage {
     const sums = new Map<string, Tally>();
     for (const [name, count] of inGroups(texts(await this.#run(scripts.TALLIES, [sinceDay])), 2)) {
       const workerId = name.slice(1);
-      const sum = sums.get(workerId) ?? { workerId, day: sinceDay, succeeded: 0, failed: 0 };
+      const sum = sums.getOrInsert(workerId, { workerId, day: sinceDay, succeeded: 0, failed: 0 });
       sum[name.startsWith("s") ? "succeeded" : "failed"] += Number(count);
-      sums.set(workerId, sum);
     }
     return [...sums.values()];
   }
