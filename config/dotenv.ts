@@ -7,6 +7,7 @@
  * in linear time: a regular expression that repeats over a quoted value overflows the stack on values of megabytes.
  */
 
+import { encoder, NEWLINE } from "./bytes.ts";
 import { systemReason, UserError } from "./errors.ts";
 
 /** What a `.env` file says. */
@@ -25,22 +26,6 @@ export class DotenvError extends UserError {
 }
 
 /**
- * Reads the text of a `.env` file. A byte order mark at its start is dropped, once; every line end counts as `\n`.
- *
- * @param environment the variables of the process, which `${NAME}` falls back to; only own properties count
- * @throws {DotenvError} when references multiply a value beyond 128 Mi characters
- *
- * ```ts
- * import { parseDotenv } from "./dotenv.ts";
- * const { entries } = parseDotenv("export HOST=db # inner\nURL='http://${HOST}:${PORT:-80}'", {});
- * if (entries.get("URL") !== "http://db:80") throw new Error();
- * ```
- */
-export function parseDotenv(text: string, environment: Readonly<Record<string, string>>): Dotenv {
-  return evaluate(text, environment);
-}
-
-/**
  * Reads a `.env` file (a named pipe will do).
  *
  * @param environment as for {@linkcode parseDotenv}
@@ -48,7 +33,7 @@ export function parseDotenv(text: string, environment: Readonly<Record<string, s
  * @throws {DotenvError} when it can't be opened, is not UTF-8, or holds what no environment can hold
  */
 export function readDotenv(path: string, environment: Readonly<Record<string, string>>): Dotenv {
-  const dotenv = evaluate(decode(readBytes(path), path), environment, path);
+  const dotenv = parseDotenv(decode(readBytes(path), path), environment, path);
   const { entries, lines } = dotenv;
   for (const [key, value] of entries) {
     if (value === null) continue;
@@ -87,38 +72,22 @@ function readBytes(path: string): Uint8Array {
     if (error instanceof Deno.errors.NotFound || !(error instanceof Error)) throw error;
     const reason = error instanceof Deno.errors.PermissionDenied
       ? "reading it is not permitted; change its mode or owner"
-      : isFolder(path)
+      : error instanceof Deno.errors.IsADirectory
       ? "it is a folder; name a file"
       : systemReason(error);
     throw new DotenvError(`Cannot read ${path}: ${reason}.`);
   }
 }
 
-function isFolder(path: string): boolean {
-  try {
-    return Deno.statSync(path).isDirectory;
-  } catch {
-    return false; // this only chooses the words for a failure already known
-  }
-}
-
 /** Strict, and leaves a byte order mark to the parser: a decoder of the default kind would hide a second one. */
 function decode(bytes: Uint8Array, path: string): string {
-  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   try {
-    return decoder.decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    let line = 1;
-    for (let start = 0; start < bytes.length; line++) {
-      const newline = bytes.indexOf(0x0a, start);
-      const end = newline < 0 ? bytes.length : newline + 1;
-      try {
-        decoder.decode(bytes.subarray(start, end)); // no character of several bytes contains a newline byte
-      } catch {
-        break;
-      }
-      start = end;
-    }
+    // What is no UTF-8 becomes U+FFFD and comes back as other bytes; nothing before it does.
+    const again = encoder.encode(new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
+    const faulty = bytes.findIndex((byte, index) => byte !== again[index]);
+    const line = bytes.subarray(0, faulty).filter((byte) => byte === NEWLINE).length + 1;
     throw new DotenvError(`Cannot read ${path}: line ${line} is not UTF-8; save the file as UTF-8.`);
   }
 }
@@ -134,13 +103,28 @@ interface Statement {
   readable: boolean;
 }
 
+// White space as Python sees it: with U+001C-U+001F and U+0085, without U+FEFF. Each pattern is looked for by itself:
+// one that repeats over megabytes would overflow the stack.
+const SPACE = /[[\s\x1c-\x1f\x85]--\ufeff]/v;
+const NO_SPACE = /[[^\s\x1c-\x1f\x85]\ufeff]/gv;
+const NO_BLANK = /[[^\s\x1c-\x1f\x85]\ufeff\n]/gv;
+const KEY_END = /[[\s\x1c-\x1f\x85=#]--\ufeff]/gv;
+const COMMENT = /(?<=[[\s\x1c-\x1f\x85]--\ufeff])#/v;
+
+/** Where a pattern is found from `at` on, or the end of the text. */
+function indexOrEnd(text: string, pattern: RegExp, at: number): number {
+  pattern.lastIndex = at;
+  return pattern.exec(text)?.index ?? text.length;
+}
+
 function readStatement(text: string, start: number): Statement {
   let at = start;
-  const fail = (): Statement => ({ key: null, value: null, end: lineEnd(text, at), readable: false });
+  const lineEnd = () => indexOrEnd(text, /\n/g, at);
+  const fail = (): Statement => ({ key: null, value: null, end: lineEnd(), readable: false });
 
-  const afterExport = start + "export".length;
-  if (text.startsWith("export", start) && isBlank(text.charCodeAt(afterExport))) {
-    at = skipBlanks(text, afterExport);
+  if (text.startsWith("export", at)) {
+    const next = indexOrEnd(text, NO_BLANK, at + "export".length);
+    if (next > at + "export".length) at = next;
   }
 
   let key: string | null = null;
@@ -150,16 +134,15 @@ function readStatement(text: string, start: number): Statement {
     key = text.slice(at + 1, close);
     at = close + 1;
   } else if (text[at] !== "#") {
-    const from = at;
-    while (at < text.length && !endsKey(text.charCodeAt(at))) at++;
-    if (at === from) return fail();
-    key = text.slice(from, at);
+    key = text.slice(at, indexOrEnd(text, KEY_END, at));
+    if (key === "") return fail();
+    at += key.length;
   }
 
   let value: string | null = null;
-  at = skipBlanks(text, at);
+  at = indexOrEnd(text, NO_BLANK, at);
   if (text[at] === "=") {
-    at = skipBlanks(text, at + 1);
+    at = indexOrEnd(text, NO_BLANK, at + 1);
     const quote = text[at];
     if (quote === "'" || quote === '"') {
       const close = closingQuote(text, at);
@@ -167,14 +150,13 @@ function readStatement(text: string, start: number): Statement {
       value = unescape(text.slice(at + 1, close), quote);
       at = close + 1;
     } else {
-      const end = lineEnd(text, at);
-      value = withoutComment(text.slice(at, end));
-      at = end;
+      value = withoutComment(text.slice(at, lineEnd()));
+      at = lineEnd();
     }
   }
 
-  at = skipBlanks(text, at);
-  if (text[at] === "#") at = lineEnd(text, at);
+  at = indexOrEnd(text, NO_BLANK, at);
+  if (text[at] === "#") at = lineEnd();
   return at < text.length && text[at] !== "\n" ? fail() : { key, value, end: at, readable: true };
 }
 
@@ -208,42 +190,10 @@ function unescape(value: string, quote: "'" | '"'): string {
 }
 
 function withoutComment(part: string): string {
-  let end = part.length;
-  for (let at = part.indexOf("#", 1); at >= 0; at = part.indexOf("#", at + 1)) {
-    if (isSpace(part.charCodeAt(at - 1))) {
-      end = at;
-      break;
-    }
-  }
-  while (end > 0 && isSpace(part.charCodeAt(end - 1))) end--;
+  const comment = part.search(COMMENT);
+  let end = comment < 0 ? part.length : comment;
+  while (end > 0 && SPACE.test(part.charAt(end - 1))) end--;
   return part.slice(0, end);
-}
-
-function endsKey(code: number): boolean {
-  return code === 0x3d /* = */ || code === 0x23 /* # */ || isSpace(code);
-}
-
-function lineEnd(text: string, at: number): number {
-  const newline = text.indexOf("\n", at);
-  return newline < 0 ? text.length : newline;
-}
-
-function skipBlanks(text: string, at: number): number {
-  while (isBlank(text.charCodeAt(at))) at++;
-  return at;
-}
-
-/** White space that doesn't end the line. */
-function isBlank(code: number): boolean {
-  return code !== 0x0a && isSpace(code);
-}
-
-/** White space as Python sees it: with U+001C-U+001F and U+0085, without U+FEFF. */
-function isSpace(code: number): boolean {
-  if (code <= 0x20) return code === 0x20 || (code >= 0x09 && code <= 0x0d) || code >= 0x1c;
-  if (code < 0x1680) return code === 0x85 || code === 0xa0;
-  return code === 0x1680 || (code >= 0x2000 && code <= 0x200a) || code === 0x2028 || code === 0x2029 ||
-    code === 0x202f || code === 0x205f || code === 0x3000;
 }
 
 // --- Meaning --------------------------------------------------------------------------------------------------
@@ -251,26 +201,44 @@ function isSpace(code: number): boolean {
 /** Far above what any system lets into an environment, and below what a string can hold. */
 const LONGEST_VALUE = 2 ** 27;
 
-function evaluate(text: string, environment: Readonly<Record<string, string>>, path?: string): Dotenv {
-  if (text.startsWith("\ufeff")) text = text.slice(1);
-  if (text.includes("\r")) text = text.replace(/\r\n?/g, "\n");
-
-  const evaluated: Dotenv = { entries: new Map(), skipped: [], lines: new Map() };
-  const { entries, skipped, lines } = evaluated;
+/**
+ * Reads the text of a `.env` file. A byte order mark at its start is dropped, once; every line end counts as `\n`.
+ *
+ * @param environment the variables of the process, which `${NAME}` falls back to; only own properties count
+ * @param path named in messages
+ * @throws {DotenvError} when references multiply a value beyond 128 Mi characters
+ *
+ * ```ts
+ * import { parseDotenv } from "./dotenv.ts";
+ * const { entries } = parseDotenv("export HOST=db # inner\nURL='http://${HOST}:${PORT:-80}'", {});
+ * if (entries.get("URL") !== "http://db:80") throw new Error();
+ * ```
+ */
+export function parseDotenv(
+  text: string,
+  environment: Readonly<Record<string, string>>,
+  path?: string,
+): Dotenv {
+  text = text.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n");
+  const entries: Dotenv["entries"] = new Map();
+  const lines: Dotenv["lines"] = new Map();
+  const skipped: number[] = [];
   const lookUp = (name: string, fallback: string): string => {
     // A key without "=" hides the process's variable of that name, and takes no default.
     if (entries.has(name)) return entries.get(name) ?? "";
     return (Object.hasOwn(environment, name) ? environment[name] : undefined) ?? fallback;
   };
 
+  let at = 0;
   let line = 1;
-  for (let at = 0; at < text.length;) {
-    const code = text.charCodeAt(at);
-    if (isSpace(code)) {
-      if (code === 0x0a) line++;
-      at++;
-      continue;
+  const advance = (to: number) => {
+    for (let newline = text.indexOf("\n", at); newline >= 0 && newline < to;) {
+      line++;
+      newline = text.indexOf("\n", newline + 1);
     }
+    at = to;
+  };
+  for (advance(indexOrEnd(text, NO_SPACE, at)); at < text.length; advance(indexOrEnd(text, NO_SPACE, at))) {
     const { key, value, end, readable } = readStatement(text, at);
     if (!readable) skipped.push(line);
     if (key !== null) {
@@ -282,13 +250,9 @@ function evaluate(text: string, environment: Readonly<Record<string, string>>, p
       entries.set(key, result);
       lines.set(key, line);
     }
-    for (let newline = text.indexOf("\n", at); newline >= 0 && newline < end;) {
-      line++;
-      newline = text.indexOf("\n", newline + 1);
-    }
-    at = end;
+    advance(end);
   }
-  return evaluated;
+  return { entries, skipped, lines };
 }
 
 /** Replaces `${NAME}` and `${NAME:-default}`; `undefined` when the result would be too long. */
@@ -302,7 +266,7 @@ function interpolate(value: string, lookUp: (name: string, fallback: string) => 
     const name = open + 2;
     if (brace < name) brace = value.indexOf("}", name);
     if (brace < 0) break;
-    if (colon < name) colon = indexOrEnd(value, ":", name);
+    if (colon < name) colon = indexOrEnd(value, /:/g, name);
     if (colon < brace && value[colon + 1] !== "-") continue;
     const replacement = colon < brace
       ? lookUp(value.slice(name, colon), value.slice(colon + 2, brace))
@@ -312,9 +276,4 @@ function interpolate(value: string, lookUp: (name: string, fallback: string) => 
     copied = brace + 1;
   }
   return result + value.slice(copied);
-}
-
-function indexOrEnd(text: string, wanted: string, from: number): number {
-  const index = text.indexOf(wanted, from);
-  return index < 0 ? text.length : index;
 }

@@ -4,21 +4,10 @@
  * @module
  */
 
-import { quote, UserError } from "./errors.ts";
-
 /**
  * Milliseconds of a duration: a number (or a text of digits) is seconds; otherwise `500ms`, `2m`, `1h30m`, `1.5s`, `2d`.
- *
- * @throws {UserError} when it is none of these.
+ * `null` for what is none of these.
  */
-export function parseDuration(duration: string | number): number {
-  const durationMs = spanOf(duration);
-  if (durationMs === null) {
-    throw new UserError(`${quote(duration)} is not a duration; use ${DURATION_FORMS}.`);
-  }
-  return durationMs;
-}
-
 export function spanOf(duration: string | number): number | null {
   const parts = DURATION.exec(String(duration).trim());
   if (!parts?.[0]) return null;

@@ -7,7 +7,7 @@
 
 import type * as zod from "zod/mini";
 import type { Service } from "./definition.ts";
-import { parseDuration } from "./duration.ts";
+import { DEFAULTS } from "./definition.ts";
 import { MAX_SHOWN, orList, quote } from "./errors.ts";
 import type { Schemas, Zod } from "./schema.ts";
 import { fileSchemas, PROBES, toService } from "./schema.ts";
@@ -51,8 +51,8 @@ function draftsOf(items: readonly unknown[], { service: { shape } }: Schemas, z:
       kind: isRecord(item) ? valid(shape.kind, raw.kind) : undefined,
       port: valid(shape.port, raw.port),
       port_env: valid(shape.port_env, raw.port_env),
-      retry_delay: valid(shape.retry_delay, raw.retry_delay),
-      retry_delay_max: valid(shape.retry_delay_max, raw.retry_delay_max),
+      delayMs: valid(shape.retry_delay, raw.retry_delay),
+      delayMaxMs: valid(shape.retry_delay_max, raw.retry_delay_max),
       dependencies: Array.isArray(raw.dependencies)
         ? raw.dependencies.map((name) => valid(z.string(), name))
         : [],
@@ -132,12 +132,13 @@ function serviceRules({ name, kind, raw }: Draft): Rule[] {
   ];
 }
 
-function delayRules({ raw, retry_delay, retry_delay_max }: Draft): Rule[] {
-  if (retry_delay === undefined || retry_delay_max === undefined) return [];
+function delayRules({ raw, delayMs, delayMaxMs }: Draft): Rule[] {
+  if (delayMs === undefined || delayMaxMs === undefined) return [];
+  const { retry_delay: delay = DEFAULTS.retryDelayMs / 1000 } = raw;
+  const { retry_delay_max: delayMax = DEFAULTS.retryDelayMaxMs / 1000 } = raw;
   const field = raw.retry_delay === undefined ? "retry_delay_max" : "retry_delay";
-  const text = `retry_delay ${retry_delay} is above retry_delay_max ${retry_delay_max}`;
-  const isAbove = parseDuration(retry_delay) > parseDuration(retry_delay_max);
-  return [[isAbove, [field], `${text}; use a higher retry_delay_max`]];
+  const text = `retry_delay ${delay} is above retry_delay_max ${delayMax}; use a higher retry_delay_max`;
+  return [[delayMs > delayMaxMs, [field], text]];
 }
 
 function healthRules({ kind, raw: { health } }: Draft): Rule[] {

@@ -5,9 +5,9 @@
  */
 
 import type * as zod from "zod/mini";
-import type { Service } from "./definition.ts";
+import type { Probe, Service } from "./definition.ts";
 import { DEFAULTS, HEALTH_DEFAULTS } from "./definition.ts";
-import { DURATION, DURATION_FORMS, parseDuration, spanOf } from "./duration.ts";
+import { DURATION, DURATION_FORMS, spanOf } from "./duration.ts";
 import { orList } from "./errors.ts";
 
 /** The JSON Schema of a services file, as the text kept in `services.schema.json`. */
@@ -59,24 +59,22 @@ export function fileSchemas(z: Zod) {
   };
   const span = (leastMs: number, standardMs: number) => {
     const allowed = `use ${DURATION_FORMS}, ${leastMs > 0 ? "more than 0" : "0 or more"} and at most 24 days`;
-    const inRange = (value: string | number) => {
-      const spanMs = spanOf(value);
-      return spanMs !== null && spanMs >= leastMs && spanMs <= MAX_SPAN_MS;
-    };
     const number = z.number(allowed).check(z.minimum(0, allowed));
     const either = z.union([number, z.string(allowed).check(z.regex(DURATION, allowed))], allowed);
-    return z._default(either.check(z.refine(inRange, allowed)), standardMs / 1000);
+    const rangeMs = z.number(allowed).check(z.minimum(leastMs, allowed), z.maximum(MAX_SPAN_MS, allowed));
+    return z.prefault(z.pipe(z.pipe(either, z.transform(spanOf)), rangeMs), standardMs / 1000);
   };
   const variable = (allowed: string) => text(allowed, /^[^\s=\0]+$/);
   const port = () => wholeNumber(1, 65535);
   const portText = "use a port number from 1 to 65535, or ${NAME} of a variable that holds one";
+  const word = (allowed: string) => {
+    const words = z.string(allowed).check(z.regex(/^[^\0]*$/, allowed));
+    return z.pipe(z.union([words, z.number(), z.boolean()], allowed), z.transform(String));
+  };
   const command = () => {
     const allowed = "use a list of words, or a text for /bin/sh -c";
-    const word = z.union(
-      [z.string(allowed).check(z.regex(/^[^\0]*$/, allowed)), z.number(), z.boolean()],
-      allowed,
-    );
-    return z.optional(z.union([z.array(word).check(z.minLength(1, allowed)), text(allowed)], allowed));
+    const words = z.array(word(allowed)).check(z.minLength(1, allowed));
+    return z.optional(z.union([words, text(allowed)], allowed));
   };
   const pattern = () => {
     const allowed = "use a regular expression as JavaScript knows them";
@@ -125,13 +123,10 @@ export function fileSchemas(z: Zod) {
     ),
     environment: about(
       "Variables for this service, over those of .env; ${NAME} is expanded.",
-      z._default(
+      z.prefault(
         z.record(
           variable("use a name without spaces and ="),
-          z.union(
-            [z.string().check(z.regex(/^[^\0]*$/)), z.number(), z.boolean()],
-            'use a text ("" for an empty one)',
-          ),
+          word('use a text ("" for an empty one)'),
           "use a map of names and values",
         ),
         DEFAULTS.environment,
@@ -207,17 +202,13 @@ export function fileSchemas(z: Zod) {
   return { file, service, health };
 }
 
-export function toService(written: Written): Service {
-  const words = (command: Written["command"]) => Array.isArray(command) ? command.map(String) : command ?? [];
-  const { health } = written;
+export function toService({ name, health, ...written }: Written): Service {
   return {
-    name: written.name,
-    title: written.title ?? written.name,
-    command: words(written.command),
+    name,
+    title: written.title ?? name,
+    command: written.command ?? [],
     workingDir: written.working_dir,
-    environment: Object.fromEntries(
-      Object.entries(written.environment).map(([name, value]) => [name, String(value)]),
-    ),
+    environment: written.environment,
     envRequired: written.env_required,
     port: written.port ?? DEFAULTS.port,
     portEnv: written.port_env ?? DEFAULTS.portEnv,
@@ -225,28 +216,29 @@ export function toService(written: Written): Service {
     kind: written.kind,
     restartPolicy: written.restart_policy,
     maxRetries: written.max_retries,
-    retryWindowMs: parseDuration(written.retry_window),
-    retryDelayMs: parseDuration(written.retry_delay),
-    retryDelayMaxMs: parseDuration(written.retry_delay_max),
-    timeoutStartMs: parseDuration(written.timeout_start),
-    timeoutStopMs: parseDuration(written.timeout_stop),
+    retryWindowMs: written.retry_window,
+    retryDelayMs: written.retry_delay,
+    retryDelayMaxMs: written.retry_delay_max,
+    timeoutStartMs: written.timeout_start,
+    timeoutStopMs: written.timeout_stop,
     stopSignal: written.stop_signal,
     critical: written.critical,
     restartWithDependencies: written.restart_with_dependencies,
     autostart: written.autostart,
     health: health === undefined ? DEFAULTS.health : {
-      probe: health.http !== undefined
-        ? { kind: "http", url: health.http, body: health.body ?? null }
-        : health.tcp !== undefined
-        ? { kind: "tcp", port: String(health.tcp) }
-        : health.log !== undefined
-        ? { kind: "log", pattern: health.log }
-        : { kind: "command", command: words(health.command) },
-      intervalMs: parseDuration(health.interval),
-      timeoutMs: parseDuration(health.timeout),
+      probe: probeOf(health),
+      intervalMs: health.interval,
+      timeoutMs: health.timeout,
       retries: health.retries,
     },
   };
+}
+
+function probeOf({ http, body, tcp, log, command }: zod.infer<Schemas["health"]>): Probe {
+  if (http !== undefined) return { kind: "http", url: http, body: body ?? null };
+  if (tcp !== undefined) return { kind: "tcp", port: String(tcp) };
+  if (log !== undefined) return { kind: "log", pattern: log };
+  return { kind: "command", command: command ?? [] };
 }
 
 /** Whether a text has no control character; a regular expression of the schema could not say it for every editor. */

@@ -8,17 +8,12 @@ export function parseArgs(args: readonly string[], options?: {
   collect?: readonly string[];
   alias?: Record<string, string | readonly string[]>;
   default?: Record<string, unknown>;
-  stopEarly?: boolean;
-  "--"?: boolean;
   unknown?: (name: string, key?: string, value?: unknown) => unknown;
   // deno-lint-ignore no-explicit-any
 }): any;
 
 /** @std/fmt/colors */
-export function setColorEnabled(enabled: boolean): void;
-export function getColorEnabled(): boolean;
 export function bold(text: string): string;
-export function dim(text: string): string;
 export function red(text: string): string;
 export function green(text: string): string;
 export function yellow(text: string): string;
@@ -27,7 +22,6 @@ export function magenta(text: string): string;
 export function cyan(text: string): string;
 export function gray(text: string): string;
 export function inverse(text: string): string;
-export function stripAnsiCode(text: string): string;
 
 /** @std/toml/parse */
 export function parse(text: string): Record<string, unknown>;
@@ -35,22 +29,12 @@ export function parse(text: string): Record<string, unknown>;
 /** @std/assert */
 export function assert(condition: unknown, message?: string): asserts condition;
 export function assertEquals<T>(actual: T, expected: T, message?: string): void;
-export function assertNotEquals<T>(actual: T, expected: T, message?: string): void;
-export function assertStrictEquals<T>(actual: unknown, expected: T, message?: string): asserts actual is T;
-export function assertExists<T>(actual: T, message?: string): asserts actual is NonNullable<T>;
 export function assertMatch(actual: string, expected: RegExp, message?: string): void;
 export function assertNotMatch(actual: string, expected: RegExp, message?: string): void;
 export function assertStringIncludes(actual: string, expected: string, message?: string): void;
-export function assertArrayIncludes<T>(actual: ArrayLike<T>, expected: ArrayLike<T>, message?: string): void;
-export function assertObjectMatch(
-  actual: Record<PropertyKey, unknown>,
-  expected: Record<PropertyKey, unknown>,
-  message?: string,
-): void;
 export function assertGreater<T>(actual: T, expected: T, message?: string): void;
 export function assertGreaterOrEqual<T>(actual: T, expected: T, message?: string): void;
 export function assertLess<T>(actual: T, expected: T, message?: string): void;
-export function assertLessOrEqual<T>(actual: T, expected: T, message?: string): void;
 export function assertThrows<E extends Error = Error>(
   fn: () => unknown,
   // deno-lint-ignore no-explicit-any
@@ -65,4 +49,3 @@ export function assertRejects<E extends Error = Error>(
   includes?: string,
   message?: string,
 ): Promise<E>;
-export function fail(message?: string): never;
