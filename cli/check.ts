@@ -11,10 +11,16 @@ import { isVenvOutdated } from "./setup.ts";
 import type { Service } from "../config/definition.ts";
 import { ServicesFileError, UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
-import { expand, findProgram, findPython, portOf, serviceEnvironment } from "../config/launch.ts";
+import {
+  expand,
+  findProgram,
+  findPython,
+  portOf,
+  referencesIn,
+  serviceEnvironment,
+} from "../config/launch.ts";
 import type { Environment, Home } from "../config/settings.ts";
 import { findHome, readEnvironment, resolvePath } from "../config/settings.ts";
-import { referencesIn } from "../config/explain.ts";
 import { isPortFree, portHolder } from "../process/ports.ts";
 
 /** Reports every error. @returns 0, or 2 when a start would fail */

@@ -9,7 +9,7 @@ import { isPort, serviceEnvironment } from "../config/launch.ts";
 import { findHome, readEnvironment } from "../config/settings.ts";
 import { unknownName } from "../config/suggest.ts";
 import type { Given } from "../config/command.ts";
-import { environmentText, explainEnvironment } from "../config/explain.ts";
+import { explainEnvironment } from "../config/explain.ts";
 import { print } from "../terminal/outlet.ts";
 import { homeOptions } from "./options.ts";
 
@@ -21,17 +21,16 @@ export async function run(given: Given): Promise<number> {
   const services = await loadServices(home, options.config);
   const service = services.find((candidate) => candidate.name === name);
   if (service === undefined) throw unknownName(name, services.map((candidate) => candidate.name));
-  const own = Deno.env.toObject();
   const { environment, dotenv } = readEnvironment(home);
   // A variable that is missing or no port is shown, not refused.
   const port = environment[service.portEnv ?? ""] || "1";
   const shown = { ...service, envRequired: [], portEnv: isPort(port) ? service.portEnv : null };
-  const explained = explainEnvironment({
+  print(explainEnvironment({
     service,
-    process: own,
+    process: Deno.env.toObject(),
     dotenv,
+    envFile: home.envFile,
     final: serviceEnvironment(shown, environment, home),
-  });
-  print(environmentText(service, explained, home.envFile));
+  }));
   return 0;
 }

@@ -12,7 +12,6 @@ export const decoder = new TextDecoder();
 
 export const encoder = new TextEncoder();
 
-/** The bytes of all parts, one after the other. */
 export function concat(parts: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;

@@ -102,7 +102,6 @@ export const GLOBAL_OPTIONS: readonly Option[] = [
 export function readArguments(command: Command<never>, args: readonly string[], isBare = false): Given {
   const options = [...command.options ?? [], ...GLOBAL_OPTIONS];
   const takers = options.filter(({ value }) => value !== undefined);
-  const seeHelp = `orchestrator ${isBare ? "" : `${command.name} `}--help lists what it takes.`;
   const flags = parseArgs(joinValues(args, options), {
     boolean: options.filter(({ value }) => value === undefined).map(({ name }) => name),
     string: [...takers.map(({ name }) => name), "_"],
@@ -125,7 +124,7 @@ export function readArguments(command: Command<never>, args: readonly string[], 
     if (found.length > 0) values.set(name, found);
   }
   const words: string[] = flags._.map(String);
-  if (!values.has("help")) checkWords(command, words, isBare, seeHelp);
+  if (!values.has("help")) checkWords(command, words, isBare);
   return {
     command,
     words,
@@ -135,19 +134,14 @@ export function readArguments(command: Command<never>, args: readonly string[], 
   };
 }
 
-function checkWords(
-  { name, words = "" }: Command<never>,
-  given: readonly string[],
-  isBare: boolean,
-  see: string,
-) {
+function checkWords({ name, words = "" }: Command<never>, given: readonly string[], isBare: boolean) {
+  const see = `orchestrator ${name} --help lists what it takes.`;
   const wanted = isBare ? [] : words.split(" ").filter((word) => word !== "");
   const required = wanted.filter((word) => !word.startsWith("["));
   if (given.length < required.length) {
     throw new UserError(`"${name}" needs ${required.slice(given.length).join(" and ")}; ${see}`);
   }
-  const isOpen = wanted.at(-1)?.includes("...") ?? false;
-  const unexpected = isOpen ? undefined : given[wanted.length];
+  const unexpected = wanted.at(-1)?.includes("...") ? undefined : given[wanted.length];
   if (unexpected === undefined) return;
   const hint = isBare ? `services are named with --services ${given.join(",")}.` : see;
   throw new UserError(`"${unexpected}" is an unexpected argument; ${hint}`);
@@ -167,16 +161,14 @@ function unknownOption(command: string | null, argument: string, options: readon
 
 /** Joins values that look like options (a token may begin with a dash) to the options that they are for. */
 function joinValues(args: readonly string[], options: readonly Option[]): string[] {
-  const names = new Set(
-    options.flatMap(({ name, letter }) => letter ? [`--${name}`, `-${letter}`] : [`--${name}`]),
-  );
-  const takers = new Set(options.filter(({ value }) => value !== undefined).map(({ name }) => `--${name}`));
+  const names = options.flatMap(({ name, letter }) => letter ? [`--${name}`, `-${letter}`] : [`--${name}`]);
+  const takers = options.filter(({ value }) => value !== undefined).map(({ name }) => `--${name}`);
   const joined: string[] = [];
   for (const [index, argument] of args.entries()) {
     if (argument === "--") return [...joined, ...args.slice(index)];
     const taker = joined.at(-1) ?? "";
-    const isValue = /^-./.test(argument) && !names.has(argument.replace(/=.*/s, ""));
-    if (isValue && args[index - 1] === taker && takers.has(taker)) {
+    const isValue = /^-./.test(argument) && !names.includes(argument.replace(/=.*/s, ""));
+    if (isValue && args[index - 1] === taker && takers.includes(taker)) {
       joined[joined.length - 1] += `=${argument}`;
     } else joined.push(argument);
   }
@@ -222,15 +214,13 @@ export function findCommand<Program>(
   if (word === undefined) return { command: bare, isBare: true, args: [...args] };
   const named = (name: string) => table.find((row) => row.name === name || row.aliases?.includes(name));
   const next = args[at + 1];
-  const two = named(`${word} ${next ?? ""}`);
+  const two = named(`${word} ${next}`);
   const command = two ?? named(word);
-  const help = named("help");
-  if (
-    command === undefined && help !== undefined && /^(-h|--help)$/.test(next ?? "") && isGroup(table, word)
-  ) {
-    return { command: help, isBare: false, args: [word] };
+  if (command === undefined) {
+    const asksForHelp = isGroup(table, word) && /^(-h|--help)$/.test(next ?? "");
+    if (asksForHelp) return findCommand(table, ["help", word]);
+    throw unknownCommand(table, word, next);
   }
-  if (command === undefined) throw unknownCommand(table, word, next);
   return { command, isBare: false, args: [...args.slice(0, at), ...args.slice(at + (two ? 2 : 1))] };
 }
 

@@ -10,13 +10,12 @@ export type Kind = "service" | "task" | "external";
 /** When an ended service is started again. */
 export type RestartPolicy = "always" | "on-failure" | "never";
 
-/** How one looks whether a service is well. `${NAME}` in texts is expanded from the service's environment. */
+/** How the health of a service is checked. `${NAME}` in texts is expanded from the service's environment. */
 export type Probe =
   | { kind: "http"; url: string; body: string | null } // any 2xx; `body` is a regular expression that narrows it
   | { kind: "tcp"; port: string } // a port number, or text that expands to one
-  | { kind: "command"; command: readonly string[] | string } // status 0 means well
-  | { kind: "log"; pattern: string };
-// a line that matches: readiness only
+  | { kind: "command"; command: readonly string[] | string } // healthy with status 0
+  | { kind: "log"; pattern: string }; // ready with a line that matches: no liveness
 
 /** Readiness while starting and, unless the probe is `log`, liveness afterwards. */
 export interface Health {
@@ -87,7 +86,7 @@ export const DEFAULTS = {
 /** What a health check is when a definition does not say it. */
 export const HEALTH_DEFAULTS = { intervalMs: 10_000, timeoutMs: 2_000, retries: 3 } as const;
 
-/** A definition as it is written in code: only the command is owed. */
+/** A definition as it is written in code: only the command is required. */
 export type Definition<Name extends string = string> =
   & { command: readonly string[] | string; dependencies?: readonly Name[] }
   & Partial<Omit<Service, "name" | "command" | "dependencies">>;
@@ -96,7 +95,7 @@ export type Definition<Name extends string = string> =
  * Completes definitions with the defaults, in the order written. A misspelt dependency does not compile.
  *
  * ```ts
- * import { defineServices } from "./services.ts";
+ * import { defineServices } from "./definition.ts";
  * const services = defineServices({
  *   store: { command: ["python", "main.py"], port: 7301 },
  *   shop: { command: "npm start", dependencies: ["store"] },

@@ -1,7 +1,8 @@
 // @ts-types="./std.d.ts"
 import { assert, assertEquals } from "@std/assert";
 import { defineServices } from "./definition.ts";
-import { environmentText, explainEnvironment } from "./explain.ts";
+import { parseDotenv } from "./dotenv.ts";
+import { explainEnvironment } from "./explain.ts";
 import { maskValue } from "./secrets.ts";
 
 Deno.test("each variable tells where its value comes from and what it hides, without a secret", () => {
@@ -14,16 +15,11 @@ Deno.test("each variable tells where its value comes from and what it hides, wit
       envRequired: ["LOG", "BOT_TOKEN"],
     },
   });
-  const explained = explainEnvironment({
+  const text = explainEnvironment({
     service: service!,
     process: { HOME: "/home/nc", LOG: "process", LEVEL: "info", PYTHONPATH: "/own", API_KEY: "k1" },
-    dotenv: {
-      entries: new Map([["LEVEL", "debug"], ["API_KEY", "k2"], ["LOG", "file"], ["PW", "s3cret"], [
-        "BARE",
-        null,
-      ]]),
-      lines: new Map([["LEVEL", 3]]),
-    },
+    dotenv: parseDotenv("LEVEL=debug\nAPI_KEY=k2\nLOG=file\nPW=s3cret\nBARE", {}),
+    envFile: ".env",
     final: {
       HOME: "/home/nc",
       LOG: "debug--8003",
@@ -35,19 +31,18 @@ Deno.test("each variable tells where its value comes from and what it hides, wit
       DB_URL: "postgres://u:s3cret@h/d",
     },
   });
-  const text = environmentText(service!, explained, ".env");
   assertEquals(
     text,
-    `API_KEY=***  (.env)
+    `API_KEY=***  (.env:2)
     hides ***  (process)
 DB_URL=postgres://u:***@h/d  (services file)
-LEVEL=debug  (.env:3)
+LEVEL=debug  (.env:1)
     hides info  (process)
 LOG=debug--8003  (services file)
     hides file  (.env)
     hides process  (process)
     \${NOWHERE} is not set (expands to an empty string)
-PW=s3cret  (.env)
+PW=s3cret  (.env:4)
 PYTHONPATH=/infra:/own  (orchestrator)
     hides /own  (process)
 WEB_PORT=8003  (orchestrator)
@@ -59,11 +54,13 @@ BOT_TOKEN is required by "web" and not set`,
 Deno.test("a value of several lines or with control characters is shown as one harmless line", () => {
   const [service] = defineServices({ a: { command: "x" } });
   const final = { A: "x\ny\x1b[31m\x9b" };
-  const text = environmentText(
-    service!,
-    explainEnvironment({ service: service!, process: final, dotenv: null, final }),
-    ".env",
-  );
+  const text = explainEnvironment({
+    service: service!,
+    process: final,
+    dotenv: null,
+    envFile: ".env",
+    final,
+  });
   assertEquals(text, String.raw`A="x\ny\u001b[31m\u{9b}"  (process)`);
 });
 

@@ -27,10 +27,17 @@ export function isPort(text: string | undefined): boolean {
   return /^\s*[0-9]{1,5}\s*$/.test(text ?? "") && Number(text) >= 1 && Number(text) <= 65_535;
 }
 
+const REFERENCE = /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g;
+
+/** The names that a text refers to as `${NAME}`, each once. */
+export function referencesIn(text: string): string[] {
+  return [...new Set(Array.from(text.matchAll(REFERENCE), ([, name = ""]) => name))];
+}
+
 /** `${NAME}` in `text` replaced by that variable, or by nothing when it is not set. */
 export function expand(text: string, environment: Environment): string {
   return text.replaceAll(
-    /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g,
+    REFERENCE,
     (_, name: string) => (Object.hasOwn(environment, name) ? environment[name] : undefined) ?? "",
   );
 }
@@ -43,16 +50,13 @@ export function expand(text: string, environment: Environment): string {
  */
 export function serviceEnvironment(service: Service, environment: Environment, home: Home): Environment {
   const port = portOf(service, environment);
-  const known = port === null ? environment : { ...environment, PORT: String(port) };
-  const own = Object.entries(service.environment).map(([name, value]) =>
-    [name, expand(value, known)] as const
-  );
+  const known = withPort(environment, port);
   const path = environment.PYTHONPATH
     ? `${home.infrastructure}:${environment.PYTHONPATH}`
     : home.infrastructure;
   const result: Record<string, string> = { ...environment, PYTHONPATH: path, PYTHONUNBUFFERED: "1" };
   if (service.portEnv !== null && port !== null) result[service.portEnv] = String(port);
-  for (const [name, value] of own) result[name] = value;
+  for (const [name, value] of Object.entries(service.environment)) result[name] = expand(value, known);
   const missing = service.envRequired.filter((name) => !result[name]);
   if (missing.length > 0) {
     throw new UserError(
@@ -91,14 +95,17 @@ export interface Launch {
   port: number | null;
 }
 
+/** The script of a Python command. */
+function scriptOf([program, script]: readonly string[]): string | undefined {
+  return program === "python" && !script?.startsWith("-") ? script : undefined;
+}
+
 /** The working folder and, for Python, the script a service starts, as paths from the infrastructure folder. */
-export function entryPoint(service: Service): string {
-  if (typeof service.command === "string") return service.command;
-  const script = service.command[0] === "python" && !service.command[1]?.startsWith("-")
-    ? service.command[1]
-    : undefined;
-  if (script === undefined) return service.command.join(" ");
-  return service.workingDir === "." ? script : `${service.workingDir}/${script}`;
+export function entryPoint({ command, workingDir }: Service): string {
+  if (typeof command === "string") return command;
+  const script = scriptOf(command);
+  if (script === undefined) return command.join(" ");
+  return workingDir === "." ? script : `${workingDir}/${script}`;
 }
 
 /**
@@ -107,42 +114,40 @@ export function entryPoint(service: Service): string {
  * @throws {UserError} when the folder, the script, the program or a setting is missing
  */
 export function prepareLaunch(service: Service, environment: Environment, home: Home): Launch {
+  const { command, workingDir } = service;
+  const { infrastructure } = home;
   const cannot = (why: string) => new UserError(`Cannot start "${service.name}": ${why}.`);
-  const cwd = resolvePath(home.infrastructure, expand(service.workingDir, environment));
-  // What is told is what was written: a variable in it may hold a secret.
-  const told = resolvePath(home.infrastructure, service.workingDir);
-  if (!exists(cwd, "isDirectory")) throw cannot(`its working folder ${told} does not exist`);
-  const launch = {
-    cwd,
-    environment: serviceEnvironment(service, environment, home),
-    port: portOf(service, environment),
-  };
-  if (typeof service.command === "string") {
-    return { ...launch, program: "/bin/sh", args: ["-c", service.command] };
+  const cwd = resolvePath(infrastructure, expand(workingDir, environment));
+  // Messages show it as it is written: a variable in it may hold a secret.
+  const folder = resolvePath(infrastructure, workingDir);
+  if (!exists(cwd, "isDirectory")) throw cannot(`its working folder ${folder} does not exist`);
+  const own = serviceEnvironment(service, environment, home);
+  const port = portOf(service, environment);
+  const launch = { cwd, environment: own, port };
+  if (typeof command === "string") return { ...launch, program: "/bin/sh", args: ["-c", command] };
+
+  const words = command.map((word) => expand(word, withPort(own, port)));
+  const [name = "", ...args] = words;
+  const script = scriptOf(words);
+  if (script !== undefined && !exists(resolvePath(cwd, script), "isFile")) {
+    throw cannot(`its entry point ${resolvePath(folder, command[1] ?? "")} does not exist`);
   }
-  const known = launch.port === null
-    ? launch.environment
-    : { ...launch.environment, PORT: String(launch.port) };
-  const [name = "", ...args] = service.command.map((word) => expand(word, known));
-  if (name !== "python") {
-    const program = name.includes("/") ? resolvePath(cwd, name) : findProgram(name, launch.environment);
-    if (program === null || !exists(program, "isFile")) {
-      throw cannot(
-        `there is no program ${service.command[0]}${name.includes("/") ? "" : " on PATH"}; ` +
-          "install it or correct its command",
-      );
-    }
-    return { ...launch, program, args };
-  }
-  const script = args[0];
-  if (script !== undefined && !script.startsWith("-") && !exists(resolvePath(cwd, script), "isFile")) {
-    throw cannot(`its entry point ${resolvePath(told, service.command[1] ?? "")} does not exist`);
-  }
-  const python = findPython(home.infrastructure, launch.environment);
-  if (python === null) {
+  if (name === "python") {
+    const python = findPython(infrastructure, own);
+    if (python !== null) return { ...launch, program: python, args };
     throw cannot(
-      `there is no Python; install python3, then make a venv with: python3 -m venv ${home.infrastructure}/venv`,
+      `there is no Python; install python3, then make a venv with: python3 -m venv ${infrastructure}/venv`,
     );
   }
-  return { ...launch, program: python, args };
+  const isPath = name.includes("/");
+  const program = isPath ? resolvePath(cwd, name) : findProgram(name, own);
+  if (program !== null && exists(program, "isFile")) return { ...launch, program, args };
+  throw cannot(
+    `there is no program ${command[0]}${isPath ? "" : " on PATH"}; install it or correct its command`,
+  );
+}
+
+/** An environment in which `${PORT}` is known. */
+function withPort(environment: Environment, port: number | null): Environment {
+  return port === null ? environment : { ...environment, PORT: String(port) };
 }

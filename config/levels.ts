@@ -1,5 +1,5 @@
 /**
- * The levels of messages, from the least to the most important.
+ * The levels of messages.
  *
  * @module
  */
@@ -20,12 +20,7 @@ export function levelOf(text: string): Level | undefined {
   return LEVELS.find((known) => known === word) ?? SYNONYMS[word];
 }
 
-/**
- * Reads a level in any case.
- *
- * @param option what is named when it is none
- * @throws {UserError} for anything else
- */
+/** As `levelOf`. @throws {UserError} that names the option when it is none */
 export function parseLevel(text: string, option: string): Level {
   const level = levelOf(text);
   if (level === undefined) throw new UserError(`${option} must be one of ${LEVELS.join(", ")}.`);

@@ -12,7 +12,7 @@ const MASK = "***";
  * stays empty. In doubt it masks more.
  *
  * ```ts
- * import { maskValue } from "./env.ts";
+ * import { maskValue } from "./secrets.ts";
  * console.assert(maskValue("BOT_TOKEN", "123:abc") === "***");
  * console.assert(maskValue("DB", "postgres://nc:pw@db/nc?sslpassword=x") === "postgres://nc:***@db/nc?sslpassword=***");
  * ```
