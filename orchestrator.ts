@@ -141,10 +141,7 @@ export class Orchestrator {
 
 /** Runs the command line. @returns the exit status: 0, 1, or 2 for what users can fix */
 export function main(args: readonly string[]): Promise<number> {
-  return runCommandLine(args, {
-    run: (names, options) => new Orchestrator(names, options).run(),
-    foreground: runSingleService,
-  });
+  return runCommandLine(args, (names, options) => new Orchestrator(names, options).run());
 }
 
 if (import.meta.main) main(Deno.args).then((status) => Deno.exit(status));

@@ -6,7 +6,6 @@
 
 import { encoder } from "../config/bytes.ts";
 import type { Given } from "../config/command.ts";
-import { withRun } from "./with_run.ts";
 import { UserError } from "../config/errors.ts";
 import { ask, reach, Unreachable } from "../control/client.ts";
 import { Mirror } from "../control/mirror.ts";
@@ -17,6 +16,7 @@ import type { Desired } from "../supervisor/lifecycle.ts";
 import type { Event } from "../supervisor/model.ts";
 import { Outlet, print } from "../terminal/outlet.ts";
 import { PanelView } from "../terminal/panel_view.ts";
+import { withRun } from "./running.ts";
 
 const PATHS = { running: "/start", stopped: "/stop", restarted: "/restart" } as const satisfies Record<
   Desired,
@@ -30,7 +30,7 @@ const PATHS = { running: "/start", stopped: "/stop", restarted: "/restart" } as 
  * @throws {UserError} without a terminal
  */
 export function run(given: Given): Promise<number> {
-  return withRun(given, ({ record }) => attach(record));
+  return withRun(given, (_, record) => attach(record));
 }
 
 async function attach(record: RunRecord): Promise<number> {

@@ -12,7 +12,7 @@ import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { findHome } from "../config/settings.ts";
 import { print } from "../terminal/outlet.ts";
-import type { Program } from "./runs.ts";
+import type { Program } from "./options.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
 

@@ -1,7 +1,6 @@
 /**
- * Starts that this process only follows: in the background, or in an orchestrator that runs.
- *
- * Apart from `start.ts`, which the run in the background goes through: it needs none of what is loaded here.
+ * `orchestrator --detach`: a run in the background, which this process only follows. Apart from `start.ts`, which that
+ * run goes through: it needs none of what is loaded here.
  *
  * @module
  */
@@ -10,32 +9,14 @@ import { systemClock } from "../config/clock.ts";
 import { systemReason, UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import type { Home } from "../config/settings.ts";
-import { BACKGROUND_OPTION } from "./options.ts";
-import { statusTable } from "./status.ts";
-import { ask, findRun, PAUSE_MS, reach, Unreachable } from "../control/client.ts";
+import { findHome } from "../config/settings.ts";
+import { ask, findRun, PAUSE_MS, Unreachable } from "../control/client.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
 import { makePrivateFolder, RunFolder } from "../control/run_folder.ts";
+import type { RunOptions } from "../control/run_options.ts";
 import { ownCommand } from "../process/exec.ts";
 import { print } from "../terminal/outlet.ts";
-
-/**
- * Starts services in the orchestrator that runs, and waits until they do.
- *
- * @returns the exit status, or `null` when none runs
- */
-export async function startThere(
-  home: Home,
-  asked: readonly string[],
-  limitMs: number,
-): Promise<number | null> {
-  const record = await findRun(home);
-  if (record === null) return null;
-  return await reach(record, async (socket) => {
-    using mirror = await Mirror.open(socket, 1_000);
-    const { names } = await ask(socket, "/start", { names: asked });
-    return await conclude(mirror, await waitFor(mirror, { names, goal: "running", asked, limitMs }));
-  });
-}
+import { statusTable } from "./running.ts";
 
 // The standard streams lead to a file: what the runtime itself prints when it dies is kept.
 const INTO_FILE = 'exec "$@" </dev/null >>"$0" 2>&1';
@@ -46,7 +27,8 @@ const INTO_FILE = 'exec "$@" </dev/null >>"$0" 2>&1';
  * @returns the exit status: 0 when all are ready, 1 when one failed or it takes too long
  * @throws {UserError} for mistakes in the services file, when an orchestrator runs already, or its log folder can't be written
  */
-export async function detach(home: Home, config: string | undefined, limitMs: number): Promise<number> {
+export async function detach(options: RunOptions, limitMs: number): Promise<number> {
+  const home = findHome(options);
   const folder = new RunFolder(home.infrastructure);
   const present = await findRun(home);
   if (present !== null) throw folder.alreadyRuns(present.orchestrator.pid);
@@ -57,8 +39,8 @@ export async function detach(home: Home, config: string | undefined, limitMs: nu
   } catch {
     // The run itself reports what is wrong with it.
   }
-  await loadServices(home, config);
-  const { program, args } = ownCommand([...Deno.args, `--${BACKGROUND_OPTION}`]);
+  await loadServices(home, options.config);
+  const { program, args } = ownCommand([...Deno.args, "--in-background"]);
   const child = new Deno.Command("/bin/sh", {
     args: ["-c", INTO_FILE, outFile, program, ...args],
     detached: true, // a session of its own: it outlives this terminal

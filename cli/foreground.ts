@@ -8,7 +8,7 @@ import { UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { prepareLaunch } from "../config/launch.ts";
 import { findHome, readEnvironment } from "../config/settings.ts";
-import { unknownName } from "../config/suggest.ts";
+import { serviceNamed } from "../config/suggest.ts";
 import type { RunOptions } from "../control/run_options.ts";
 import { becomeService, canBeReplaced } from "../process/exec.ts";
 
@@ -26,8 +26,7 @@ import { becomeService, canBeReplaced } from "../process/exec.ts";
 export async function runSingleService(name: string, options: RunOptions = {}): Promise<number> {
   const home = findHome(options);
   const services = await loadServices(home, options.config);
-  const service = services.find((candidate) => candidate.name === name);
-  if (service === undefined) throw unknownName(name, services.map((candidate) => candidate.name));
+  const service = serviceNamed(name, services);
   if (service.kind === "external") {
     throw new UserError(`"${name}" is external: it is waited for, not started.`);
   }

@@ -8,12 +8,10 @@ import type { Command, Given, Option } from "../config/command.ts";
 import { findCommand, GLOBAL_OPTIONS, GROUPS } from "../config/command.ts";
 import type { Service } from "../config/definition.ts";
 import { UserError } from "../config/errors.ts";
-import { loadServices } from "../config/file.ts";
-import { findHome } from "../config/settings.ts";
 import { SERVICES } from "../services.ts";
 import { print } from "../terminal/outlet.ts";
-import { homeOptions } from "./options.ts";
-import type { Program } from "./runs.ts";
+import type { Program } from "./options.ts";
+import { readServices } from "./options.ts";
 
 type Table = readonly Command<never>[];
 
@@ -159,8 +157,7 @@ function wrap(text: string, indent: string, width = WIDTH): string[] {
 /** The services for the help, which is shown even where they can't be read. */
 async function knownServices(given: Given): Promise<readonly Service[]> {
   try {
-    const options = homeOptions(given);
-    return await loadServices(findHome(options), options.config);
+    return (await readServices(given)).services;
   } catch (error) {
     if (error instanceof UserError) return SERVICES;
     throw error;

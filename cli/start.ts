@@ -7,16 +7,22 @@
 
 import type { Given } from "../config/command.ts";
 import { UserError } from "../config/errors.ts";
-import { findHome } from "../config/settings.ts";
-import { BACKGROUND_OPTION, homeOptions, logOptions, namesOf, waitLimitMs } from "./options.ts";
-import { readElsewhere } from "./read_elsewhere.ts";
-import type { Runs } from "./runs.ts";
+import { isKept, memoryOf, servicesFileOf } from "../config/file.ts";
+import { parseLevel } from "../config/levels.ts";
+import { findHome, resolvePath } from "../config/settings.ts";
+import { VERSION } from "../config/version.ts";
+import type { LogOptions } from "../control/log_files.ts";
+import type { RunOptions } from "../control/run_options.ts";
+import { ownCommand } from "../process/exec.ts";
+import { print } from "../terminal/outlet.ts";
+import type { Program } from "./options.ts";
+import { homeOptions, namesOf, waitLimitMs } from "./options.ts";
 
 /** Starts services. @returns the exit status @throws {UserError} for what users can fix */
-export async function run(given: Given, runs: Runs): Promise<number> {
+export async function start(given: Given, program: Program): Promise<number> {
   const options = homeOptions(given);
-  if (given.has("version")) return (await import("./version.ts")).run();
-  if (given.has("list")) return await (await import("./list.ts")).run(given);
+  if (given.has("version")) return await showVersion();
+  if (given.has("list")) return await (await import("./defined.ts")).list(given);
   if (given.has("json")) throw new UserError("--json needs --list.");
   const service = given.one("service");
   if (service !== undefined) {
@@ -25,27 +31,35 @@ export async function run(given: Given, runs: Runs): Promise<number> {
         "--service runs one service in the foreground, --services several; give one of them.",
       );
     }
-    return await runs.foreground(service, options);
+    return await (await import("./foreground.ts")).runSingleService(service, options);
   }
-  const names = [...new Set([...listed(given.one("services")), ...namesOf(given)])];
+  const named = namesOf(given);
+  const names = [...new Set([...listed(given.one("services")), ...named])];
   const limitMs = waitLimitMs(given);
   const logs = logOptions(given);
-  const detached = given.has(BACKGROUND_OPTION);
+  const detached = given.has("in-background");
   if (!detached) {
-    const isNamed = namesOf(given).length > 0;
-    if (isNamed || given.has("detach")) {
-      const { detach, startThere } = await import("./detach.ts");
-      const home = findHome(options);
-      const status = isNamed ? await startThere(home, names, limitMs) : null;
+    if (named.length > 0) {
+      const { startThere } = await import("./running.ts");
+      const status = await startThere(options, names, limitMs);
       if (status !== null) return status;
-      if (given.has("detach")) return await detach(home, options.config, limitMs);
+    }
+    if (given.has("detach")) {
+      const { detach } = await import("./detach.ts");
+      return await detach(options, limitMs);
     }
     if (given.has("wait")) {
       throw new UserError("--wait needs --detach, or names to start in an orchestrator that runs.");
     }
   }
   await readElsewhere(options);
-  return await runs.run(names, { ...options, detached, ...(logs === null ? {} : { logs }) });
+  return await program.run(names, { ...options, detached, ...(logs === null ? {} : { logs }) });
+}
+
+/** Shows the version. */
+export function showVersion(): Promise<number> {
+  print(`orchestrator ${VERSION}`);
+  return Promise.resolve(0);
 }
 
 /** Names that are separated by commas. */
@@ -56,4 +70,54 @@ function listed(text: string | undefined): string[] {
     throw new UserError("--services holds an empty name; for example --services db,web.");
   }
   return names;
+}
+
+/** What the options say about logs on disk, or `null` when they say nothing. @throws {UserError} for a wrong value */
+function logOptions(given: Given): Partial<LogOptions> | null {
+  const options: Partial<LogOptions> = {};
+  const folder = given.one("log-dir");
+  const format = given.one("log-format");
+  const level = given.one("log-level");
+  const size = given.one("log-size");
+  const keep = given.one("log-keep");
+  if (folder !== undefined) options.folder = resolvePath(Deno.cwd(), folder);
+  if (format !== undefined) {
+    if (format !== "text" && format !== "json") throw new UserError("--log-format is text or json.");
+    options.format = format;
+  }
+  if (level !== undefined) options.level = parseLevel(level, "--log-level");
+  if (size !== undefined) options.maxBytes = parseSize(size);
+  if (keep !== undefined) {
+    if (!/^[0-9]{1,3}$/.test(keep)) throw new UserError("--log-keep is a number of files from 0 to 999.");
+    options.keep = Number(keep);
+  }
+  return Object.keys(options).length === 0 ? null : options;
+}
+
+/**
+ * Bytes of a size: `500000`, `64KiB`, `10MiB`, `1GiB`; `k`, `M` and `G` alone mean the same.
+ *
+ * @throws {UserError} for anything else
+ */
+export function parseSize(text: string): number {
+  const [, amount, unit] = /^([0-9]+(?:\.[0-9]+)?) ?([kmg]?)(?:i?b)?$/i.exec(text.trim()) ?? [];
+  const bytes = Math.floor(Number(amount) * 1_024 ** " kmg".indexOf(unit?.toLowerCase() || " "));
+  if (bytes >= 1_024) return bytes;
+  throw new UserError(`"${text}" is not a size for --log-size; use 1KiB or more, for example 10MiB.`);
+}
+
+/**
+ * Has a services file that has changed read by another process, which keeps what it means. In this one the parser and
+ * the schema library would take 12 MB for as long as services run. Mistakes are reported when it is read here.
+ */
+async function readElsewhere({ infrastructure, config }: RunOptions): Promise<void> {
+  const home = findHome({ infrastructure });
+  const memory = memoryOf(home);
+  const path = servicesFileOf(home, config);
+  if (path === null || isKept(path, memory)) return;
+  await Deno.mkdir(memory, { mode: 0o700 }).catch(() => {});
+  const { program, args } = ownCommand(["--list", "--infrastructure", home.infrastructure, "--config", path]);
+  const reader = new Deno.Command(program, { args, stdin: "null", stdout: "null", stderr: "null" });
+  await reader.output().catch(() => {}); // where this program is no more, the file is read here
+  if (!isKept(path, memory)) await Deno.remove(memory).catch(() => {}); // only if it is empty
 }

@@ -5,10 +5,25 @@
  * @module
  */
 
-import type { Command } from "../config/command.ts";
+import type { Command, Option } from "../config/command.ts";
 import { JOB_COMMANDS } from "../jobs/cli/table.ts";
-import { BACKGROUND_OPTION, JSON_OPTION, LOG_DIR_OPTION, WAIT_OPTION } from "./options.ts";
-import type { Program } from "./runs.ts";
+import type { Program } from "./options.ts";
+
+const JSON_OPTION: Option = { name: "json", does: "the same as JSON, for scripts" };
+
+const WAIT_OPTION: Option = {
+  name: "wait",
+  value: "TIME",
+  example: "60s",
+  does: "wait no longer than this (exit 1); 0: not at all",
+};
+
+const LOG_DIR_OPTION: Option = {
+  name: "log-dir",
+  value: "DIR",
+  example: "infrastructure/logs",
+  does: "the folder of the log files; default logs/ in the infrastructure folder",
+};
 
 /** The exit status of a run. */
 const RUN_STATUS =
@@ -60,7 +75,7 @@ export const COMMANDS: readonly Command<Program>[] = [
       },
       { name: "log-keep", value: "N", example: "5", does: "older files that are kept; default 5" },
       { name: "version", letter: "V", does: "show the version" },
-      { name: BACKGROUND_OPTION, hidden: true, does: "be the run that --detach started" },
+      { name: "in-background", hidden: true, does: "be the run that --detach started" },
     ],
     examples: [
       ["", "start every service, with a dashboard on a terminal"],
@@ -70,7 +85,7 @@ export const COMMANDS: readonly Command<Program>[] = [
       ["start web", "start one where an orchestrator runs already"],
     ],
     more: RUN_STATUS,
-    load: () => import("./start.ts"),
+    load: async () => ({ run: (await import("./start.ts")).start }),
   },
   {
     name: "list",
@@ -78,7 +93,7 @@ export const COMMANDS: readonly Command<Program>[] = [
     does: "show the services with their ports, entry points and dependencies",
     options: [JSON_OPTION],
     examples: [["list --json", "for scripts"]],
-    load: () => import("./list.ts"),
+    load: async () => ({ run: (await import("./defined.ts")).list }),
   },
   {
     name: "status",
@@ -88,7 +103,7 @@ export const COMMANDS: readonly Command<Program>[] = [
     options: [JSON_OPTION],
     examples: [["status", "a table"], ["status --json", "for scripts"]],
     more: "exit status: 0 all services run, 1 one does not, 3 nothing runs here",
-    load: () => import("./status.ts"),
+    load: async () => ({ run: (await import("./running.ts")).showStatus }),
   },
   {
     name: "logs",
@@ -123,7 +138,7 @@ export const COMMANDS: readonly Command<Program>[] = [
     group: "Look",
     does: "print what happens, one JSON object a line",
     examples: [["events | jq .kind", "follow a run from a script"]],
-    load: () => import("./events.ts"),
+    load: async () => ({ run: (await import("./running.ts")).showEvents }),
   },
   {
     name: "restart",
@@ -137,7 +152,7 @@ export const COMMANDS: readonly Command<Program>[] = [
       WAIT_OPTION,
     ],
     examples: [["restart web", ""], ["restart db --with-dependents", "and everything that uses it"]],
-    load: () => import("./restart.ts"),
+    load: async () => ({ run: (await import("./running.ts")).restart }),
   },
   {
     name: "stop",
@@ -148,7 +163,7 @@ export const COMMANDS: readonly Command<Program>[] = [
     does: "stop services and what depends on them; without names everything, and the orchestrator itself",
     options: [WAIT_OPTION],
     examples: [["stop", "everything"], ["stop web", "one, and what depends on it"]],
-    load: () => import("./stop.ts"),
+    load: async () => ({ run: (await import("./running.ts")).stop }),
   },
   {
     name: "reload",
@@ -157,14 +172,14 @@ export const COMMANDS: readonly Command<Program>[] = [
     options: [{ name: "dry-run", does: "only show what would change" }, JSON_OPTION],
     examples: [["reload --dry-run", "what would be started, stopped and restarted"]],
     more: "In the background SIGHUP does the same.",
-    load: () => import("./reload.ts"),
+    load: async () => ({ run: (await import("./running.ts")).reload }),
   },
   {
     name: "self-restart",
     group: "Change",
     does: "stop everything in order and start again as the same process (SIGUSR2)",
     examples: [["self-restart", "after the program was replaced by a newer one"]],
-    load: () => import("./self_restart.ts"),
+    load: async () => ({ run: (await import("./running.ts")).restartSelf }),
   },
   {
     name: "init",
@@ -190,7 +205,7 @@ export const COMMANDS: readonly Command<Program>[] = [
     does: "show each variable of a service, where it comes from and what it hides; secrets are masked",
     options: [{ name: "explain", does: "what it does anyway" }],
     examples: [["env web", ""]],
-    load: () => import("./env.ts"),
+    load: async () => ({ run: (await import("./defined.ts")).env }),
   },
   {
     name: "setup",
@@ -226,6 +241,6 @@ export const COMMANDS: readonly Command<Program>[] = [
     group: "Program",
     does: "show the version",
     examples: [["version", ""]],
-    load: () => import("./version.ts"),
+    load: async () => ({ run: (await import("./start.ts")).showVersion }),
   },
 ];

@@ -50,3 +50,10 @@ export function unknownName(name: string, names: readonly string[]): UserError {
   const hint = guess === null ? "." : `; did you mean "${guess}"?`;
   return new UserError(`There is no service "${name}"${hint} The services are ${names.join(", ")}.`);
 }
+
+/** The service of that name. @throws {UserError} when there is none */
+export function serviceNamed<S extends { name: string }>(name: string, services: readonly S[]): S {
+  const service = services.find((candidate) => candidate.name === name);
+  if (service === undefined) throw unknownName(name, services.map((candidate) => candidate.name));
+  return service;
+}

@@ -1,7 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assertEquals, assertThrows } from "@std/assert";
 import { UserError } from "../config/errors.ts";
-import { parseSize } from "./options.ts";
+import { parseSize } from "./start.ts";
 
 for (
   const [text, bytes] of [["2048", 2_048], ["64KiB", 65_536], ["10MiB", 10_485_760], ["1.5k", 1_536], [
