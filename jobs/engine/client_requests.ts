@@ -5,7 +5,7 @@
  */
 
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
-import { digest, makeId, makeSecret, sameDigest } from "../model/ids.ts";
+import { digest, makeSecret, sameDigest } from "../model/ids.ts";
 import type { Job, JsonObject, Trace } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
 import { isRunnable, JobChange } from "../model/job_change.ts";
@@ -45,11 +45,12 @@ export class ClientRequests {
     data: JsonObject,
     more: Submission = {},
   ): Promise<Submitted> {
-    const wall = this.core.clock.wall();
+    const rules = this.core.rules();
+    const { wall } = rules;
     const span = beginSpan(`job ${blueprint.name}`, { "job.blueprint": blueprint.name }, more.trace);
     span?.end();
     const change = newJob({
-      id: makeId(wall),
+      id: rules.newId(),
       blueprint: blueprint.name,
       client: client.name,
       plan: client.plan,
@@ -60,7 +61,7 @@ export class ClientRequests {
       queueTimeoutMs: more.queueTimeoutMs,
       resultTimeoutMs: more.resultTimeoutMs,
       webhook: more.webhookUrl === undefined ? undefined : { url: more.webhookUrl, tries: 0 },
-    }, wall);
+    }, rules);
     const { idempotencyKey: key } = more;
     const { monthlyAttempts: limit } = client;
     const fingerprint = key === undefined ? "" : digest(`${blueprint.name}\n${JSON.stringify(data)}`);
@@ -110,8 +111,7 @@ export class ClientRequests {
     for (let round = 0; round < MAX_CONFLICTS; round++) {
       const tree = await this.#openTree(jobId);
       if (tree.length === 0) return await storage.read(jobId) === undefined ? "unknown" : "ended";
-      const rules = this.core.rules();
-      for (const { change, tasks } of tree) cancelled(change, tasks, rules);
+      for (const { change, tasks } of tree) cancelled(change, tasks);
       const changes = tree.map(({ change }) => change);
       if ((await this.runner.save(changes, LEASE_MS)).kind !== "done") continue;
       for (const change of changes) {
@@ -131,7 +131,7 @@ export class ClientRequests {
     for (let id: string | undefined = jobId; id !== undefined;) {
       const read: { job: Job; tasks: Task[] } | undefined = await this.core.storage.read(id);
       if (read === undefined || hasEnded(read.job)) break;
-      tree.push({ change: new JobChange(read.job), tasks: read.tasks });
+      tree.push({ change: new JobChange(read.job, this.core.rules()), tasks: read.tasks });
       id = read.job.status === "waiting_for_sub_job" ? read.job.childId : undefined;
     }
     return tree;
@@ -143,12 +143,12 @@ export class ClientRequests {
     decision: string,
     secret?: string,
   ): Promise<"approved" | "unknown" | "not waiting" | "invalid decision" | "wrong link"> {
-    const answer = await this.runner.step(jobId, (change, _tasks, rules) => {
+    const answer = await this.runner.step(jobId, (change) => {
       const { job } = change;
       if (job.status !== "waiting_for_human") return "not waiting";
       if (secret !== undefined && !sameDigest(digest(secret), job.linkHash ?? "")) return "wrong link";
       if (!Object.hasOwn(job.transitions, decision)) return "invalid decision";
-      decided(change, decision, rules);
+      decided(change, decision);
       return "approved";
     });
     return answer ?? "unknown";
@@ -166,12 +166,12 @@ export class ClientRequests {
 
   /** Runs a failed or quarantined job again from where it failed. */
   async requeue(jobId: string): Promise<"requeued" | "unknown" | "not failed" | "no blueprint"> {
-    const answer = await this.runner.step(jobId, (change, _tasks, rules) => {
+    const answer = await this.runner.step(jobId, (change) => {
       const { job } = change;
       if (job.status !== "failed" && job.status !== "quarantined") return "not failed";
       const blueprint = this.core.blueprints.get(job.blueprint);
       if (blueprint === undefined) return "no blueprint";
-      requeued(change, blueprint, rules);
+      requeued(change, blueprint);
       return "requeued";
     });
     return answer ?? "unknown";

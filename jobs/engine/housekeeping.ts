@@ -8,7 +8,7 @@
 import { messageOf } from "../model/errors.ts";
 import type { Job } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
-import { endJob, isRunnable, JobChange, retriesDue, taskTimedOut, wakeOf } from "../model/job_change.ts";
+import { isRunnable, JobChange, retriesDue, taskTimedOut, wakeOf } from "../model/job_change.ts";
 import type { Task } from "../model/store.ts";
 import type { EngineCore } from "./core.ts";
 import { LEASE_MS } from "./core.ts";
@@ -64,9 +64,9 @@ export class Housekeeping {
     else if (job.status === "waiting_for_sub_job") {
       const child = await storage.read(job.childId);
       if (child === undefined) {
-        await this.runner.step(job.id, (change, _tasks, rules) => {
+        await this.runner.step(job.id, (change) => {
           if (change.job.status !== "waiting_for_sub_job") return;
-          endJob(change, "failed", "The sub-job is not there any longer.", rules);
+          change.end("failed", "The sub-job is not there any longer.");
         });
       } else if (hasEnded(child.job)) await this.runner.resumeParent(job.id, child.job);
       else await storage.lease(job.id, job.revision, clock.now() + LEASE_MS);
@@ -76,21 +76,20 @@ export class Housekeeping {
   async #runOrRetry({ id, revision }: Job): Promise<void> {
     const read = await this.core.storage.read(id);
     if (read?.job.revision !== revision) return;
-    const change = new JobChange(read.job);
-    const rules = this.core.rules();
-    if (isRunnable(change.job) || retriesDue(change, rules)) {
+    const change = new JobChange(read.job, this.core.rules());
+    if (isRunnable(change.job) || retriesDue(change)) {
       await this.runner.runAndSave(change);
       return;
     }
-    const wakeAt = wakeOf(read.job, rules.now);
+    const wakeAt = wakeOf(read.job, change.rules.now);
     if (wakeAt !== null) await this.core.storage.lease(id, revision, wakeAt);
   }
 
   async #timeOut(task: Task): Promise<void> {
-    await this.runner.step(task.jobId, (change, tasks, rules) => {
+    await this.runner.step(task.jobId, (change, tasks) => {
       const open = tasks.find((one) => one.id === task.id);
       if (open === undefined || open.workerId !== task.workerId || open.takenAt !== task.takenAt) return;
-      taskTimedOut(change, open, rules);
+      taskTimedOut(change, open);
       this.core.metrics.task("timeout");
     });
   }

@@ -8,8 +8,7 @@ import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { messageOf } from "../model/errors.ts";
 import type { Job } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
-import type { Rules } from "../model/job_change.ts";
-import { endAfterFailure, endJob, isRunnable, JobChange, wakeOf, workerLost } from "../model/job_change.ts";
+import { isRunnable, JobChange, wakeOf, workerLost } from "../model/job_change.ts";
 import { copyObject } from "../model/json.ts";
 import type { CommitOutcome, HeldTask, Task } from "../model/store.ts";
 import { childEnded, handlerDone, handlerFailed } from "../model/transitions.ts";
@@ -70,10 +69,10 @@ export class JobRunner {
       if (this.running.size >= config.maxConcurrentJobs) return await this.save([change]);
       const blueprint = blueprints.get(job.blueprint);
       if (blueprint === undefined) {
-        endJob(change, "quarantined", `There is no blueprint "${job.blueprint}".`, this.core.rules());
+        change.end("quarantined", `There is no blueprint "${job.blueprint}".`);
       } else if (job.steps >= config.maxTransitions) {
         const error = `The job went through more than ${config.maxTransitions} states.`;
-        endAfterFailure(change, { status: "failed", error }, this.core.rules());
+        change.fail({ status: "failed", error });
       } else {
         const run = this.#begin(change, blueprint);
         const end = runHandler(blueprint, job, run.call);
@@ -91,14 +90,13 @@ export class JobRunner {
 
   #begin(change: JobChange, blueprint: StateMachineBlueprint): Run {
     const { job } = change;
-    const rules = this.core.rules();
     // A copy: what a handler writes before it throws must not stay.
     const history = copyObject(job.stateHistory, "stateHistory");
     const call = new HandlerCall(job, history, dataStoresOf(blueprint, this.core.storage));
     const attributes = { "job.id": job.id, "job.blueprint": job.blueprint };
     const span = beginSpan(`state ${job.state}`, attributes, job.trace);
-    change.note("state_started", rules);
-    return { change, blueprint, call, span, startedAt: rules.now };
+    change.note("state_started");
+    return { change, blueprint, call, span, startedAt: change.rules.now };
   }
 
   async #saveRunning(run: Run, ending: Promise<HandlerEnd>): Promise<CommitOutcome> {
@@ -127,14 +125,14 @@ export class JobRunner {
     run.call.abort("The handler's time is over.", "TimeoutError");
     this.running.delete(id);
     if (stopping.aborted && "error" in end) return;
-    const change = run.change.next();
+    const change = run.change.next(this.core.rules());
     this.#handlerEnded({ ...run, change }, end);
     await this.exclusively(id, () => this.runAndSave(change));
     checks.schedule(clock.now());
   }
 
   #handlerEnded({ change, blueprint, call, span, startedAt }: Run, end: HandlerEnd): void {
-    const rules = this.core.rules();
+    change.rules = this.core.rules();
     const before = { ...change.job, steps: change.job.steps + 1 };
     const noted = change.history.length;
     let error = "error" in end ? end.error : undefined;
@@ -142,21 +140,21 @@ export class JobRunner {
     if (!("error" in end)) {
       try {
         change.job = { ...before, stateHistory: copyObject(call.stateHistory, "stateHistory") };
-        change.note("state_finished", rules, { duration_ms: Math.round(rules.now - startedAt) });
-        return handlerDone(change, blueprint, end.action, rules);
+        change.note("state_finished", { duration_ms: Math.round(change.rules.now - startedAt) });
+        return handlerDone(change, blueprint, end.action);
       } catch (thrown) {
         error = messageOf(thrown);
         change.history.length = noted;
       }
     }
     change.job = before;
-    handlerFailed(change, error ?? "", rules);
+    handlerFailed(change, error ?? "");
     this.core.log("warn", "handler_failed", { job_id: before.id, state: before.state, error });
   }
 
   /** Goes on with what was just saved. */
   continue(change: JobChange): void {
-    this.core.inBackground(this.runAndSave(change.next()));
+    this.core.inBackground(this.runAndSave(change.next(this.core.rules())));
   }
 
   /** Saves changes in one commit, then notifies dispatcher, listeners and parents. `leaseMs`: runnable jobs are begun here. */
@@ -218,15 +216,15 @@ export class JobRunner {
    */
   async step<T>(
     jobId: string,
-    act: (change: JobChange, tasks: Task[], rules: Rules) => T,
+    act: (change: JobChange, tasks: Task[]) => T,
     guess?: () => { job: Job; tasks: Task[] } | undefined,
   ): Promise<T | undefined> {
     return await this.exclusively(jobId, async () => {
       for (let round = 0; round < MAX_CONFLICTS; round++) {
         const read = (round === 0 ? guess?.() : undefined) ?? await this.core.storage.read(jobId);
         if (read === undefined) return undefined;
-        const change = new JobChange(read.job);
-        const answer = act(change, read.tasks, this.core.rules());
+        const change = new JobChange(read.job, this.core.rules());
+        const answer = act(change, read.tasks);
         if (change.isEmpty || (await this.runAndSave(change)).kind === "done") return answer;
       }
       throw new Error(`Job ${jobId} is changed too often; try again.`);
@@ -248,15 +246,15 @@ export class JobRunner {
 
   /** A sub-job has ended. */
   async resumeParent(parentId: string, child: Job): Promise<void> {
-    await this.step(parentId, (change, _tasks, rules) => childEnded(change, child, rules));
+    await this.step(parentId, (change) => childEnded(change, child));
   }
 
   /** Has a task that its worker lost dispatched again. */
   async redeliver(task: HeldTask): Promise<void> {
-    await this.step(task.jobId, (change, tasks, rules) => {
+    await this.step(task.jobId, (change, tasks) => {
       const held = tasks.find((one) => one.id === task.id);
       if (held?.workerId !== task.workerId || held.takenAt !== task.takenAt) return;
-      workerLost(change, held, rules);
+      workerLost(change, held);
       this.core.metrics.task("redelivered");
     });
   }

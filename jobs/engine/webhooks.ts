@@ -34,18 +34,18 @@ export async function reportEnd(job: Job, core: EngineCore, runner: JobRunner): 
   await runner.exclusively(job.id, async () => {
     const read = await core.storage.read(job.id);
     if (read?.job.revision !== job.revision) return;
-    const change = new JobChange(read.job);
     const rules = core.rules();
+    const change = new JobChange(read.job, rules);
     const tries = webhook.tries + 1;
     const delayMs = error === undefined ? undefined : DELAYS_MS[tries - 1];
     const againAt = delayMs === undefined ? null : rules.now + delayMs;
     let done: string | undefined;
     if (error === undefined) {
       done = "delivered";
-      change.note("webhook_delivered", rules);
+      change.note("webhook_delivered");
     } else if (againAt === null) {
       done = `given up: ${error}`;
-      change.note("webhook_given_up", rules, { error });
+      change.note("webhook_given_up", { error });
     }
     change.job = { ...job, webhook: { url: webhook.url, tries, done } };
     const write = change.write(againAt, rules.wall);

@@ -5,7 +5,7 @@
  */
 
 import { hasEnded } from "../model/job.ts";
-import type { JobChange, ResultStatus, Rules, TaskResult } from "../model/job_change.ts";
+import type { JobChange, ResultStatus, TaskResult } from "../model/job_change.ts";
 import { taskAnswered } from "../model/job_change.ts";
 import type { HeldTask, Task } from "../model/store.ts";
 import type { Heartbeat, Registration } from "../model/wire.ts";
@@ -78,7 +78,7 @@ export class WorkerRequests {
   async result(jobId: string, taskId: string, workerId: string, outcome: TaskResult): Promise<ResultAnswer> {
     const { cache, cancels, metrics, workers } = this.core;
     cancels.forget(workerId, taskId);
-    const act = (change: JobChange, tasks: Task[], rules: Rules): ResultAnswer => {
+    const act = (change: JobChange, tasks: Task[]): ResultAnswer => {
       const task = tasks.find((one) => one.id === taskId);
       const ignored = (reason: string): ResultAnswer => ({ status: "ignored", reason });
       if (hasEnded(change.job)) return ignored("The job has ended.");
@@ -87,7 +87,7 @@ export class WorkerRequests {
       }
       if (task.workerId === undefined) return ignored("The task is not assigned to any worker.");
       if (task.workerId !== workerId) return ignored("The task is assigned to another worker.");
-      return { status: taskAnswered(change, task, outcome, rules) };
+      return { status: taskAnswered(change, task, outcome) };
     };
     const answer = await this.runner.step(jobId, act, () => cache.recall(jobId, taskId, workerId));
     if (answer === undefined) return { status: "ignored", reason: "Job not found" };
@@ -108,10 +108,10 @@ export class WorkerRequests {
     value?: number,
     message?: string,
   ): Promise<void> {
-    await this.runner.step(jobId, (change, tasks, rules) => {
+    await this.runner.step(jobId, (change, tasks) => {
       const task = tasks.find((one) => one.id === taskId);
       if (task?.workerId === undefined || (workerId !== undefined && task.workerId !== workerId)) return;
-      change.job = { ...change.job, progress: { taskId, value, message, at: rules.wall } };
+      change.job = { ...change.job, progress: { taskId, value, message, at: change.rules.wall } };
     });
   }
 }

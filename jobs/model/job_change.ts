@@ -33,7 +33,10 @@ export interface Rules {
   startOf: (blueprint: string) => string | undefined;
 }
 
-/** The next commit of a job, as far as it is gathered. */
+/** Longest delay before a retry. */
+const MAX_DELAY_MS = 60_000;
+
+/** The next commit of a job, as far as it is gathered, by the steps that every change is made of. */
 export class JobChange {
   enqueue: TaskRecord[] = [];
   settle: { taskId: string; workerId: string }[] = [];
@@ -45,8 +48,11 @@ export class JobChange {
   /** The job as it was. */
   readonly before: Job;
 
-  /** @param stored Revision that the storage has; 0: none yet. */
-  constructor(public job: Job, readonly stored: number = job.revision) {
+  /**
+   * @param rules as they are now; whoever changes the job later brings them up to date
+   * @param stored revision that the storage has; 0: none yet
+   */
+  constructor(public job: Job, public rules: Rules, readonly stored: number = job.revision) {
     this.before = job;
   }
 
@@ -61,12 +67,12 @@ export class JobChange {
   }
 
   /** The change after this one, once this one is stored. */
-  next(): JobChange {
-    return new JobChange({ ...this.job, revision: this.revision });
+  next(rules: Rules): JobChange {
+    return new JobChange({ ...this.job, revision: this.revision }, rules);
   }
 
-  note(event_type: HistoryType, rules: Rules, more?: Partial<HistoryEvent>): void {
-    this.history.push({ event_type, timestamp: rules.wall, state: this.job.state, ...more });
+  note(event_type: HistoryType, more?: Partial<HistoryEvent>): void {
+    this.history.push({ event_type, timestamp: this.rules.wall, state: this.job.state, ...more });
   }
 
   /** The job as it will be stored. */
@@ -77,14 +83,80 @@ export class JobChange {
     const withdraw = this.withdraw.map(({ id }) => id);
     return { job, wakeAt, enqueue, settle, withdraw, history, admission };
   }
+
+  /** The job is in another phase: nothing of the one that it leaves stays behind. */
+  enter(phase: Phase, update: Partial<JobFacts> = {}): void {
+    this.job = { ...factsOf(this.job), ...update, ...phase };
+  }
+
+  /** The job goes to its next state. */
+  follow(state: string, update: Partial<JobFacts> = {}, verdict?: Verdict): void {
+    const from = this.job.state;
+    this.enter({ status: "running", verdict }, { ...update, state });
+    this.note("transition", { previous_state: from, next_state: state });
+  }
+
+  /** The job waits for this task. */
+  awaitTask(task: OpenTask, transitions: Transitions, update: Partial<JobFacts> = {}): void {
+    const left = { lastTask: undefined, progress: undefined };
+    this.enter({ status: "waiting_for_worker", task, transitions }, { ...left, ...update });
+  }
+
+  /** Queues a task for the workers. */
+  queue(task: OpenTask): void {
+    const { id, since, spec: { params, queueTimeoutMs, ...spec } } = task;
+    const { id: jobId, trace = {} } = this.job;
+    const payload: WireTask = {
+      job_id: jobId,
+      task_id: id,
+      type: spec.type,
+      params,
+      priority: spec.priority,
+      tracing_context: trace,
+      timeout_seconds: spec.timeoutMs / 1000,
+    };
+    const queueBy = queueTimeoutMs === undefined ? undefined : this.rules.now + queueTimeoutMs;
+    this.enqueue.push({ ...spec, id, jobId, since, queueBy, payload: JSON.stringify(payload) });
+    this.note("task_dispatched", { task_id: id, attempt_number: task.retries + 1 });
+  }
+
+  /** The job leaves its task, if it has one, which stays known to those who look at it later. */
+  leaveTask(workerId: string | undefined): void {
+    const { job } = this;
+    if (job.status !== "waiting_for_worker") return;
+    const { id, spec, dispatchedAt } = job.task;
+    this.job = { ...job, lastTask: { id, spec, transitions: job.transitions, dispatchedAt, workerId } };
+  }
+
+  /** When the next attempt is due after as many retries. */
+  retryAt(retries: number): number {
+    return this.rules.now + Math.min(MAX_DELAY_MS, this.rules.retryDelayMs * 2 ** retries);
+  }
+
+  /** The job ends, for good. */
+  end(status: EndStatus, error?: string): void {
+    const { wall } = this.rules;
+    const durationMs = Math.max(0, wall - this.job.createdAt);
+    this.enter({ status, endedAt: wall }, { error, listed: status === "quarantined" ? true : undefined });
+    this.note(`job_${status}`, { ...(error === undefined ? {} : { error }), duration_ms: durationMs });
+  }
+
+  /** It failed for good: the handler of its "failure" transition runs, if there is one, but the end is decided. */
+  fail(verdict: Verdict, transitions: Transitions = {}): void {
+    this.job = { ...this.job, failedState: this.job.state, error: verdict.error };
+    this.endBy("failure", verdict, transitions);
+  }
+
+  /** Its end is decided; the handler that this outcome leads to, if any, runs before it. */
+  endBy(outcome: "failure" | "cancelled", verdict: Verdict, transitions: Transitions): void {
+    const target = targetOf(transitions, outcome);
+    if (target !== undefined) this.follow(target, {}, verdict);
+    else this.end(verdict.status, verdict.error);
+  }
 }
 
-/** Longest delay before a retry. */
-const MAX_DELAY_MS = 60_000;
-
-/** The job in another phase, with its facts alone: nothing of the phase that is left stays behind. */
-export function enter(job: Job, phase: Phase, update: Partial<JobFacts> = {}): Job {
-  const facts: JobFacts = {
+function factsOf(job: Job): JobFacts {
+  return {
     id: job.id,
     revision: job.revision,
     blueprint: job.blueprint,
@@ -111,7 +183,11 @@ export function enter(job: Job, phase: Phase, update: Partial<JobFacts> = {}): J
     listed: job.listed,
     progress: job.progress,
   };
-  return { ...facts, ...update, ...phase };
+}
+
+/** The state that an outcome leads to, if any. */
+export function targetOf(transitions: Transitions, outcome: string): string | undefined {
+  return Object.hasOwn(transitions, outcome) ? transitions[outcome] : undefined;
 }
 
 /** Whether a handler of the job is due. */
@@ -148,101 +224,6 @@ export function wakeOf(job: Job, now: number): number | null {
   }
 }
 
-/** The job waits for this task, which is queued. */
-export function dispatch(change: JobChange, task: OpenTask, transitions: Transitions, rules: Rules): void {
-  change.job = enter(change.job, { status: "waiting_for_worker", task, transitions }, {
-    lastTask: undefined,
-    progress: undefined,
-  });
-  queueTask(change, task, rules);
-}
-
-/** Queues a task for the workers. */
-export function queueTask(change: JobChange, task: OpenTask, rules: Rules): void {
-  const { id, since, spec: { params, queueTimeoutMs, ...spec } } = task;
-  const { id: jobId, trace = {} } = change.job;
-  const payload: WireTask = {
-    job_id: jobId,
-    task_id: id,
-    type: spec.type,
-    params,
-    priority: spec.priority,
-    tracing_context: trace,
-    timeout_seconds: spec.timeoutMs / 1000,
-  };
-  const queueBy = queueTimeoutMs === undefined ? undefined : rules.now + queueTimeoutMs;
-  change.enqueue.push({ ...spec, id, jobId, since, queueBy, payload: JSON.stringify(payload) });
-  change.note("task_dispatched", rules, { task_id: id, attempt_number: task.retries + 1 });
-}
-
-/** How long the next attempt is put off after as many. */
-export function delayMs(retries: number, rules: Rules): number {
-  return Math.min(MAX_DELAY_MS, rules.retryDelayMs * 2 ** retries);
-}
-
-/** The job ends, for good. */
-export function endJob(change: JobChange, status: EndStatus, error: string | undefined, rules: Rules): void {
-  const { job } = change;
-  change.job = enter(job, { status, endedAt: rules.wall }, {
-    error,
-    listed: status === "quarantined" ? true : undefined,
-  });
-  change.note(`job_${status}`, rules, {
-    ...(error === undefined ? {} : { error }),
-    duration_ms: Math.max(0, rules.wall - job.createdAt),
-  });
-}
-
-/** The state that an outcome leads to, if any. */
-export function targetOf(transitions: Transitions, outcome: string): string | undefined {
-  return Object.hasOwn(transitions, outcome) ? transitions[outcome] : undefined;
-}
-
-/** The job goes to its next state. */
-export function follow(
-  change: JobChange,
-  state: string,
-  rules: Rules,
-  update: Partial<JobFacts> = {},
-  verdict?: Verdict,
-): void {
-  const from = change.job.state;
-  change.job = enter(change.job, { status: "running", verdict }, { ...update, state });
-  change.note("transition", rules, { previous_state: from, next_state: state });
-}
-
-/** It failed for good: the handler of its "failure" transition runs, if there is one, but the end is decided. */
-export function endAfterFailure(
-  change: JobChange,
-  verdict: Verdict,
-  rules: Rules,
-  transitions: Transitions = {},
-): void {
-  change.job = { ...change.job, failedState: change.job.state, error: verdict.error };
-  endBy(change, "failure", verdict, rules, transitions);
-}
-
-/** Its end is decided; the handler that this outcome leads to, if any, runs before it. */
-export function endBy(
-  change: JobChange,
-  outcome: "failure" | "cancelled",
-  verdict: Verdict,
-  rules: Rules,
-  transitions: Transitions,
-): void {
-  const target = targetOf(transitions, outcome);
-  if (target !== undefined) follow(change, target, rules, {}, verdict);
-  else endJob(change, verdict.status, verdict.error, rules);
-}
-
-/** A job leaves its task, if it has one, which stays known to those who look at it later. */
-export function leaveTask(change: JobChange, workerId: string | undefined): void {
-  const { job } = change;
-  if (job.status !== "waiting_for_worker") return;
-  const { id, spec, dispatchedAt } = job.task;
-  change.job = { ...job, lastTask: { id, spec, transitions: job.transitions, dispatchedAt, workerId } };
-}
-
 /** A worker's answer about a task, read. */
 export interface TaskResult {
   status: string;
@@ -273,13 +254,8 @@ export type ResultStatus =
   | "parallel_branch_result_accepted";
 
 /** A worker returned the result of a task that is assigned to it. */
-export function taskAnswered(
-  change: JobChange,
-  task: HeldTask,
-  outcome: TaskResult,
-  rules: Rules,
-): ResultStatus {
-  const { job } = change;
+export function taskAnswered(change: JobChange, task: HeldTask, outcome: TaskResult): ResultStatus {
+  const { job, rules } = change;
   change.settle.push({ taskId: task.id, workerId: task.workerId });
   const event: Partial<HistoryEvent> = {
     task_id: task.id,
@@ -289,39 +265,35 @@ export function taskAnswered(
     ...(outcome.isSmall ? { result: outcome.raw } : {}),
   };
   if (job.status === "waiting_for_parallel_tasks") {
-    change.note("branch_finished", rules, event);
+    change.note("branch_finished", event);
     changeBranches(change, (branch) => {
       if (branch.id !== task.id) return branch;
       const isTriedAgain = outcome.status === "failure" &&
         verdictOn(outcome.error, branch.retries, rules) === undefined;
-      return isTriedAgain ? nextAttempt(change, branch, rules) : closed(branch, outcome.raw);
+      return isTriedAgain ? nextAttempt(change, branch) : closed(branch, outcome.raw);
     });
-    joinBranches(change, rules);
+    joinBranches(change);
     return "parallel_branch_result_accepted";
   }
   if (job.status !== "waiting_for_worker") throw new Error(`Job ${job.id} waits for no task.`);
-  change.note("task_finished", rules, { ...event, attempt_number: job.task.retries + 1 });
-  leaveTask(change, task.workerId);
+  change.note("task_finished", { ...event, attempt_number: job.task.retries + 1 });
+  change.leaveTask(task.workerId);
   const { transitions } = job;
   if (outcome.status === "failure") {
     const verdict = verdictOn(outcome.error, job.task.retries, rules);
-    if (verdict !== undefined) endAfterFailure(change, verdict, rules, transitions);
-    else retryTask(change, job.task, transitions, outcome.error.message, rules);
+    if (verdict !== undefined) change.fail(verdict, transitions);
+    else change.awaitTask(nextAttempt(change, job.task), transitions, { error: outcome.error.message });
     return "result_accepted_failure";
   }
   if (outcome.status === "cancelled") {
-    endBy(change, "cancelled", { status: "cancelled" }, rules, transitions);
+    change.endBy("cancelled", { status: "cancelled" }, transitions);
     return "result_accepted_cancelled";
   }
   const target = targetOf(transitions, outcome.status);
   if (target !== undefined) {
-    follow(change, target, rules, {
-      stateHistory: { ...job.stateHistory, ...outcome.data },
-      error: undefined,
-    });
+    change.follow(target, { stateHistory: { ...job.stateHistory, ...outcome.data }, error: undefined });
   } else {
-    const error = `Worker returned unhandled status: ${outcome.status}`;
-    endAfterFailure(change, { status: "failed", error }, rules);
+    change.fail({ status: "failed", error: `Worker returned unhandled status: ${outcome.status}` });
   }
   return "result_accepted_success";
 }
@@ -340,31 +312,12 @@ function verdictOn(error: TaskResult["error"], retries: number, rules: Rules): V
   return { status: "quarantined", error: `Task failed after ${retries + 1} attempts: ${message}` };
 }
 
-function nextAttempt<T extends OpenTask>(change: JobChange, task: T, rules: Rules): T {
-  const next = {
-    ...task,
-    id: rules.newId(),
-    retries: task.retries + 1,
-    dispatchedAt: rules.wall,
-    retryAt: rules.now + delayMs(task.retries, rules),
-  };
-  change.note("task_retried", rules, { task_id: next.id, attempt_number: next.retries + 1 });
+function nextAttempt<T extends OpenTask>(change: JobChange, task: T): T {
+  const { newId, wall } = change.rules;
+  const retries = task.retries + 1;
+  const next = { ...task, id: newId(), retries, dispatchedAt: wall, retryAt: change.retryAt(task.retries) };
+  change.note("task_retried", { task_id: next.id, attempt_number: retries + 1 });
   return next;
-}
-
-function retryTask(
-  change: JobChange,
-  task: OpenTask,
-  transitions: Transitions,
-  error: string,
-  rules: Rules,
-): void {
-  const next = nextAttempt(change, task, rules);
-  change.job = enter(change.job, { status: "waiting_for_worker", task: next, transitions }, {
-    error,
-    lastTask: undefined,
-    progress: undefined,
-  });
 }
 
 type OpenBranch = Extract<Branch, { open: true }>;
@@ -381,7 +334,7 @@ function closed({ id, spec }: OpenBranch, result: JsonObject): Branch {
 }
 
 /** When the last branch has its result, the job goes on. */
-export function joinBranches(change: JobChange, rules: Rules): void {
+export function joinBranches(change: JobChange): void {
   const { job } = change;
   if (job.status !== "waiting_for_parallel_tasks") return;
   const results: Record<string, JsonObject> = {};
@@ -389,58 +342,53 @@ export function joinBranches(change: JobChange, rules: Rules): void {
     if (branch.open) return;
     results[branch.id] = branch.result;
   }
-  follow(change, job.into, rules, { aggregationResults: results });
+  change.follow(job.into, { aggregationResults: results });
 }
 
 /** A retry's delay is over: what is due goes into the queue. False: nothing was due. */
-export function retriesDue(change: JobChange, rules: Rules): boolean {
+export function retriesDue(change: JobChange): boolean {
+  const { job, rules } = change;
   const queueIfDue = <T extends OpenTask>(task: T): T => {
     if (task.retryAt === undefined || task.retryAt > rules.now) return task;
     const due = { ...task, retryAt: undefined, dispatchedAt: rules.wall };
-    queueTask(change, due, rules);
+    change.queue(due);
     return due;
   };
-  const { job } = change;
   if (job.status === "waiting_for_worker") change.job = { ...job, task: queueIfDue(job.task) };
   changeBranches(change, queueIfDue);
   return change.enqueue.length > 0;
 }
 
 /** A task's time is over: it was not picked up, or not answered. */
-export function taskTimedOut(change: JobChange, task: Task, rules: Rules): void {
+export function taskTimedOut(change: JobChange, task: Task): void {
   const { job } = change;
   const error = task.workerId === undefined ? "No worker took the task in time." : "Worker task timed out.";
   change.withdraw.push(task);
-  change.note("task_timed_out", rules, {
+  change.note("task_timed_out", {
     task_id: task.id,
     error,
     ...(task.workerId === undefined ? {} : { worker_id: task.workerId }),
   });
   if (job.status === "waiting_for_worker") {
-    leaveTask(change, task.workerId);
-    endAfterFailure(change, { status: "failed", error }, rules, job.transitions);
+    change.leaveTask(task.workerId);
+    change.fail({ status: "failed", error }, job.transitions);
     return;
   }
   const result = { status: "failure", error: { code: "TIMEOUT_ERROR", message: error } };
   changeBranches(change, (branch) => branch.id === task.id ? closed(branch, result) : branch);
-  joinBranches(change, rules);
+  joinBranches(change);
 }
 
 /** The worker that held a task is gone: the task goes to another one under a new id, and no attempt is counted. */
-export function workerLost(change: JobChange, task: HeldTask, rules: Rules): void {
-  const { job } = change;
+export function workerLost(change: JobChange, task: HeldTask): void {
+  const { job, rules } = change;
   change.withdraw.push(task);
-  change.note("task_redelivered", rules, { task_id: task.id, worker_id: task.workerId });
-  const again = <T extends OpenTask>(open: T): T => ({
-    ...open,
-    id: rules.newId(),
-    dispatchedAt: rules.wall,
-  });
-  if (job.status === "waiting_for_worker") dispatch(change, again(job.task), job.transitions, rules);
-  changeBranches(change, (branch) => {
-    if (branch.id !== task.id) return branch;
-    const next = again(branch);
-    queueTask(change, next, rules);
+  change.note("task_redelivered", { task_id: task.id, worker_id: task.workerId });
+  const again = <T extends OpenTask>(open: T): T => {
+    const next = { ...open, id: rules.newId(), dispatchedAt: rules.wall };
+    change.queue(next);
     return next;
-  });
+  };
+  if (job.status === "waiting_for_worker") change.awaitTask(again(job.task), job.transitions);
+  changeBranches(change, (branch) => branch.id === task.id ? again(branch) : branch);
 }

@@ -3,18 +3,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { changeOf, someRules, someSpec, waiting } from "../testing/job.ts";
 import type { Branch, Job, JobFacts, OpenTask, Phase } from "./job.ts";
 import type { JobChange, TaskResult } from "./job_change.ts";
-import {
-  delayMs,
-  endJob,
-  enter,
-  isRunnable,
-  queueTask,
-  retriesDue,
-  taskAnswered,
-  taskTimedOut,
-  wakeOf,
-  workerLost,
-} from "./job_change.ts";
+import { isRunnable, retriesDue, taskAnswered, taskTimedOut, wakeOf, workerLost } from "./job_change.ts";
 import type { HeldTask } from "./store.ts";
 
 const TASK = { id: "t", spec: someSpec(), retries: 0, since: 0, dispatchedAt: 0 };
@@ -90,8 +79,8 @@ for (
 }
 
 Deno.test("retries are delayed by twice as long each time, at most by a minute", () => {
-  const rules = someRules({ retryDelayMs: 100 });
-  assertEquals([0, 1, 2, 9, 10, 50].map((retries) => delayMs(retries, rules)), [
+  const change = changeOf({ status: "running" }, someRules({ now: 1_000, retryDelayMs: 100 }));
+  assertEquals([0, 1, 2, 9, 10, 50].map((retries) => change.retryAt(retries) - 1_000), [
     100,
     200,
     400,
@@ -102,7 +91,7 @@ Deno.test("retries are delayed by twice as long each time, at most by a minute",
 });
 
 Deno.test("a job keeps nothing of the phase that it leaves, and all else", () => {
-  const { job } = waiting({
+  const change = waiting({
     error: "e",
     failedState: "f",
     parentId: "p",
@@ -116,23 +105,22 @@ Deno.test("a job keeps nothing of the phase that it leaves, and all else", () =>
     listed: true,
     progress: { taskId: "task", at: 1 },
   });
+  const { job } = change;
   if (job.status !== "waiting_for_worker") throw new Error("it waits for a worker");
   const { task: _, transitions: __, ...facts } = job;
-  assertEquals(enter(job, { status: "running" }) as unknown, {
-    ...facts,
-    status: "running",
-  });
-  assertEquals(enter(job, { status: "pending" }, { state: "other" }).state, "other");
+  change.enter({ status: "running" });
+  assertEquals(change.job as unknown, { ...facts, status: "running" });
+  change.enter({ status: "pending" }, { state: "other" });
+  assertEquals(change.job.state, "other");
 });
 
 Deno.test("what is stored is the next revision, dated now, with the last event of this change", () => {
   const change = changeOf();
-  const rules = someRules();
   const unchanged = change.write(7, 60_000);
   assertEquals([unchanged.wakeAt, unchanged.job.revision, unchanged.job.updatedAt], [7, 4, 60_000]);
   assertEquals(unchanged.job.lastEvent, "state_started");
-  change.note("transition", rules);
-  change.note("task_dispatched", rules, { task_id: "t" });
+  change.note("transition");
+  change.note("task_dispatched", { task_id: "t" });
   assertEquals(change.write(null, 60_000).job.lastEvent, "task_dispatched");
   assertEquals(change.write(null, 60_000).history, [
     { event_type: "transition", timestamp: 50_000, state: "work" },
@@ -146,9 +134,11 @@ Deno.test("a change knows the job as it was, whether it changes anything, and wh
   assertEquals([change.isEmpty, change.before], [true, job]);
   change.job = { ...job, state: "next" };
   assertEquals([change.isEmpty, change.before], [false, job]);
-  assertEquals(change.next().job, { ...job, state: "next", revision: 4 });
+  const rules = someRules({ now: 2_000 });
+  const next = change.next(rules);
+  assertEquals([next.job, next.rules], [{ ...job, state: "next", revision: 4 }, rules]);
   const noted = changeOf();
-  noted.note("transition", someRules());
+  noted.note("transition");
   assertEquals(noted.isEmpty, false);
 });
 
@@ -162,7 +152,7 @@ for (
 ) {
   Deno.test(`a job ends ${status}: with the time it took, its error and its place on the list`, () => {
     const change = changeOf();
-    endJob(change, status, error, someRules());
+    change.end(status, error);
     const { job } = change;
     assertEquals([job.status, job.error, job.listed], [status, error, listed]);
     assertEquals("endedAt" in job && job.endedAt, 50_000);
@@ -177,8 +167,8 @@ for (
 }
 
 Deno.test("a calendar that was set back makes no negative durations", () => {
-  const change = changeOf();
-  endJob(change, "finished", undefined, someRules({ wall: 10_000 }));
+  const change = changeOf({ status: "running" }, someRules({ wall: 10_000 }));
+  change.end("finished");
   assertEquals(change.history[0]?.duration_ms, 0);
 });
 
@@ -192,7 +182,7 @@ Deno.test("a queued task says all that the queue and its worker need", () => {
     unknownCostPasses: true,
     priority: 5,
   });
-  queueTask(change, { ...TASK, spec, retries: 1, since: 600 }, someRules());
+  change.queue({ ...TASK, spec, retries: 1, since: 600 });
   const [{ payload, ...record } = { payload: "" }] = change.enqueue;
   assertEquals(record as unknown, {
     id: "t",
@@ -223,7 +213,7 @@ Deno.test("a queued task says all that the queue and its worker need", () => {
 
 Deno.test("a task without a time limit in the queue waits as long as it takes", () => {
   const change = changeOf();
-  queueTask(change, TASK, someRules());
+  change.queue(TASK);
   assertEquals(change.enqueue[0]?.queueBy, undefined);
 });
 
@@ -265,7 +255,7 @@ const at = { timestamp: 50_000, state: "work" };
 
 Deno.test("a success leads where its transition says, with the data of the result", () => {
   const change = waiting({ error: "earlier" });
-  const status = taskAnswered(change, HELD, result("success", { data: { after: 2 } }), someRules());
+  const status = taskAnswered(change, HELD, result("success", { data: { after: 2 } }));
   assertEquals(status, "result_accepted_success");
   const { job } = change;
   assertEquals([job.status, job.state, job.error], ["running", "next", undefined]);
@@ -293,17 +283,17 @@ Deno.test("a success leads where its transition says, with the data of the resul
 
 Deno.test("a small result is kept in the history, and the message of a failure", () => {
   const change = waiting({}, 1);
-  taskAnswered(change, HELD, result("failure", { isSmall: true }), someRules());
+  taskAnswered(change, HELD, result("failure", { isSmall: true }));
   const { error, result: kept, attempt_number } = change.history[0] ?? {};
   assertEquals([error, kept, attempt_number], ["oops", { status: "failure" }, 2]);
 });
 
 Deno.test("any other status names a transition; one that does not exist fails the job for good", () => {
   const odd = waiting();
-  assertEquals(taskAnswered(odd, HELD, result("odd"), someRules()), "result_accepted_success");
+  assertEquals(taskAnswered(odd, HELD, result("odd")), "result_accepted_success");
   assertEquals(odd.job.state, "next");
   const unknown = waiting();
-  assertEquals(taskAnswered(unknown, HELD, result("toString"), someRules()), "result_accepted_success");
+  assertEquals(taskAnswered(unknown, HELD, result("toString")), "result_accepted_success");
   assertEquals([unknown.job.status, unknown.job.failedState, unknown.job.error], [
     "failed",
     "work",
@@ -313,7 +303,7 @@ Deno.test("any other status names a transition; one that does not exist fails th
 
 Deno.test("a cancelled task leads where its transition says, and the job ends cancelled", () => {
   const change = waiting();
-  assertEquals(taskAnswered(change, HELD, result("cancelled"), someRules()), "result_accepted_cancelled");
+  assertEquals(taskAnswered(change, HELD, result("cancelled")), "result_accepted_cancelled");
   const { job } = change;
   assertEquals([job.status, job.state, "verdict" in job && job.verdict], ["running", "end", {
     status: "cancelled",
@@ -322,7 +312,7 @@ Deno.test("a cancelled task leads where its transition says, and the job ends ca
 
 Deno.test("a result for a job that waits for none is an error of the engine", () => {
   assertThrows(
-    () => taskAnswered(changeOf(), HELD, result("success"), someRules()),
+    () => taskAnswered(changeOf(), HELD, result("success")),
     Error,
     "Job job waits for no task.",
   );
@@ -354,7 +344,7 @@ for (
   Deno.test(`a failure that is ${what} ends the job ${status}, after the handler of its transition`, () => {
     const change = waiting({}, retries);
     const outcome = result("failure", { error: { message: "oops", ...error } });
-    assertEquals(taskAnswered(change, HELD, outcome, someRules()), "result_accepted_failure");
+    assertEquals(taskAnswered(change, HELD, outcome), "result_accepted_failure");
     const { job } = change;
     assertEquals([job.status, job.state, job.error, job.failedState], ["running", "failed", message, "work"]);
     assertEquals("verdict" in job && job.verdict, { status, error: message });
@@ -365,7 +355,7 @@ for (
 Deno.test("without a transition for it, a failure ends the job at once", () => {
   const change = waiting();
   if (change.job.status === "waiting_for_worker") change.job = { ...change.job, transitions: {} };
-  taskAnswered(change, HELD, result("failure", { error: { message: "oops", isFatal: true } }), someRules());
+  taskAnswered(change, HELD, result("failure", { error: { message: "oops", isFatal: true } }));
   assertEquals([change.job.status, change.job.error, change.job.failedState], ["failed", "oops", "work"]);
 });
 
@@ -373,7 +363,7 @@ for (const code of [undefined, "TRANSIENT_ERROR"]) {
   Deno.test(`a failure with the code ${code} is tried again later, under a new id`, () => {
     const change = waiting({ progress: { taskId: "task", at: 1 } }, 1);
     const error = code === undefined ? { message: "oops" } : { code, message: "oops" };
-    taskAnswered(change, HELD, result("failure", { error }), someRules());
+    taskAnswered(change, HELD, result("failure", { error }));
     const { job } = change;
     assertEquals([job.status, job.error, job.lastTask, job.progress], [
       "waiting_for_worker",
@@ -402,7 +392,7 @@ for (const code of [undefined, "TRANSIENT_ERROR"]) {
 
 Deno.test("a branch's result closes it; the others stay open", () => {
   const change = parallel(branch("task"), branch("other"));
-  assertEquals(taskAnswered(change, HELD, result("success"), someRules()), "parallel_branch_result_accepted");
+  assertEquals(taskAnswered(change, HELD, result("success")), "parallel_branch_result_accepted");
   assertEquals(branchesOf(change), [
     { open: false, id: "task", type: "echo", result: { status: "success" } },
     branch("other"),
@@ -415,7 +405,7 @@ Deno.test("a branch's result closes it; the others stay open", () => {
 
 Deno.test("the last branch's result leads on, with the results of all", () => {
   const change = parallel(CLOSED, branch("task"));
-  taskAnswered(change, HELD, result("failure", { error: { message: "oops", isFatal: true } }), someRules());
+  taskAnswered(change, HELD, result("failure", { error: { message: "oops", isFatal: true } }));
   const { job } = change;
   assertEquals([job.status, job.state], ["running", "join"]);
   assertEquals(job.aggregationResults, { closed: { status: "success" }, task: { status: "failure" } });
@@ -430,14 +420,14 @@ Deno.test("the last branch's result leads on, with the results of all", () => {
 
 Deno.test("a branch that fails is tried again by itself, and its last failure is its result", () => {
   const change = parallel(branch("other"), branch("task", 1));
-  taskAnswered(change, HELD, result("failure"), someRules());
+  taskAnswered(change, HELD, result("failure"));
   assertEquals(branchesOf(change), [
     branch("other"),
     branch("id-1", 2, { dispatchedAt: 50_000, retryAt: 1_200 }),
   ]);
   assertEquals(change.history[1], { event_type: "task_retried", ...at, task_id: "id-1", attempt_number: 3 });
   const last = parallel(branch("other"), branch("task", 2));
-  taskAnswered(last, HELD, result("failure"), someRules());
+  taskAnswered(last, HELD, result("failure"));
   assertEquals(branchesOf(last)[1]?.open, false);
 });
 
@@ -445,14 +435,14 @@ Deno.test("a retry whose time has come is queued, not before", () => {
   const task = { id: "task", spec: someSpec(), retries: 1, since: 600, dispatchedAt: 30_000, retryAt: 1_001 };
   const phase = { status: "waiting_for_worker", transitions: { success: "next" } } as const;
   const early = changeOf({ ...phase, task });
-  assertEquals(retriesDue(early, someRules()), false);
+  assertEquals(retriesDue(early), false);
   assertEquals([early.enqueue, early.history], [[], []]);
   const due = changeOf({ ...phase, task: { ...task, retryAt: 1_000 } });
-  assertEquals(retriesDue(due, someRules()), true);
+  assertEquals(retriesDue(due), true);
   assertEquals(due.enqueue.map(({ id }) => id), ["task"]);
   assertEquals("task" in due.job && due.job.task, { ...task, dispatchedAt: 50_000, retryAt: undefined });
-  assertEquals(retriesDue(waiting(), someRules()), false);
-  assertEquals(retriesDue(changeOf(), someRules()), false);
+  assertEquals(retriesDue(waiting()), false);
+  assertEquals(retriesDue(changeOf()), false);
 });
 
 Deno.test("of several branches those are queued whose time has come", () => {
@@ -462,7 +452,7 @@ Deno.test("of several branches those are queued whose time has come", () => {
     branch("later", 1, { retryAt: 1_100 }),
     branch("at work"),
   );
-  assertEquals(retriesDue(change, someRules()), true);
+  assertEquals(retriesDue(change), true);
   assertEquals(change.enqueue.map(({ id }) => id), ["now"]);
   assertEquals(branchesOf(change).map((one) => one.open && [one.id, one.retryAt, one.dispatchedAt]), [
     false,
@@ -470,7 +460,7 @@ Deno.test("of several branches those are queued whose time has come", () => {
     ["later", 1_100, 30_000],
     ["at work", undefined, 30_000],
   ]);
-  assertEquals(retriesDue(parallel(branch("later", 1, { retryAt: 1_100 })), someRules()), false);
+  assertEquals(retriesDue(parallel(branch("later", 1, { retryAt: 1_100 }))), false);
 });
 
 for (
@@ -482,7 +472,7 @@ for (
   const worker = "workerId" in task ? { worker_id: "w" } : {};
   Deno.test(`a task is given up (${error})`, () => {
     const change = waiting();
-    taskTimedOut(change, task, someRules());
+    taskTimedOut(change, task);
     const { job } = change;
     assertEquals(change.withdraw.map(({ id }) => id), ["task"]);
     assertEquals([job.status, job.state, job.error, job.failedState], ["running", "failed", error, "work"]);
@@ -498,14 +488,14 @@ for (
   });
   Deno.test(`a branch is given up (${error})`, () => {
     const change = parallel(branch("other"), branch("task"));
-    taskTimedOut(change, task, someRules());
+    taskTimedOut(change, task);
     const failure = { status: "failure", error: { code: "TIMEOUT_ERROR", message: error } };
     assertEquals(branchesOf(change), [
       branch("other"),
       { open: false, id: "task", type: "echo", result: failure },
     ]);
     const last = parallel(CLOSED, branch("task"));
-    taskTimedOut(last, task, someRules());
+    taskTimedOut(last, task);
     assertEquals([last.job.state, last.job.aggregationResults?.task], ["join", failure]);
   });
 }
@@ -515,7 +505,7 @@ const REDELIVERED = { event_type: "task_redelivered", ...at, task_id: "task", wo
 Deno.test("a task whose worker is gone goes to another one under a new id, as the same attempt", () => {
   const facts: Partial<JobFacts> = { progress: { taskId: "task", at: 1 } };
   const change = waiting(facts as Partial<Job>, 1);
-  workerLost(change, HELD, someRules());
+  workerLost(change, HELD);
   const { job } = change;
   assertEquals(change.withdraw.map(({ id }) => id), ["task"]);
   assertEquals("task" in job && job.task, {
@@ -536,7 +526,7 @@ Deno.test("a task whose worker is gone goes to another one under a new id, as th
 
 Deno.test("a branch whose worker is gone goes to another one, the others stay", () => {
   const change = parallel(CLOSED, branch("other"), branch("task", 1));
-  workerLost(change, HELD, someRules());
+  workerLost(change, HELD);
   assertEquals(branchesOf(change), [CLOSED, branch("other"), branch("id-1", 1, { dispatchedAt: 50_000 })]);
   assertEquals(change.enqueue.map(({ id }) => id), ["id-1"]);
   assertEquals(change.history, [
@@ -547,9 +537,9 @@ Deno.test("a branch whose worker is gone goes to another one, the others stay", 
 
 Deno.test("a task that a job does not wait for any longer is only taken away", () => {
   const late = changeOf();
-  taskTimedOut(late, HELD, someRules());
+  taskTimedOut(late, HELD);
   assertEquals([late.job, late.withdraw.map(({ id }) => id), late.enqueue], [changeOf().job, ["task"], []]);
   const lost = changeOf();
-  workerLost(lost, HELD, someRules());
+  workerLost(lost, HELD);
   assertEquals([lost.job, lost.withdraw.map(({ id }) => id), lost.enqueue], [changeOf().job, ["task"], []]);
 });

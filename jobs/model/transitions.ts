@@ -11,20 +11,7 @@ import { endsBadly } from "./blueprint.ts";
 import type { Branch, Job, JobFacts, OpenTask, TaskSpec, Transitions, Verdict } from "./job.ts";
 import { hasEnded } from "./job.ts";
 import type { Rules } from "./job_change.ts";
-import {
-  delayMs,
-  dispatch,
-  endAfterFailure,
-  endBy,
-  endJob,
-  enter,
-  follow,
-  JobChange,
-  joinBranches,
-  leaveTask,
-  queueTask,
-  targetOf,
-} from "./job_change.ts";
+import { JobChange, joinBranches, targetOf } from "./job_change.ts";
 import { copyObject } from "./json.ts";
 import type { Task } from "./store.ts";
 
@@ -38,19 +25,24 @@ export function newJob(
     & Partial<
       Pick<JobFacts, "parentId" | "depth" | "trace" | "webhook" | "queueTimeoutMs" | "resultTimeoutMs">
     >,
-  wall: number,
+  rules: Rules,
 ): JobChange {
-  const change = new JobChange({
-    ...given,
-    revision: 0,
-    stateHistory: {},
-    createdAt: wall,
-    updatedAt: wall,
-    steps: 0,
-    lastEvent: "job_created",
-    status: "pending",
-  }, 0);
-  change.history.push({ event_type: "job_created", timestamp: wall, state: given.state });
+  const { wall } = rules;
+  const change = new JobChange(
+    {
+      ...given,
+      revision: 0,
+      stateHistory: {},
+      createdAt: wall,
+      updatedAt: wall,
+      steps: 0,
+      lastEvent: "job_created",
+      status: "pending",
+    },
+    rules,
+    0,
+  );
+  change.note("job_created");
   return change;
 }
 
@@ -59,7 +51,6 @@ export function handlerDone(
   change: JobChange,
   blueprint: StateMachineBlueprint,
   action: Action | undefined,
-  rules: Rules,
 ): void {
   const { job } = change;
   const verdict = verdictOf(job);
@@ -69,10 +60,10 @@ export function handlerDone(
         `The end state "${job.state}" returned an action; return none, or take away its "isEnd".`,
       );
     }
-    if (verdict !== undefined) endJob(change, verdict.status, verdict.error, rules);
-    else if (job.state === "quarantined") endJob(change, "quarantined", job.error, rules);
-    else if (endsBadly(job.state)) endJob(change, "failed", job.error, rules);
-    else endJob(change, "finished", undefined, rules);
+    if (verdict !== undefined) change.end(verdict.status, verdict.error);
+    else if (job.state === "quarantined") change.end("quarantined", job.error);
+    else if (endsBadly(job.state)) change.end("failed", job.error);
+    else change.end("finished");
     return;
   }
   if (action === undefined) {
@@ -80,7 +71,7 @@ export function handlerDone(
       `The handler of state "${job.state}" returned no action; return one, or mark the state "isEnd".`,
     );
   }
-  act(change, blueprint, action, rules);
+  act(change, blueprint, action);
 }
 
 /** The end that is decided already, if one is. */
@@ -88,17 +79,19 @@ function verdictOf(job: Job): Verdict | undefined {
   return "verdict" in job ? job.verdict : undefined;
 }
 
-function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action, rules: Rules): void {
-  const { job } = change;
+function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action): void {
+  const { job, rules } = change;
   switch (action.kind) {
     case "transition": {
       checkTargets(blueprint, job.state, { transition: action.to });
-      follow(change, action.to, rules, {}, verdictOf(job));
+      change.follow(action.to, {}, verdictOf(job));
       return;
     }
     case "task": {
       const transitions = targets(blueprint, job.state, action.transitions);
-      dispatch(change, openTask(action.task, job, rules), transitions, rules);
+      const task = openTask(action.task, job, rules);
+      change.awaitTask(task, transitions);
+      change.queue(task);
       return;
     }
     case "parallel": {
@@ -106,20 +99,18 @@ function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action
       const tasks = action.tasks.map((task) => openTask(task, job, rules));
       const branches = tasks.map((task): Branch => ({ open: true, ...task }));
       const into = action.aggregateInto;
-      change.job = enter(job, { status: "waiting_for_parallel_tasks", branches, into }, {
-        progress: undefined,
-      });
-      change.note("parallel_started", rules, { next_state: into });
-      for (const task of tasks) queueTask(change, task, rules);
-      joinBranches(change, rules);
+      change.enter({ status: "waiting_for_parallel_tasks", branches, into }, { progress: undefined });
+      change.note("parallel_started", { next_state: into });
+      for (const task of tasks) change.queue(task);
+      joinBranches(change);
       return;
     }
     case "approval": {
       const transitions = targets(blueprint, job.state, action.transitions);
       const { integration, message } = action;
       const question = { integration, message, askedAt: rules.wall };
-      change.job = enter(job, { status: "waiting_for_human", question, transitions });
-      change.note("approval_requested", rules);
+      change.enter({ status: "waiting_for_human", question, transitions });
+      change.note("approval_requested");
       return;
     }
     case "sub_blueprint": {
@@ -143,10 +134,10 @@ function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action
         trace: job.trace,
         queueTimeoutMs: job.queueTimeoutMs,
         resultTimeoutMs: job.resultTimeoutMs,
-      }, rules.wall);
+      }, rules);
       change.children.push(child);
-      change.job = enter(job, { status: "waiting_for_sub_job", childId, transitions });
-      change.note("sub_blueprint_started", rules);
+      change.enter({ status: "waiting_for_sub_job", childId, transitions });
+      change.note("sub_blueprint_started");
       return;
     }
   }
@@ -207,39 +198,36 @@ function openTask(request: TaskRequest, job: Job, rules: Rules): OpenTask {
 }
 
 /** A state's handler threw, or took too long. */
-export function handlerFailed(change: JobChange, message: string, rules: Rules): void {
+export function handlerFailed(change: JobChange, message: string): void {
   const { job } = change;
   const retries = job.status === "awaiting_retry" ? job.retries : 0;
   const verdict = verdictOf(job);
-  change.note("state_failed", rules, { error: message, attempt_number: retries + 1 });
-  if (retries < rules.maxRetries) {
-    const retryAt = rules.now + delayMs(retries, rules);
-    change.job = enter(job, { status: "awaiting_retry", retries: retries + 1, retryAt, verdict }, {
-      error: verdict === undefined ? message : job.error,
-    });
+  change.note("state_failed", { error: message, attempt_number: retries + 1 });
+  if (retries < change.rules.maxRetries) {
+    const retryAt = change.retryAt(retries);
+    const error = verdict === undefined ? message : job.error;
+    change.enter({ status: "awaiting_retry", retries: retries + 1, retryAt, verdict }, { error });
   } else if (verdict !== undefined) {
-    endJob(change, verdict.status, verdict.error, rules);
+    change.end(verdict.status, verdict.error);
   } else {
-    endAfterFailure(change, { status: "quarantined", error: message }, rules);
+    change.fail({ status: "quarantined", error: message });
   }
 }
 
 /** A person decided. @throws Error when the job waits for no such decision. */
-export function decided(change: JobChange, decision: string, rules: Rules): void {
+export function decided(change: JobChange, decision: string): void {
   const { job } = change;
   const target = job.status === "waiting_for_human" ? targetOf(job.transitions, decision) : undefined;
   if (job.status !== "waiting_for_human" || target === undefined) {
     throw new Error(`Job ${job.id} waits for no such decision.`);
   }
-  change.note("approval_received", rules, {
-    next_state: target,
-    duration_ms: Math.max(0, rules.wall - job.question.askedAt),
-  });
-  follow(change, target, rules);
+  const durationMs = Math.max(0, change.rules.wall - job.question.askedAt);
+  change.note("approval_received", { next_state: target, duration_ms: durationMs });
+  change.follow(target);
 }
 
 /** A sub-job ended: its parent goes on. */
-export function childEnded(change: JobChange, child: Job, rules: Rules): void {
+export function childEnded(change: JobChange, child: Job): void {
   const { job } = change;
   if (job.status !== "waiting_for_sub_job" || job.childId !== child.id) return;
   const outcome = child.status === "finished" ? "success" : "failure";
@@ -252,10 +240,10 @@ export function childEnded(change: JobChange, child: Job, rules: Rules): void {
       state_history: child.stateHistory,
     },
   };
-  change.note("sub_blueprint_finished", rules, child.error === undefined ? {} : { error: child.error });
+  change.note("sub_blueprint_finished", child.error === undefined ? {} : { error: child.error });
   const target = targetOf(job.transitions, outcome) ?? "failed";
   const error = outcome === "success" ? undefined : child.error ?? `The sub-job ended ${child.status}.`;
-  follow(change, target, rules, {
+  change.follow(target, {
     stateHistory,
     error,
     ...(error === undefined ? {} : { failedState: job.state }),
@@ -263,21 +251,21 @@ export function childEnded(change: JobChange, child: Job, rules: Rules): void {
 }
 
 /** The client cancels the job. */
-export function cancelled(change: JobChange, tasks: readonly Task[], rules: Rules): void {
+export function cancelled(change: JobChange, tasks: readonly Task[]): void {
   const { job } = change;
-  change.note("cancel_requested", rules);
-  leaveTask(change, tasks.find((task) => task.workerId !== undefined)?.workerId);
+  change.note("cancel_requested");
+  change.leaveTask(tasks.find((task) => task.workerId !== undefined)?.workerId);
   change.withdraw.push(...tasks);
   const transitions = "transitions" in job ? job.transitions : {};
-  endBy(change, "cancelled", { status: "cancelled", error: job.error }, rules, transitions);
+  change.endBy("cancelled", { status: "cancelled", error: job.error }, transitions);
 }
 
 /** An ended job runs again from where it failed. */
-export function requeued(change: JobChange, blueprint: StateMachineBlueprint, rules: Rules): void {
+export function requeued(change: JobChange, blueprint: StateMachineBlueprint): void {
   const { job } = change;
   if (!hasEnded(job)) return;
   const state = job.failedState ?? (blueprint.ends(job.state) ? blueprint.start : job.state);
-  change.job = enter(job, { status: "running" }, {
+  change.enter({ status: "running" }, {
     state,
     error: undefined,
     failedState: undefined,
@@ -285,5 +273,5 @@ export function requeued(change: JobChange, blueprint: StateMachineBlueprint, ru
     steps: 0,
     webhook: job.webhook === undefined ? undefined : { url: job.webhook.url, tries: 0 },
   });
-  change.note("job_requeued", rules, { previous_state: job.state, next_state: state });
+  change.note("job_requeued", { previous_state: job.state, next_state: state });
 }

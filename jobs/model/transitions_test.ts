@@ -19,8 +19,8 @@ import {
 const at = { timestamp: 50_000, state: "work" };
 
 function done(action: Action | undefined, given?: Partial<Job> & Phase, rules = someRules()): JobChange {
-  const change = changeOf(given);
-  handlerDone(change, flow(), action, rules);
+  const change = changeOf(given, rules);
+  handlerDone(change, flow(), action);
   return change;
 }
 
@@ -38,7 +38,7 @@ Deno.test("a new job is pending, with its beginning in its history", () => {
     state: "work",
     initialData: { a: 1 },
   };
-  const change = newJob(given, 50_000);
+  const change = newJob(given, someRules());
   assertEquals(change.job as unknown, {
     ...given,
     revision: 0,
@@ -153,18 +153,16 @@ for (
 
 Deno.test("ways that a state does not declare are noted for the drawing", () => {
   const blueprint = flow();
-  handlerDone(changeOf(), blueprint, { kind: "transition", to: "next" }, someRules());
+  handlerDone(changeOf(), blueprint, { kind: "transition", to: "next" });
   handlerDone(
     changeOf(),
     blueprint,
     { kind: "parallel", tasks: [{ taskType: "echo" }], aggregateInto: "next" },
-    someRules(),
   );
   handlerDone(
     changeOf(),
     blueprint,
     { kind: "task", task: { taskType: "echo" }, transitions: { success: "end" } },
-    someRules(),
   );
   assertEquals(blueprint.edges().filter(({ from }) => from === "work"), [
     { from: "work", to: "next", label: "transition" },
@@ -359,12 +357,12 @@ Deno.test("a sub-job is its parent's client's, one deeper, with the parent's tra
 
 Deno.test("a handler that fails is run again later, each time after twice as long", () => {
   const first = changeOf();
-  handlerFailed(first, "oops", someRules());
+  handlerFailed(first, "oops");
   assertEquals(outcomeOf(first), ["awaiting_retry", "work", "oops"]);
   assertEquals(first.job.status === "awaiting_retry" && [first.job.retries, first.job.retryAt], [1, 1_100]);
   assertEquals(first.history, [{ event_type: "state_failed", ...at, error: "oops", attempt_number: 1 }]);
   const second = changeOf({ status: "awaiting_retry", retries: 1, retryAt: 0 });
-  handlerFailed(second, "oops", someRules());
+  handlerFailed(second, "oops");
   assertEquals(second.job.status === "awaiting_retry" && [second.job.retries, second.job.retryAt], [
     2,
     1_200,
@@ -374,7 +372,7 @@ Deno.test("a handler that fails is run again later, each time after twice as lon
 
 Deno.test("after its last attempt the job is quarantined, in the state that failed", () => {
   const change = changeOf({ status: "awaiting_retry", retries: 2, retryAt: 0 });
-  handlerFailed(change, "oops", someRules());
+  handlerFailed(change, "oops");
   assertEquals(outcomeOf(change), ["quarantined", "work", "oops"]);
   assertEquals([change.job.failedState, change.job.listed], ["work", true]);
 });
@@ -388,12 +386,12 @@ Deno.test("a handler that fails changes nothing about an end that was decided be
     ] as const
   ) {
     const change = changeOf({ ...phase, error: "why" });
-    handlerFailed(change, "oops", someRules());
+    handlerFailed(change, "oops");
     assertEquals(outcomeOf(change), ["awaiting_retry", "work", "why"]);
     assertEquals("verdict" in change.job && change.job.verdict, verdict);
   }
   const last = changeOf({ status: "awaiting_retry", retries: 2, retryAt: 0, verdict, failedState: "before" });
-  handlerFailed(last, "oops", someRules());
+  handlerFailed(last, "oops");
   assertEquals(outcomeOf(last), ["cancelled", "work", "why"]);
   assertEquals(last.job.failedState, "before");
 });
@@ -406,22 +404,22 @@ const QUESTION = {
 
 Deno.test("a decision leads where its transition says", () => {
   const change = changeOf(QUESTION);
-  decided(change, "yes", someRules());
+  decided(change, "yes");
   assertEquals(outcomeOf(change), ["running", "next", undefined]);
   assertEquals(change.history, [
     { event_type: "approval_received", ...at, next_state: "next", duration_ms: 20_000 },
     { event_type: "transition", ...at, state: "next", previous_state: "work", next_state: "next" },
   ]);
-  const early = changeOf(QUESTION);
-  decided(early, "yes", someRules({ wall: 10_000 }));
+  const early = changeOf(QUESTION, someRules({ wall: 10_000 }));
+  decided(early, "yes");
   assertEquals(early.history[0]?.duration_ms, 0);
 });
 
 Deno.test("only the decisions that a job waits for are taken", () => {
   const message = "Job job waits for no such decision.";
-  assertThrows(() => decided(changeOf(QUESTION), "no", someRules()), Error, message);
-  assertThrows(() => decided(changeOf(QUESTION), "toString", someRules()), Error, message);
-  assertThrows(() => decided(waiting(), "success", someRules()), Error, message);
+  assertThrows(() => decided(changeOf(QUESTION), "no"), Error, message);
+  assertThrows(() => decided(changeOf(QUESTION), "toString"), Error, message);
+  assertThrows(() => decided(waiting(), "success"), Error, message);
 });
 
 function parent(transitions: Record<string, string>): JobChange {
@@ -434,7 +432,7 @@ function child(given: Partial<Job> & Phase): Job {
 
 Deno.test("a sub-job that finished leads its parent on, with what it did", () => {
   const change = parent({ success: "next" });
-  childEnded(change, child({ status: "finished", endedAt: 1 }), someRules());
+  childEnded(change, child({ status: "finished", endedAt: 1 }));
   assertEquals(outcomeOf(change), ["running", "next", undefined]);
   assertEquals(change.job.failedState, undefined);
   assertEquals(change.job.stateHistory, {
@@ -461,7 +459,7 @@ for (
 ) {
   Deno.test(`a sub-job that ended ${given.status} is its parent's failure`, () => {
     const change = parent({ failure: "next" });
-    childEnded(change, child(given), someRules());
+    childEnded(change, child(given));
     assertEquals(outcomeOf(change), ["running", "next", error]);
     assertEquals(change.job.failedState, "work");
     const its = "error" in given ? given.error : undefined;
@@ -478,17 +476,17 @@ for (
 
 Deno.test("a parent without a transition for its sub-job's end goes to the state failed", () => {
   const change = parent({});
-  childEnded(change, child({ status: "finished", endedAt: 1 }), someRules());
+  childEnded(change, child({ status: "finished", endedAt: 1 }));
   assertEquals(outcomeOf(change), ["running", "failed", undefined]);
 });
 
 Deno.test("the end of another job, or of one that is not waited for any longer, changes nothing", () => {
   const other = changeOf({ id: "other", status: "finished", endedAt: 1 }).job;
   const waits = parent({ success: "next" });
-  childEnded(waits, other, someRules());
+  childEnded(waits, other);
   assertEquals([waits.job.status, waits.history], ["waiting_for_sub_job", []]);
   const runs = changeOf();
-  childEnded(runs, child({ status: "finished", endedAt: 1 }), someRules());
+  childEnded(runs, child({ status: "finished", endedAt: 1 }));
   assertEquals([runs.job.status, runs.history], ["running", []]);
 });
 
@@ -505,7 +503,7 @@ const TASK = {
 Deno.test("a cancelled job leaves its tasks, and the handler of its transition runs", () => {
   const change = waiting({ error: "earlier" });
   const tasks: Task[] = [{ ...TASK, id: "one" }, { ...TASK, id: "task", workerId: "w", takenAt: 1 }];
-  cancelled(change, tasks, someRules());
+  cancelled(change, tasks);
   const { job } = change;
   assertEquals(outcomeOf(change), ["running", "end", "earlier"]);
   assertEquals("verdict" in job && job.verdict, { status: "cancelled", error: "earlier" });
@@ -519,7 +517,7 @@ Deno.test("a cancelled job leaves its tasks, and the handler of its transition r
 
 Deno.test("a cancelled job without a transition for it ends at once, with the error it had", () => {
   const change = changeOf({ status: "running", error: "earlier" });
-  cancelled(change, [], someRules());
+  cancelled(change, []);
   assertEquals(outcomeOf(change), ["cancelled", "work", "earlier"]);
 });
 
@@ -540,7 +538,7 @@ for (
       webhook,
       ...given,
     });
-    requeued(change, flow(), someRules());
+    requeued(change, flow());
     const { job } = change;
     assertEquals(outcomeOf(change), ["running", state, undefined]);
     assertEquals([job.failedState, job.listed, job.steps, job.webhook], [
@@ -557,9 +555,9 @@ for (
 
 Deno.test("a job that has not ended is not run again, and one without a webhook gets none", () => {
   const open = waiting();
-  requeued(open, flow(), someRules());
+  requeued(open, flow());
   assertEquals([open.job.status, open.history], ["waiting_for_worker", []]);
   const change = changeOf({ status: "failed", endedAt: 1 });
-  requeued(change, flow(), someRules());
+  requeued(change, flow());
   assertEquals(change.job.webhook, undefined);
 });

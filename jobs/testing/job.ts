@@ -22,8 +22,11 @@ export function someRules(given: Partial<Rules> = {}): Rules {
 }
 
 /** A change of a job that is stored as revision 3; `given` says where it is. */
-export function changeOf(given: Partial<Job> & Phase = { status: "running" }): JobChange {
-  return new JobChange({
+export function changeOf(
+  given: Partial<Job> & Phase = { status: "running" },
+  rules: Rules = someRules(),
+): JobChange {
+  const job: Job = {
     id: "job",
     revision: 3,
     blueprint: "flow",
@@ -38,7 +41,8 @@ export function changeOf(given: Partial<Job> & Phase = { status: "running" }): J
     steps: 4,
     lastEvent: "state_started",
     ...given,
-  });
+  };
+  return new JobChange(job, rules);
 }
 
 /** A job that waits for a worker's result of the task `task`. */
