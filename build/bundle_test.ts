@@ -24,7 +24,7 @@ Deno.test("a bundle is the same wherever and however often it is made, and loads
   for (const path of [ROOT, folder.path, Deno.env.get("HOME") ?? ROOT]) {
     assertEquals(first.includes(path), false);
   }
-  for (const name of ["zod", "yaml", "@redis/client", "string-width", "deno-std"]) {
+  for (const name of ["zod", "yaml", "croner", "@redis/client", "string-width", "deno-std"]) {
     assertMatch(first, new RegExp(`^// ${name} [\\d.]+, licence \\w+$`, "m"));
   }
 });

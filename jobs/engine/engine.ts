@@ -18,8 +18,7 @@ import type { JobListener } from "./core.ts";
 import { EngineCore, LEASE_MS } from "./core.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { JobRunner } from "./runner.ts";
-import type { Schedule } from "./scheduler.ts";
-import { readSchedules, Scheduler } from "./scheduler.ts";
+import type { Schedule, Scheduler } from "./scheduler.ts";
 import { readSettingsFile } from "./toml.ts";
 import type { MadeTokens } from "./tokens.ts";
 import { loadTokens, readWorkers } from "./tokens.ts";
@@ -87,7 +86,7 @@ export class JobEngine implements AsyncDisposable {
     for (const message of storage.warnings ?? []) log("warn", "storage_warning", { message });
     const { authenticator, madeTokens } = await loadTokens(config, this.#warnAboutFile);
     this.core.authenticator = authenticator;
-    const schedules = await this.#readSchedules();
+    const scheduler = await this.#openScheduler();
     clock.setNow(await storage.time(0));
     await workers.load();
     await workers.extendAll();
@@ -96,24 +95,28 @@ export class JobEngine implements AsyncDisposable {
     // Leases of an engine that is not there any longer need not run out: this storage has no other engine than this one.
     // Twice their length, because that engine lived on after it stored its time for the last time.
     if (!storage.shared) await this.#housekeeping.wakeJobs(clock.now() + 2 * LEASE_MS);
-    const begin = (schedule: Schedule, tick: number) => this.clientRequests.submitScheduled(schedule, tick);
-    const scheduler = new Scheduler(schedules, storage, clock, config.timeZone, begin, log);
     this.#loops = [
       checks.watch(() => this.#housekeeping.check(), stopping),
       this.#housekeeping.run(),
-      scheduler.run(stopping),
+      ...(scheduler === undefined ? [] : [scheduler.run(stopping)]),
     ];
     return madeTokens;
   }
 
-  async #readSchedules(): Promise<Schedule[]> {
-    const { schedulesPath } = this.core.config;
-    const schedules = readSchedules(await readSettingsFile(schedulesPath), schedulesPath);
-    const unknown = schedules.find(({ blueprint }) => !this.core.blueprints.has(blueprint));
-    if (unknown === undefined) return schedules;
-    throw new ConfigError(
-      `Cannot use ${schedulesPath}: "${unknown.name}" names the blueprint "${unknown.blueprint}", which is not registered.`,
-    );
+  /** Loads the scheduler only where there are schedules. */
+  async #openScheduler(): Promise<Scheduler | undefined> {
+    const { blueprints, clock, config: { schedulesPath, timeZone }, log, storage } = this.core;
+    if (schedulesPath === "") return undefined;
+    const { readSchedules, Scheduler } = await import("./scheduler.ts");
+    const schedules = readSchedules(await readSettingsFile(schedulesPath), schedulesPath, timeZone);
+    const unknown = schedules.find(({ blueprint }) => !blueprints.has(blueprint));
+    if (unknown !== undefined) {
+      throw new ConfigError(
+        `Cannot use ${schedulesPath}: "${unknown.name}" names the blueprint "${unknown.blueprint}", which is not registered.`,
+      );
+    }
+    const begin = (schedule: Schedule, tick: number) => this.clientRequests.submitScheduled(schedule, tick);
+    return new Scheduler(schedules, storage, clock, begin, log);
   }
 
   #warnAboutFile = (message: string) => this.core.log("warn", "workers_file_warning", { message });

@@ -1,5 +1,5 @@
 // @ts-types="../../config/std.d.ts"
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { ConfigError } from "../model/errors.ts";
 import { nextTick, parseCron, readSchedules } from "./scheduler.ts";
@@ -8,7 +8,8 @@ import { MemoryStorage } from "../stores/memory.ts";
 import { ManualClock } from "../../testing/clock.ts";
 import { openTestEngine } from "../testing/engine.ts";
 
-const timing = (text: string) => readSchedules(`[s]\nblueprint = "b"\n${text}\n`, "s.toml")[0]!.timing;
+const timing = (text: string, zone: string) =>
+  readSchedules(`[s]\nblueprint = "b"\n${text}\n`, "s.toml", zone)[0]!.timing;
 
 const TICKS: [string, string, string, string[]][] = [
   ["daily_at = '09:30'", "UTC", "2026-01-15T12:00:00Z", ["2026-01-16T09:30", "2026-01-17T09:30"]],
@@ -30,6 +31,8 @@ const TICKS: [string, string, string, string[]][] = [
   // Both day fields restricted: either.
   ["cron = '0 12 1 * sun'", "UTC", "2026-01-30T00:00:00Z", ["2026-02-01T12:00", "2026-02-08T12:00"]],
   ["cron = '0 12 * * 7'", "UTC", "2026-01-30T00:00:00Z", ["2026-02-01T12:00"]],
+  // One that begins with a star is not restricted.
+  ["cron = '0 0 */2 * mon'", "UTC", "2026-01-01T00:00:00Z", ["2026-01-05T00:00", "2026-01-19T00:00"]],
   ["cron = '5/30 * * * *'", "UTC", "2026-01-30T00:00:00Z", ["2026-01-30T00:05", "2026-01-30T00:35"]],
   // Summer time begins on 29 March 2026 at 2:00, and ends on 25 October at 3:00.
   ["daily_at = '02:30'", "Europe/Berlin", "2026-03-27T12:00:00Z", [
@@ -38,6 +41,19 @@ const TICKS: [string, string, string, string[]][] = [
     "2026-03-30T00:30",
   ]],
   ["daily_at = '02:30'", "Europe/Berlin", "2026-10-24T12:00:00Z", ["2026-10-25T00:30", "2026-10-26T01:30"]],
+  // Several times a day: those that the clocks leave out are left out, those that come twice are taken twice.
+  ["cron = '30 1-3 * * *'", "Europe/Berlin", "2026-03-28T22:00:00Z", [
+    "2026-03-29T00:30",
+    "2026-03-29T01:30",
+    "2026-03-29T23:30",
+  ]],
+  ["cron = '*/30 2 * * *'", "Europe/Berlin", "2026-10-24T22:00:00Z", [
+    "2026-10-25T00:00",
+    "2026-10-25T00:30",
+    "2026-10-25T01:00",
+    "2026-10-25T01:30",
+    "2026-10-26T01:00",
+  ]],
   ["daily_at = '00:10'", "Pacific/Auckland", "2026-01-15T00:00:00Z", [
     "2026-01-15T11:10",
     "2026-01-16T11:10",
@@ -52,20 +68,14 @@ for (const [text, zone, after, wanted] of TICKS) {
   Deno.test(`${text.replaceAll("\n", ", ")} in ${zone} after ${after}`, () => {
     let moment = Date.parse(after);
     for (const tick of wanted) {
-      const next = nextTick(timing(text), moment, zone);
-      assertEquals(
-        next === undefined ? undefined : new Date(next).toISOString(),
-        new Date(`${tick}Z`).toISOString(),
-      );
-      moment = next ?? 0;
+      moment = nextTick(timing(text, zone), moment);
+      assertEquals(new Date(moment).toISOString(), new Date(`${tick}Z`).toISOString());
     }
   });
 }
 
 Deno.test("a date that never comes has no tick", () => {
-  const never = parseCron("0 0 31 2 *");
-  assert(never !== undefined);
-  assertEquals(nextTick(never, 0, "UTC"), undefined);
+  assertEquals(nextTick({ cron: parseCron("0 0 31 2 *", "UTC") }, 0), Infinity);
 });
 
 for (
@@ -81,9 +91,19 @@ for (
     "*/0 * * * *",
     "*-5 * * * *",
     "a b c d e",
+    "0 0 0 * * *",
+    "@daily",
+    "2026-01-01T00:00:00",
   ]
 ) {
-  Deno.test(`"${bad}" is no cron line`, () => assertEquals(parseCron(bad), undefined));
+  Deno.test(`"${bad}" is no cron line`, () => {
+    assertThrows(
+      () => timing(`cron = "${bad}"`, "UTC"),
+      ConfigError,
+      'Cannot use s.toml: schedule "s" has "cron" that cannot be read; ' +
+        'write five fields such as "*/5 9-17 * * mon-fri".',
+    );
+  });
 }
 
 for (
@@ -103,7 +123,7 @@ for (
   ]
 ) {
   Deno.test(`a schedule that ${part} is refused`, () => {
-    assertThrows(() => readSchedules(text!, "s.toml"), ConfigError, part);
+    assertThrows(() => readSchedules(text!, "s.toml", "UTC"), ConfigError, part);
   });
 }
 

@@ -50,15 +50,11 @@ const ClientEntry = z.looseObject({
 /** Reads a clients file. @throws ConfigError that names the entry, never its token. */
 export function readClients(text: string, path: string): Client[] {
   const names = new Map<string, string>();
-  return readEntries(text, path, "client", ClientEntry).map(([name, entry]) => {
+  return readEntries(text, path, "client", ClientEntry, (entry, name, fail) => {
     const { token, plan, monthly_attempts: monthlyAttempts, params, ...others } = entry;
     const tokenDigest = digest(token);
     const other = names.get(tokenDigest);
-    if (other !== undefined) {
-      throw new ConfigError(
-        `Cannot use ${path}: client "${name}" has the same token as "${other}"; give each its own.`,
-      );
-    }
+    if (other !== undefined) throw fail(`has the same token as "${other}"; give each its own`);
     names.set(tokenDigest, name);
     const client = { name, plan, params: { ...toJson(others), ...params }, tokenDigest };
     return monthlyAttempts === undefined ? client : { ...client, monthlyAttempts };

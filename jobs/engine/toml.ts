@@ -39,21 +39,24 @@ export function tables(text: string, path: string): Record<string, unknown> {
 }
 
 /**
- * The tables of a file, each checked by a schema whose messages go on from the name of an entry.
+ * What `make` makes of each table of a file.
  *
+ * @param schema its messages go on from the name of an entry, as what `make` gives to `fail` does
  * @throws ConfigError that names the entry, never its values
  */
-export function readEntries<T>(
+export function readEntries<E, T>(
   text: string,
   path: string,
   kind: string,
-  schema: z.ZodType<T>,
-): [name: string, entry: T][] {
-  return Object.entries(tables(text, path)).map(([name, entry]) => {
-    const { data, error } = schema.safeParse(entry);
-    if (error === undefined) return [name, data];
-    const problem = isTable(entry) ? error.issues[0]?.message : `is not a table; write [${name}]`;
-    throw new ConfigError(`Cannot use ${path}: ${kind} "${name}" ${problem}.`);
+  schema: z.ZodType<E>,
+  make: (entry: E, name: string, fail: (problem: string) => ConfigError) => T,
+): T[] {
+  return Object.entries(tables(text, path)).map(([name, table]) => {
+    const fail = (problem: string) => new ConfigError(`Cannot use ${path}: ${kind} "${name}" ${problem}.`);
+    if (!isTable(table)) throw fail(`is not a table; write [${name}]`);
+    const { data, error } = schema.safeParse(table);
+    if (error !== undefined) throw fail(String(error.issues[0]?.message));
+    return make(data, name, fail);
   });
 }
 
