@@ -639,6 +639,26 @@ Deno.test("a handler that throws is run four times with growing delays, then the
   assertEquals(runs.map((at) => at - runs[0]!), [0, 200, 600, 1400]);
 });
 
+Deno.test("an action that cannot be done fails its own state; what was done in the same step before stays in the history", async () => {
+  const flow = new StateMachineBlueprint({ name: "flow", apiEndpoint: "/jobs/flow", apiVersion: "v1" })
+    .handlerFor("start", { isStart: true }, ({ actions }) => actions.transitionTo("middle"))
+    .handlerFor("middle", ({ actions }) => actions.runBlueprint({ blueprintName: "gone", transitions: {} }));
+  await using test = await openTestEngine({ blueprints: [flow], config: { jobMaxRetries: 0 } });
+  const id = await test.submit("/api/v1/jobs/flow");
+  const job = await test.until(id, ended);
+  assertEquals([job.status, job.error_message], ["quarantined", 'There is no blueprint "gone".']);
+  const history = (await test.client(`/api/v1/jobs/${id}/history`)).json;
+  assertEquals(history.map((entry: JsonObject) => [entry.event_type, entry.state]), [
+    ["job_created", "start"],
+    ["state_started", "start"],
+    ["state_finished", "start"],
+    ["transition", "middle"],
+    ["state_started", "middle"],
+    ["state_failed", "middle"],
+    ["job_quarantined", "middle"],
+  ]);
+});
+
 Deno.test("a retried handler that ends well goes on, and each state has its own retries", async () => {
   let fails = 2;
   let moreFails = 3;
