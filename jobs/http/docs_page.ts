@@ -1,153 +1,150 @@
 /**
- * The OpenAPI document as a page for people, and the routes of both.
+ * The OpenAPI document, for programs and as a page for people.
  *
  * @module
  */
-
 import type { OpenApi, Operation, Schema } from "./openapi.ts";
 import { openapiDocument } from "./openapi.ts";
-import { icon, pageHeaders, policyHash } from "./page/mod.ts";
-import { baseStyle, docsStyle } from "./page/style.ts";
+import { pageHandler } from "./page/mod.ts";
+import { docsStyle } from "./page/style.ts";
 import type { Route } from "./route.ts";
+import { json, rows } from "./route.ts";
 
-/** The document and its page. `routes` is asked when somebody looks for the first time. */
-export function openapiRoutes(routes: () => readonly Route[]): Route[] {
+/** The document of these routes and of its own, made when somebody looks for the first time, and its page. */
+export function docsRoutes(routes: readonly Route[]): Route[] {
   let document: OpenApi | undefined;
-  const made = () => document ??= openapiDocument([...routes(), ...own]);
+  const made = () => document ??= openapiDocument([...routes, ...own]);
+  const at = rows("public", "Public");
   const own: Route[] = [
     {
-      method: "GET",
-      path: "/_public/openapi.json",
-      access: "public",
-      group: "Public",
-      summary: "This interface as an OpenAPI 3.1 document",
-      answers: { 200: { description: "The document", type: "application/json" } },
-      handle: () => Response.json(made()),
+      ...at("GET", "/_public/openapi.json", "This interface as an OpenAPI 3.1 document"),
+      answers: { 200: ["The document", "application/json"] },
+      handle: () => json(made()),
     },
     {
-      method: "GET",
-      path: "/_public/docs",
-      access: "public",
-      group: "Public",
-      summary: "This interface as a page",
-      answers: { 200: { description: "The page", type: "text/html" } },
-      handle: async () => {
-        const style = (baseStyle + docsStyle).replaceAll("\n", "");
-        const headers = pageHeaders(`style-src ${await policyHash(style)}`);
-        return new Response(docsHtml(made(), style), { headers });
-      },
+      ...at("GET", "/_public/docs", "This interface as a page"),
+      answers: { 200: ["The page", "text/html"] },
+      handle: pageHandler(() => ({
+        title: "Jobs: HTTP interface",
+        style: docsStyle,
+        body: docsHtml(made()),
+      })),
     },
   ];
   return own;
 }
 
-function escaped(text: string): string {
-  const names: Record<string, string> = {
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    '"': "&quot;",
-    "'": "&#39;",
-  };
-  return text.replace(/[&<>"']/g, (sign) => names[sign] ?? sign);
+/** The body of the page for people. */
+export function docsHtml({ info, tags, paths, components }: OpenApi): string {
+  const operations = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation }))
+  );
+  const groups = tags.map(({ name }) => {
+    const id = `group-${name.toLowerCase().replaceAll(" ", "-")}`;
+    const own = operations.filter(({ operation }) => operation.tags.includes(name));
+    const links = own.map(({ method, path, operation }) =>
+      markup`<li><a href="#${operation.operationId}">${method} ${path}</a></li>`
+    );
+    return {
+      contents: markup`<h2><a href="#${id}">${name}</a></h2><ul>${links}</ul>`,
+      body: markup`<h2 id="${id}">${name}</h2>${
+        own.map(({ method, path, operation }) => operationHtml(method, path, operation))
+      }`,
+    };
+  });
+  const tokens = Object.values(components.securitySchemes).map(({ name, description }) =>
+    markup`<li><code>${name}</code> ${description}</li>`
+  );
+  const schemas = Object.entries(components.schemas).map(([name, schema]) =>
+    markup`<section class="card" id="schema-${name}"><h3>${name}</h3><p>${schemaHtml(schema)}</p></section>`
+  );
+  return markup`<nav aria-label="Contents"><p><a href="..">Jobs</a></p>
+${groups.map(({ contents }) => contents)}<h2><a href="#schemas">Schemas</a></h2></nav>
+<main><h1>HTTP interface</h1>
+<p>${info.description} For programs: <a href="openapi.json">openapi.json</a>.</p>
+<ul>${tokens}</ul>
+${groups.map(({ body }) => body)}
+<h2 id="schemas">Schemas</h2>${schemas}</main>`.text;
 }
 
-/** A schema in words, as HTML: `list of JobSummary`, with the fields of an object below. */
-function schemaHtml(schema: Schema | undefined): string {
-  if (schema === undefined) return "";
-  if (schema.$ref !== undefined) {
-    const name = escaped(schema.$ref.split("/").at(-1) ?? "");
-    return `<a href="#schema-${name}">${name}</a>`;
+function operationHtml(method: string, path: string, operation: Operation): Html {
+  const { operationId, summary, security, parameters, requestBody, responses } = operation;
+  const rows = parameters.map(({ name, in: place, description }) =>
+    markup`<li><code>${name}</code> <small>in the ${place}</small> ${description}</li>`
+  );
+  const answers = Object.entries(responses).map(([status, { description, content }]) =>
+    markup`<li><b>${status}</b> ${description}${content && markup`: ${contentHtml(content)}`}</li>`
+  );
+  return markup`<section class="card" id="${operationId}">
+<h3><span class="method">${method}</span> <code>${path}</code></h3>
+<p>${summary} <small>${accessText(security)}</small></p>
+${rows.length > 0 && markup`<h4>Parameters</h4><ul>${rows}</ul>`}
+${requestBody && markup`<h4>Body</h4><p>${contentHtml(requestBody.content)}</p>`}
+<h4>Answers</h4><ul>${answers}</ul></section>`;
+}
+
+function accessText([first, ...more]: Operation["security"]): string {
+  if (first === undefined) return "no token needed";
+  if (more.length === 0) return "worker token";
+  return Object.keys(first).length === 0 ? "client token or the secret of a link" : "client token";
+}
+
+function contentHtml(content: NonNullable<Operation["requestBody"]>["content"]): Html[] {
+  return Object.entries(content).map(([type, { schema }]) =>
+    schema === undefined ? markup`<code>${type}</code>` : schemaHtml(schema)
+  );
+}
+
+/** A schema in words: `list of JobSummary`, with the fields of an object below. */
+function schemaHtml(schema: Schema): Html {
+  const { $ref, const: fixed, enum: values, anyOf, items, properties, additionalProperties } = schema;
+  if ($ref !== undefined) {
+    const name = $ref.split("/").at(-1);
+    return markup`<a href="#schema-${name}">${name}</a>`;
   }
-  if (schema.const !== undefined) return `<code>${escaped(JSON.stringify(schema.const))}</code>`;
-  if (schema.enum !== undefined) return `one of <code>${escaped(schema.enum.map(String).join(", "))}</code>`;
-  if (schema.anyOf !== undefined) return schema.anyOf.map(schemaHtml).join(" or ");
-  if (schema.items !== undefined) return `list of ${schemaHtml(schema.items)}`;
-  if (schema.properties !== undefined) {
-    const required = new Set(schema.required);
-    const fields = Object.entries(schema.properties).map(([name, field]) =>
-      `<li><code>${escaped(name)}</code>${required.has(name) ? "" : ` <small>optional</small>`} ${
-        schemaHtml(field)
-      }</li>`
-    );
-    return `object<ul class="fields">${fields.join("")}</ul>`;
+  if (fixed !== undefined) return markup`<code>${JSON.stringify(fixed)}</code>`;
+  if (values !== undefined) return markup`one of <code>${values.join(", ")}</code>`;
+  if (anyOf !== undefined) {
+    return markup`${anyOf.map((one, index) => [index > 0 && " or ", schemaHtml(one)])}`;
   }
-  if (
-    typeof schema.additionalProperties === "object" && Object.keys(schema.additionalProperties).length > 0
-  ) {
-    return `object, each value ${schemaHtml(schema.additionalProperties)}`;
+  if (items !== undefined) return markup`list of ${schemaHtml(items)}`;
+  if (properties !== undefined) {
+    const fields = Object.entries(properties).map(([name, field]) => {
+      const note = !schema.required?.includes(name) && markup`<small>optional</small>`;
+      return markup`<li><code>${name}</code> ${note} ${schemaHtml(field)}</li>`;
+    });
+    return markup`object<ul class="fields">${fields}</ul>`;
+  }
+  if (typeof additionalProperties === "object" && Object.keys(additionalProperties).length > 0) {
+    return markup`object, each value ${schemaHtml(additionalProperties)}`;
   }
   const limits = ["minLength", "maxLength", "minimum", "maximum", "pattern"].filter((key) => key in schema)
     .map((key) => `${key} ${schema[key]}`);
   const type = [schema.type ?? "any JSON"].flat().join(" or ");
-  return escaped(type) + (limits.length > 0 ? ` <small>${escaped(limits.join(", "))}</small>` : "");
+  return markup`${type} ${limits.length > 0 && markup`<small>${limits.join(", ")}</small>`}`;
 }
 
-function operationHtml(path: string, method: string, operation: Operation): string {
-  const { operationId, summary, security, parameters, requestBody, responses } = operation;
-  const schemes = security.flatMap(Object.keys);
-  const access = schemes.includes("workerToken")
-    ? "worker token"
-    : !schemes.includes("clientToken")
-    ? "no token needed"
-    : security.some((one) => Object.keys(one).length === 0)
-    ? "client token or the secret of a link"
-    : "client token";
-  const rows = parameters.map(({ name, in: place, description }) =>
-    `<li><code>${escaped(name)}</code> <small>in the ${place}</small> ${escaped(description ?? "")}</li>`
-  );
-  const answers = Object.entries(responses).map(([status, { description, content = {} }]) => {
-    const types = Object.entries(content).map(([type, { schema }]) =>
-      schema === undefined ? `<code>${escaped(type)}</code>` : schemaHtml(schema)
-    );
-    return `<li><b>${status}</b> ${escaped(description)}${
-      types.length > 0 ? `: ${types.join(", ")}` : ""
-    }</li>`;
-  });
-  const body = requestBody?.content["application/json"]?.schema;
-  return `<section class="card" id="${operationId}"><h3><span class="method">${method.toUpperCase()}</span> ` +
-    `<code>${escaped(path)}</code></h3><p>${escaped(summary)} <small>${access}</small></p>` +
-    (rows.length > 0 ? `<h4>Parameters</h4><ul>${rows.join("")}</ul>` : "") +
-    (body === undefined ? "" : `<h4>Body</h4><p>${schemaHtml(body)}</p>`) +
-    `<h4>Answers</h4><ul>${answers.join("")}</ul></section>`;
+/** HTML of which everything that was put in shows as text, unless it was made like this itself. */
+class Html {
+  constructor(readonly text: string) {}
 }
 
-/** The page for people. */
-export function docsHtml(document: OpenApi, style: string): string {
-  const all = Object.entries(document.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]) => ({ path, method, operation }))
-  );
-  const groups = document.tags.map(({ name }) => {
-    const own = all.filter(({ operation }) => operation.tags.includes(name));
-    return {
-      name,
-      id: `group-${name.toLowerCase().replaceAll(" ", "-")}`,
-      links: own.map(({ path, method, operation }) =>
-        `<li><a href="#${operation.operationId}">${method.toUpperCase()} ${escaped(path)}</a></li>`
-      ).join(""),
-      body: own.map(({ path, method, operation }) => operationHtml(path, method, operation)).join(""),
-    };
-  });
-  const schemas = Object.entries(document.components.schemas).map(([name, schema]) =>
-    `<section class="card" id="schema-${escaped(name)}"><h3>${escaped(name)}</h3><p>${
-      schemaHtml(schema)
-    }</p></section>`
-  );
-  const tokens = Object.values(document.components.securitySchemes).map(({ name, description }) =>
-    `<li><code>${name}</code> ${escaped(description)}</li>`
-  );
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Jobs: HTTP interface</title>${icon}<style>${style}</style></head><body>
-<nav aria-label="Contents"><p><a href="..">Jobs</a></p>${
-    groups.map(({ name, id, links }) => `<h2><a href="#${id}">${escaped(name)}</a></h2><ul>${links}</ul>`)
-      .join("")
-  }<h2><a href="#schemas">Schemas</a></h2></nav>
-<main><h1>HTTP interface</h1><p>${
-    escaped(document.info.description)
-  } For programs: <a href="openapi.json">openapi.json</a>.</p>
-<ul>${tokens.join("")}</ul>
-${groups.map(({ name, id, body }) => `<h2 id="${id}">${escaped(name)}</h2>${body}`).join("")}
-<h2 id="schemas">Schemas</h2>${schemas.join("")}</main></body></html>
-`;
+type Content = Html | string | false | undefined | readonly Content[];
+
+function markup(parts: TemplateStringsArray, ...contents: Content[]): Html {
+  return new Html(String.raw({ raw: parts }, ...contents.map(textOf)));
 }
+
+function textOf(content: Content): string {
+  if (content instanceof Html) return content.text;
+  if (typeof content === "string") return content.replace(/[&<>"']/g, (sign) => ENTITIES[sign] ?? sign);
+  return content ? content.map(textOf).join("") : "";
+}
+
+const ENTITIES: Record<string, string> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};

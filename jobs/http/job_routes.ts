@@ -1,46 +1,159 @@
 /**
- * Routes of clients: their jobs, and what the engine does.
+ * The routes of jobs: to submit them, to read and follow them, and to decide about them.
  *
  * @module
  */
-
-import { HttpError } from "../model/errors.ts";
-import { clientRoute } from "./route.ts";
 import { z } from "zod";
 import type { JobEngine } from "../engine/engine.ts";
-import { own } from "./job_answers.ts";
-import { drain } from "./body.ts";
-import { jobEvents } from "./job_events.ts";
-import { approve, quarantined } from "./job_answers.ts";
-import { LIST_LIMIT, wholeNumber } from "./parameters.ts";
-import { errorResponse, json, largeJson } from "./responses.ts";
-import type { Route } from "./route.ts";
-import type { Status } from "../model/job.ts";
+import type { Submission } from "../engine/client_requests.ts";
+import { isWebhookAllowed } from "../engine/webhooks.ts";
+import type { StateMachineBlueprint } from "../model/blueprint.ts";
+import { HttpError } from "../model/errors.ts";
+import type { Job } from "../model/job.ts";
+import { isObject } from "../model/json.ts";
+import type { Task } from "../model/store.ts";
 import { historyEntries, jobSummary, jobView } from "../model/wire.ts";
 import {
-  Dashboard,
+  Accepted,
+  AnyObject,
   Decision,
   HistoryEntry,
   JobStatus,
   JobSummary,
   JobView,
-  WorkerHistoryEntry,
-  WorkerView,
 } from "../model/wire.ts";
+import { clientOf, LIST_LIMIT, pageOf, readSubmission, secondsOf } from "./request.ts";
+import type { RequestContext, Route } from "./route.ts";
+import { json, JSON_TYPE, largeJson, rows } from "./route.ts";
 
-/** The routes of clients. */
-export function jobRoutes(engine: JobEngine): Route[] {
-  return [...jobReading(engine), ...jobActions(engine), ...overviewRoutes(engine)];
+const EVENTS_PING_MS = 15_000;
+
+/** Outcomes that change nothing. */
+const REFUSALS = {
+  "unknown": [404, "Job not found"],
+  "ended": [409, "Job is not in a state that can be cancelled (must be waiting for a worker)."],
+  "not waiting": [409, "Job is not in a state that can be approved"],
+  "wrong link": [401, "Unauthorized: Invalid link"],
+  "not failed": [409, "Only failed and quarantined jobs can be run again"],
+  "no blueprint": [409, "The job's blueprint is not registered any longer"],
+  "not listed": [409, "Job is not on the quarantine list"],
+} as const;
+
+function refused(outcome: keyof typeof REFUSALS): HttpError {
+  const [status, message] = REFUSALS[outcome];
+  return new HttpError(status, message);
 }
 
+const at = rows("client", "Jobs");
 const JOB = "/api/jobs/{id}";
+const Changed = z.object({ status: z.string() });
+const ChangedJob = z.object({ status: z.string(), job_id: z.string() });
 
-/** A table: jobs as a client reads them. */
-function jobReading(engine: JobEngine): Route[] {
+/** A table: submissions, one for each blueprint with an endpoint. Their paths hold the version. */
+export function submissionRoutes(engine: JobEngine): Route[] {
+  return [...engine.core.blueprints.values()].filter(({ apiEndpoint }) => apiEndpoint !== undefined).map(
+    (blueprint) => ({
+      ...at(
+        "POST",
+        `/api${blueprint.apiVersion ? `/${blueprint.apiVersion}` : ""}${blueprint.apiEndpoint}`,
+        `Submit a job of the blueprint ${blueprint.name}`,
+      ),
+      query: {
+        webhook_url: "Where the job's end is posted to (also header X-Webhook-Url)",
+        dispatch_timeout: "Seconds a task may wait for a worker (also header X-Dispatch-Timeout)",
+        result_timeout: "Seconds a task may take (also header X-Result-Timeout)",
+      },
+      body: AnyObject,
+      answers: {
+        202: ["The job is stored", Accepted],
+        413: "The body is too large",
+        422: "The Idempotency-Key was used for another submission",
+        429: "The quota is used up",
+      },
+      handle: (call) => submit(engine, blueprint, call),
+    }),
+  );
+}
+
+const ACCEPTED = { status: 202, headers: JSON_TYPE };
+
+async function submit(
+  engine: JobEngine,
+  blueprint: StateMachineBlueprint,
+  { request, client, query }: RequestContext,
+): Promise<Response> {
+  const data = await readSubmission(engine, request);
+  if (!isObject(data)) throw new HttpError(400, "Invalid JSON body: it must be an object");
+  const options = submissionOptions(engine, request.headers, query);
+  const outcome = await engine.clientRequests.submit(client, blueprint, data, options);
+  switch (outcome.kind) {
+    case "accepted":
+      return new Response(`{"status":"accepted","job_id":"${outcome.jobId}"}`, ACCEPTED);
+    case "over-quota":
+      throw new HttpError(429, "Quota exceeded or not configured", {
+        "retry-after": String(outcome.retryAfterSeconds),
+      });
+    case "key-reused":
+      throw new HttpError(422, "This Idempotency-Key was used for another submission");
+  }
+}
+
+function submissionOptions({ core }: JobEngine, headers: Headers, query: URLSearchParams): Submission {
+  const key = headers.get("idempotency-key");
+  if (key === "" || (key !== null && key.length > 200)) {
+    throw new HttpError(400, "Idempotency-Key must have 1 to 200 characters");
+  }
+  const option = (name: string) => headers.get(`x-${name.replace("_", "-")}`) ?? query.get(name);
+  const webhookUrl = option("webhook_url") ?? undefined;
+  if (
+    webhookUrl !== undefined &&
+    (webhookUrl.length > 2000 || !isWebhookAllowed(webhookUrl, core.config.webhookHosts))
+  ) {
+    throw new HttpError(
+      400,
+      "Webhooks to this address are not allowed; its host must be listed in WEBHOOK_HOSTS",
+    );
+  }
+  const traceparent = headers.get("traceparent") ?? "";
+  const tracestate = headers.get("tracestate") ?? "";
+  return {
+    idempotencyKey: key === null ? undefined : `client ${key}`,
+    webhookUrl,
+    queueTimeoutMs: secondsOf(option("dispatch_timeout"), "dispatch_timeout"),
+    resultTimeoutMs: secondsOf(option("result_timeout"), "result_timeout"),
+    trace: /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(traceparent)
+      ? { traceparent, ...(tracestate !== "" && tracestate.length <= 512 && { tracestate }) }
+      : undefined,
+  };
+}
+
+/** A table: jobs as their clients read them, and what may be done with one. */
+export function jobRoutes(engine: JobEngine): Route[] {
+  const { core, clientRequests } = engine;
   return [
     {
-      ...clientRoute("GET", "/api/jobs", "Jobs"),
-      summary: "Own jobs, newest first",
+      ...at("GET", "/_public/jobs/quarantined", "Ids of own jobs on the quarantine list"),
+      answers: { 200: ["Ids, newest first", z.array(z.string())] },
+      handle: (call) => quarantined(engine, call),
+    },
+    {
+      ...at(
+        "POST",
+        "/_public/webhooks/approval/{id}",
+        "Decide for a job that waits for a human, by the owner's token or a one-time link (?secret=...)",
+      ),
+      access: "link",
+      query: { secret: "Secret of the one-time link" },
+      body: Decision,
+      answers: { 200: ["It goes on", ChangedJob], 409: "It waits for no decision" },
+      handle(call) {
+        const secret = call.query.get("secret") ?? call.request.headers.get("x-approval-secret");
+        if (secret !== null) return approve(engine, call, secret);
+        return approve(engine, { ...call, client: clientOf(engine, call.request) });
+      },
+    },
+    {
+      ...at("GET", "/api/jobs", "Own jobs, newest first"),
       query: {
         limit: `How many, at most ${LIST_LIMIT} (100)`,
         offset: "How many to pass over (0)",
@@ -48,274 +161,168 @@ function jobReading(engine: JobEngine): Route[] {
         blueprint: "Only those of this blueprint",
         search: "Text in the id, blueprint, state or error",
       },
-      answers: {
-        200: { description: "One entry a job", schema: z.array(JobSummary) },
-        400: "A parameter cannot be read",
-      },
-      async handle(call) {
-        const { query, client } = call;
-        const limit = wholeNumber(query, "limit", 100, LIST_LIMIT);
-        const offset = wholeNumber(query, "offset", 0, Infinity);
-        const status = query.get("status") ?? undefined;
-        const known = status === undefined ? undefined : JobStatus.safeParse(status);
-        if (known !== undefined && !known.success) throw new HttpError(400, "Invalid status parameter");
-        const jobs = await engine.core.storage.list({
-          client: client?.name,
-          status: known?.data,
+      answers: { 200: ["One entry a job", z.array(JobSummary)], 400: "A parameter cannot be read" },
+      async handle({ request, query, client }) {
+        const page = pageOf(query, 100);
+        const status = JobStatus.optional().safeParse(query.get("status") ?? undefined);
+        if (!status.success) throw new HttpError(400, "Invalid status parameter");
+        const jobs = await core.storage.list({
+          ...page,
+          client: client.name,
+          status: status.data,
           blueprint: query.get("blueprint") ?? undefined,
           search: query.get("search") || undefined,
-          limit,
-          offset,
         });
-        return largeJson(call, jobs.map(jobSummary));
+        return largeJson(request, jobs.map(jobSummary));
       },
     },
     {
-      ...clientRoute("GET", "/api/jobs/events", "Jobs"),
-      summary: "Changes of own jobs as they happen (server-sent events named job)",
-      answers: { 200: { description: "A stream", type: "text/event-stream" } },
-      handle: ({ client, request }) => jobEvents(engine, client?.name, request.signal),
+      ...at(
+        "GET",
+        "/api/jobs/events",
+        "Changes of own jobs as they happen (server-sent events named job)",
+      ),
+      answers: { 200: ["A stream", "text/event-stream"] },
+      handle: ({ client, request }) => jobEvents(engine, client.name, request.signal),
     },
     {
-      ...clientRoute("GET", "/api/jobs/quarantined", "Jobs"),
-      summary: "Ids of own jobs on the quarantine list",
+      ...at("GET", "/api/jobs/quarantined", "Ids of own jobs on the quarantine list"),
       query: { limit: `How many, at most ${LIST_LIMIT}`, offset: "How many to pass over (0)" },
-      answers: { 200: { description: "Ids, newest first", schema: z.array(z.string()) } },
+      answers: { 200: ["Ids, newest first", z.array(z.string())] },
       handle: (call) => quarantined(engine, call),
     },
     {
-      ...clientRoute("GET", JOB, "Jobs"),
-      summary: "A job",
-      answers: { 200: { description: "The job", schema: JobView } },
+      ...at("GET", JOB, "A job"),
+      answers: { 200: ["The job", JobView] },
       async handle(call) {
         const { job, tasks } = await own(engine, call);
-        return largeJson(call, jobView(job, tasks));
+        return largeJson(call.request, jobView(job, tasks));
       },
     },
     {
-      ...clientRoute("GET", `${JOB}/history`, "Jobs"),
-      summary: "What happened to a job, oldest first",
+      ...at("GET", `${JOB}/history`, "What happened to a job, oldest first"),
       query: { limit: "How many (all)", offset: "How many to pass over (0)" },
-      answers: {
-        200: { description: "The entries", schema: z.array(HistoryEntry) },
-      },
+      answers: { 200: ["The entries", z.array(HistoryEntry)] },
       async handle(call) {
         const { job } = await own(engine, call);
-        const offset = wholeNumber(call.query, "offset", 0, Infinity);
-        const limit = wholeNumber(call.query, "limit", 1e9, Infinity);
-        const entries = historyEntries(job.id, await engine.core.storage.history(job.id));
-        return largeJson(call, entries.slice(offset, offset + limit));
+        const { limit, offset } = pageOf(call.query, Infinity, Infinity);
+        const entries = historyEntries(job.id, await core.storage.history(job.id));
+        return largeJson(call.request, entries.slice(offset, offset + limit));
       },
     },
-  ];
-}
-
-/** A table: what a client may do with a job. */
-function jobActions(engine: JobEngine): Route[] {
-  return [
     {
-      ...clientRoute("POST", `${JOB}/cancel`, "Jobs"),
-      summary: "End a job; a worker that runs its task is notified",
-      answers: {
-        200: { description: "It ends", schema: z.object({ status: z.string() }) },
-        409: "It has ended before",
-      },
+      ...at("POST", `${JOB}/cancel`, "End a job; a worker that runs its task is notified"),
+      answers: { 200: ["It ends", Changed], 409: "It has ended before" },
       async handle(call) {
-        await drain(call.request);
         await own(engine, call);
-        const outcome = await engine.clientRequests.cancel(call.params.id);
-        if (outcome === "unknown") return errorResponse(404, "Job not found");
-        if (outcome === "ended") {
-          return errorResponse(
-            409,
-            "Job is not in a state that can be cancelled (must be waiting for a worker).",
-          );
-        }
-        return json({
-          status: outcome === "sent" ? "cancellation_request_sent" : "cancellation_request_accepted",
-        });
+        const outcome = await clientRequests.cancel(call.params.id);
+        if (outcome === "unknown" || outcome === "ended") throw refused(outcome);
+        return json({ status: `cancellation_request_${outcome}` });
       },
     },
     {
-      ...clientRoute("POST", `${JOB}/approve`, "Jobs"),
-      summary: "Decide for a job that waits for a human",
+      ...at("POST", `${JOB}/approve`, "Decide for a job that waits for a human"),
       body: Decision,
-      answers: {
-        200: { description: "It goes on", schema: z.object({ status: z.string(), job_id: z.string() }) },
-        409: "It waits for no decision",
-      },
+      answers: { 200: ["It goes on", ChangedJob], 409: "It waits for no decision" },
       handle: (call) => approve(engine, call),
     },
     {
-      ...clientRoute("POST", `${JOB}/approval-link`, "Jobs"),
-      summary: "A one-time link with which somebody without a token can decide",
+      ...at("POST", `${JOB}/approval-link`, "A one-time link with which somebody without a token can decide"),
       answers: {
-        200: { description: "The link; an older one is void", schema: z.object({ url: z.string() }) },
+        200: ["The link; an older one is void", z.object({ url: z.string() })],
         409: "It waits for no decision",
       },
       async handle(call) {
-        await drain(call.request);
         await own(engine, call);
-        const secret = await engine.clientRequests.approvalLink(call.params.id);
-        if (secret === undefined) return errorResponse(409, "Job is not in a state that can be approved");
-        const { origin } = new URL(call.request.url);
-        return json({
-          url: `${origin}/_public/webhooks/approval/${encodeURIComponent(call.params.id)}?secret=${secret}`,
-        });
+        const secret = await clientRequests.approvalLink(call.params.id);
+        if (secret === undefined) throw refused("not waiting");
+        const path = `/_public/webhooks/approval/${encodeURIComponent(call.params.id)}?secret=${secret}`;
+        return json({ url: new URL(call.request.url).origin + path });
       },
     },
     {
-      ...clientRoute("POST", `${JOB}/retry`, "Jobs"),
-      summary: "Run a failed or quarantined job again from the state that failed",
-      answers: {
-        200: { description: "It runs again", schema: z.object({ status: z.string(), job_id: z.string() }) },
-        409: "It has not failed",
-      },
+      ...at("POST", `${JOB}/retry`, "Run a failed or quarantined job again from the state that failed"),
+      answers: { 200: ["It runs again", ChangedJob], 409: "It has not failed" },
       async handle(call) {
-        await drain(call.request);
         await own(engine, call);
-        switch (await engine.clientRequests.requeue(call.params.id)) {
-          case "requeued":
-            return json({ status: "requeued", job_id: call.params.id });
-          case "unknown":
-            return errorResponse(404, "Job not found");
-          case "not failed":
-            return errorResponse(409, "Only failed and quarantined jobs can be run again");
-          case "no blueprint":
-            return errorResponse(409, "The job's blueprint is not registered any longer");
-        }
+        const outcome = await clientRequests.requeue(call.params.id);
+        if (outcome !== "requeued") throw refused(outcome);
+        return json({ status: outcome, job_id: call.params.id });
       },
     },
     {
-      ...clientRoute("DELETE", `${JOB}/quarantine`, "Jobs"),
-      summary: "Take a job off the quarantine list",
-      answers: {
-        200: { description: "It is off", schema: z.object({ status: z.string() }) },
-        409: "It is not on the list",
-      },
+      ...at("DELETE", `${JOB}/quarantine`, "Take a job off the quarantine list"),
+      answers: { 200: ["It is off", Changed], 409: "It is not on the list" },
       async handle(call) {
-        await drain(call.request);
         await own(engine, call);
-        if (!await engine.clientRequests.unlist(call.params.id)) {
-          return errorResponse(409, "Job is not on the quarantine list");
-        }
+        if (!await clientRequests.unlist(call.params.id)) throw refused("not listed");
         return json({ status: "removed" });
       },
     },
   ];
 }
 
-/** A table: workers, figures, blueprints and administration. */
-function overviewRoutes(engine: JobEngine): Route[] {
-  return [
-    {
-      ...clientRoute("GET", "/api/workers", "Workers"),
-      summary: "Workers with a recent heartbeat",
-      answers: { 200: { description: "The workers", schema: z.array(WorkerView) } },
-      async handle(call) {
-        const workers = engine.core.workers.alive();
-        const views = workers.map(async (worker) => {
-          const held = await engine.core.storage.heldBy(worker.id);
-          return engine.core.workers.view(worker, held.length, engine.core.cancels.isListenedTo(worker.id));
-        });
-        return largeJson(call, await Promise.all(views));
-      },
+/** A job that the client may see; others are not there for it. */
+async function own(
+  { core }: JobEngine,
+  { params, client }: RequestContext,
+): Promise<{ job: Job; tasks: Task[] }> {
+  const read = await core.storage.read(params.id);
+  if (read?.job.client !== client.name) throw refused("unknown");
+  return read;
+}
+
+async function quarantined({ core }: JobEngine, { client, query }: RequestContext): Promise<Response> {
+  const page = pageOf(query, LIST_LIMIT);
+  const jobs = await core.storage.list({ ...page, client: client.name, listed: true });
+  return json(jobs.map((job) => job.id));
+}
+
+async function approve(engine: JobEngine, call: RequestContext, secret?: string): Promise<Response> {
+  const body = Decision.safeParse(await readSubmission(engine, call.request));
+  if (!body.success) throw new HttpError(400, "decision is required in body");
+  const { decision } = body.data;
+  if (secret === undefined) await own(engine, call);
+  const outcome = await engine.clientRequests.approve(call.params.id, decision, secret);
+  if (outcome === "approved") return json({ status: "approval_received", job_id: call.params.id });
+  if (outcome === "invalid decision") {
+    throw new HttpError(400, `Invalid decision '${decision}' for this job`);
+  }
+  // With a link nobody learns which jobs there are.
+  throw refused(secret === undefined ? outcome : "wrong link");
+}
+
+/** Changes of a client's jobs as a stream of server-sent events. */
+function jobEvents(engine: JobEngine, client: string, gone: AbortSignal): Response {
+  const { stopping } = engine.core;
+  const encoder = new TextEncoder();
+  let end = () => {};
+  const stream = new ReadableStream<Uint8Array>({
+    start(controller) {
+      const send = (text: string) => {
+        // A reader that does not keep up misses changes rather than filling the memory; it can ask for the list.
+        if ((controller.desiredSize ?? 0) > -1000) controller.enqueue(encoder.encode(text));
+      };
+      const unhear = engine.onJob((job) => {
+        if (job.client === client) send(`event: job\ndata: ${JSON.stringify(jobSummary(job))}\n\n`);
+      });
+      const timer = setInterval(() => send(": still here\n\n"), EVENTS_PING_MS);
+      const close = () => {
+        end();
+        controller.close();
+      };
+      end = () => {
+        unhear();
+        clearInterval(timer);
+        stopping.removeEventListener("abort", close);
+      };
+      stopping.addEventListener("abort", close);
+      gone.addEventListener("abort", end);
+      send(": hello\n\n");
     },
-    {
-      ...clientRoute("GET", "/api/workers/{worker_id}/history", "Workers"),
-      summary: "The last registrations and heartbeats of a worker, oldest first",
-      answers: {
-        200: { description: "Its registrations and heartbeats", schema: z.array(WorkerHistoryEntry) },
-        404: "No such worker",
-      },
-      handle({ params }) {
-        const worker = engine.core.workers.get(params.worker_id);
-        return worker === undefined
-          ? errorResponse(404, "Worker not found")
-          : json(worker.info.history ?? []);
-      },
-    },
-    {
-      ...clientRoute("GET", "/api/dashboard", "Workers"),
-      summary: "Own jobs by status, queues, and the last minutes by second",
-      answers: { 200: { description: "The figures", schema: Dashboard } },
-      async handle(call) {
-        const now = engine.core.clock.now();
-        const queues = await engine.core.storage.queues();
-        const counts: Partial<Record<Status, number>> = await engine.core.storage.counts(call.client?.name);
-        return largeJson(call, {
-          workers: { total: engine.core.workers.alive().length },
-          jobs: { queued: queues.reduce((sum, queue) => sum + queue.queued, 0), ...counts },
-          queues: queues.map(({ type, queued, held, oldestSince }) => ({
-            type,
-            queued,
-            held,
-            oldest_seconds: oldestSince === undefined
-              ? 0
-              : Math.max(0, Math.round((now - oldestSince) / 1000)),
-          })),
-          samples: engine.core.metrics.samples,
-        });
-      },
-    },
-    {
-      ...clientRoute("GET", "/api/blueprints", "Jobs"),
-      summary: "The blueprints",
-      answers: {
-        200: {
-          description: "Name, endpoint and version of each",
-          schema: z.array(
-            z.object({ name: z.string(), endpoint: z.string().nullable(), version: z.string().nullable() }),
-          ),
-        },
-      },
-      handle: () =>
-        json([...engine.core.blueprints.values()].map(({ name, apiEndpoint, apiVersion }) => ({
-          name,
-          endpoint: apiEndpoint ?? null,
-          version: apiVersion ?? null,
-        }))),
-    },
-    {
-      ...clientRoute("GET", "/api/blueprints/{name}/graph", "Jobs"),
-      summary: "A blueprint's graph",
-      query: { format: "dot (default), mermaid or json" },
-      answers: {
-        200: { description: "The graph", type: "text/vnd.graphviz" },
-        404: "No such blueprint",
-      },
-      handle({ params, query }) {
-        const blueprint = engine.core.blueprints.get(params.name);
-        if (blueprint === undefined) return errorResponse(404, "Blueprint not found");
-        const format = query.get("format") ?? "dot";
-        if (format === "json") {
-          const states = [...blueprint.states.values()].map((state) => ({
-            name: state.name,
-            is_start: state.isStart,
-            is_end: state.isEnd,
-          }));
-          return json({ name: blueprint.name, states, edges: blueprint.edges() });
-        }
-        if (format === "mermaid") {
-          return new Response(blueprint.toMermaid(), {
-            headers: { "content-type": "text/plain; charset=utf-8" },
-          });
-        }
-        return new Response(blueprint.toDot(), { headers: { "content-type": "text/vnd.graphviz" } });
-      },
-    },
-    {
-      ...clientRoute("POST", "/api/admin/reload-workers", "Administration"),
-      summary: "Read the workers file again",
-      answers: {
-        200: { description: "It was read", schema: z.object({ status: z.string() }) },
-        400: "There is none, or it cannot be used",
-      },
-      async handle({ request }) {
-        await drain(request);
-        await engine.reloadWorkers();
-        return json({ status: "worker_configs_reloaded" });
-      },
-    },
-  ];
+    cancel: () => end(),
+  });
+  return new Response(stream, {
+    headers: { "content-type": "text/event-stream", "cache-control": "no-store" },
+  });
 }

@@ -1,10 +1,10 @@
 /**
- * One row of the route table: the router finds it, the OpenAPI document describes it.
+ * The rows of the route table: the router finds them, the OpenAPI document describes them, and their handlers answer.
  *
  * @module
  */
+import { gzipSync } from "node:zlib";
 import type { z } from "zod";
-import { ErrorAnswer } from "../model/wire.ts";
 import type { Client } from "../engine/tokens.ts";
 
 /** A request that found its route and passed its token check. */
@@ -13,60 +13,66 @@ export interface RequestContext {
   /** Values of `{id}` and the like in the route's path, decoded; those that its path does not have are missing. */
   params: Readonly<Record<"id" | "worker_id" | "name", string>>;
   query: URLSearchParams;
-  /** Set on routes with access `client`. */
-  client?: Client;
+  /** Missing where the route's access is not `client`. */
+  client: Client;
 }
 
-/** An answer as the OpenAPI document describes it. */
-export interface Answer {
-  description: string;
-  schema?: z.ZodType;
-  type?: string;
-}
+/** What an answer means, and its content: JSON of this schema, or this other type. An error is a sentence alone. */
+export type Answer = string | readonly [meaning: string, content?: z.ZodType | string];
 
 /** One row of the route table. */
 export interface Route {
-  method: "GET" | "POST" | "PATCH" | "DELETE";
-  /** Below `/api`, the same route also exists below each version: `/api/jobs/{id}` and `/api/v1/jobs/{id}`. */
-  path: string;
   /** `link`: by a client's token or the secret of a one-time link; the route itself checks which. */
   access: "public" | "client" | "worker" | "link";
   group: "Public" | "Jobs" | "Workers" | "Worker protocol" | "Administration";
+  method: "GET" | "POST" | "PATCH" | "DELETE";
+  /** Below `/api`, the same route also exists below each version: `/api/jobs/{id}` and `/api/v1/jobs/{id}`. */
+  path: string;
   summary: string;
   /** Names and meanings of query parameters. */
   query?: Record<string, string>;
+  /** Without one, what is sent is read and thrown away before `handle` is called. */
   body?: z.ZodType;
-  /** What it answers besides what follows from its access, path and body. An error is a sentence. */
-  answers: Record<number, Answer | string>;
+  /** What it answers besides what follows from its access, path and body. */
+  answers: Record<number, Answer>;
   handle(call: RequestContext): Response | Promise<Response>;
 }
 
-type Place = Pick<Route, "method" | "path" | "group" | "access">;
-
-/** Where a route without a token stands. */
-export function publicRoute(method: Route["method"], path: string, group: Route["group"]): Place {
-  return { method, path, group, access: "public" };
+/** The first columns of a group of rows: `...at("GET", "/path", "What it is for")`. */
+export function rows(access: Route["access"], group: Route["group"]) {
+  return (method: Route["method"], path: string, summary: string) => ({
+    access,
+    group,
+    method,
+    path,
+    summary,
+  });
 }
 
-/** Where a route for clients stands. */
-export function clientRoute(method: Route["method"], path: string, group: Route["group"]): Place {
-  return { method, path, group, access: "client" };
+// One header and no more: the runtime has a shorter way for such answers.
+export const JSON_TYPE = { "content-type": "application/json" };
+
+/** Answers below this size are not worth the work of compressing them. */
+const COMPRESS_FROM_CHARACTERS = 500;
+
+/** An answer whose JSON is ready. */
+export function raw(text: string): Response {
+  return new Response(text, { headers: JSON_TYPE });
 }
 
-/** Where a route of the worker protocol stands. */
-export function workerRoute(method: Route["method"], path: string, group: Route["group"]): Place {
-  return { method, path, group, access: "worker" };
+export function json(value: unknown): Response {
+  return raw(JSON.stringify(value));
 }
 
-/** Everything that a route answers: what it says itself, and what follows from its access, path and body. */
-export function answersOf({ access, path, body, answers }: Route): [status: string, answer: Answer][] {
-  const all: Route["answers"] = {};
-  if (body !== undefined) all[400] = "The body cannot be read or has a wrong field";
-  if (access !== "public") all[401] = "No token, or a wrong one";
-  if (path.includes("/{id}")) all[404] = "No such job of this client";
-  Object.assign(all, answers);
-  return Object.entries(all).map(([status, answer]) => [
-    status,
-    typeof answer === "string" ? { description: answer, schema: ErrorAnswer } : answer,
-  ]);
+/** An answer that may be large: compressed where the request allows it. */
+export function largeJson(request: Request, value: unknown): Response {
+  const text = JSON.stringify(value);
+  if (text.length < COMPRESS_FROM_CHARACTERS || !acceptsGzip(request)) return raw(text);
+  const headers = { ...JSON_TYPE, "content-encoding": "gzip", vary: "Accept-Encoding" };
+  return new Response(new Uint8Array(gzipSync(text, { level: 1 })), { headers });
+}
+
+/** Whether a request allows an answer that is compressed with gzip. */
+export function acceptsGzip(request: Request): boolean {
+  return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(request.headers.get("accept-encoding") ?? "");
 }

@@ -8,12 +8,6 @@ import type { MadeTokens } from "../engine/tokens.ts";
 import { messageOf } from "../model/errors.ts";
 import { handler } from "./router.ts";
 
-interface Server {
-  url: string;
-  /** Lets requests that are being answered end, and closes. */
-  close(): Promise<void>;
-}
-
 /**
  * A job engine with its HTTP interface.
  *
@@ -34,7 +28,7 @@ interface Server {
  * ```
  */
 export class OrchestratorEngine extends JobEngine {
-  #server: Server | undefined;
+  #server: Deno.HttpServer<Deno.NetAddr> | undefined;
   #answer: ((request: Request) => Promise<Response>) | undefined;
 
   /**
@@ -44,38 +38,28 @@ export class OrchestratorEngine extends JobEngine {
    */
   async start(): Promise<{ url: string; madeTokens: MadeTokens }> {
     const madeTokens = await this.open();
-    this.#server = serve(this, handler(this));
-    return { url: this.#server.url, madeTokens };
+    const { config, log } = this.core;
+    this.#server = Deno.serve({
+      hostname: config.host,
+      port: config.port,
+      onListen: () => {},
+      onError: (error) => {
+        log("error", "request_failed", { error: messageOf(error) });
+        return Response.json({ error: "Internal Server Error" }, { status: 500 });
+      },
+    }, this.#answer ??= handler(this));
+    const { port } = this.#server.addr;
+    const host = config.host === "0.0.0.0" || config.host === "::" ? "localhost" : config.host;
+    return { url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`, madeTokens };
   }
 
   /** Answers one HTTP request without a port; for programs with a server of their own, and tests. After `open`. */
   handle(request: Request): Promise<Response> {
-    this.#answer ??= handler(this);
-    return this.#answer(request);
+    return (this.#answer ??= handler(this))(request);
   }
 
+  /** Lets requests that are being answered end, and closes. */
   protected override closeServer(): Promise<void> {
-    return this.#server?.close() ?? Promise.resolve();
+    return this.#server?.shutdown() ?? Promise.resolve();
   }
-}
-
-// @throws Deno.errors.AddrInUse and others of its kind.
-function serve(engine: JobEngine, answer: (request: Request) => Promise<Response>): Server {
-  const server = Deno.serve({
-    hostname: engine.core.config.host,
-    port: engine.core.config.port,
-    onListen: () => {},
-    onError: (error) => {
-      engine.core.log("error", "request_failed", { error: messageOf(error) });
-      return Response.json({ error: "Internal Server Error" }, { status: 500 });
-    },
-  }, answer);
-  const { port } = server.addr;
-  const host = engine.core.config.host === "0.0.0.0" || engine.core.config.host === "::"
-    ? "localhost"
-    : engine.core.config.host;
-  return {
-    url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`,
-    close: () => server.shutdown(),
-  };
 }

@@ -1,22 +1,17 @@
 /**
- * The worker protocol.
+ * The worker protocol: registrations, heartbeats, tasks and their results, and what waits for them: polls and WebSockets.
  *
  * @module
  */
-
-import { HttpError } from "../model/errors.ts";
-import { workerRoute } from "./route.ts";
+import { setImmediate } from "node:timers";
 import { z } from "zod";
+import type { CancelCommand } from "../engine/cancel_notices.ts";
+import type { EngineCore } from "../engine/core.ts";
 import type { JobEngine } from "../engine/engine.ts";
-import { checkWorker, RateLimit, workerToken } from "./access.ts";
-import { readText } from "./body.ts";
-import { check } from "./parameters.ts";
-import { errorResponse, json, raw } from "./responses.ts";
-import type { RequestContext, Route } from "./route.ts";
-import { poll, recordEvent, socket } from "./worker_channel.ts";
+import { HttpError, messageOf } from "../model/errors.ts";
 import type { JsonObject, JsonValue } from "../model/job.ts";
-import { isObject, parseBody } from "../model/json.ts";
 import type { TaskResult } from "../model/job_change.ts";
+import { isObject, parseBody } from "../model/json.ts";
 import {
   AnyObject,
   Heartbeat,
@@ -27,172 +22,222 @@ import {
   WorkerEvent,
   WorkerId,
 } from "../model/wire.ts";
+import { workerView } from "./overview_routes.ts";
+import { check, readText, secondsOf } from "./request.ts";
+import type { RequestContext, Route } from "./route.ts";
+import { json, raw, rows } from "./route.ts";
 
 const SMALL_RESULT_BYTES = 16 << 10;
 
-/** A table: the routes of the worker protocol. */
+/** A table. */
 export function workerRoutes(engine: JobEngine): Route[] {
-  const { config } = engine.core;
-  const limit = new RateLimit(engine);
-  const read = async (request: Request) =>
-    parseBody(await readText(request, config.maxResultBytes, engine.core.arrivals), config.maxDepth, false);
-  // The id of a worker in the path, whose token is right.
-  const known = ({ request, params }: RequestContext): string => {
-    const token = workerToken(request);
-    checkWorker(engine, params.worker_id, token);
-    if (!WorkerId.safeParse(params.worker_id).success) throw new HttpError(400, "This is no worker's id");
-    return params.worker_id;
-  };
+  const { core, workerRequests } = engine;
+  const { maxResultBytes, maxSubmissionBytes, maxDepth } = core.config;
+  const at = rows("worker", "Worker protocol");
+  const limit = new RateLimit(core);
+  const sockets = new Map<string, WebSocket>();
   return [
     {
-      ...workerRoute("POST", "/_worker/workers/register", "Worker protocol"),
-      summary: "A worker registers; tasks it held before are dispatched again",
+      ...at(
+        "POST",
+        "/_worker/workers/register",
+        "A worker registers; tasks it held before are dispatched again",
+      ),
       body: Registration,
-      answers: {
-        200: { description: "It is known", schema: z.object({ status: z.literal("registered") }) },
-      },
+      answers: { 200: ["It is known", z.object({ status: z.literal("registered") })] },
       async handle({ request }) {
         const token = workerToken(request);
-        const body = await read(request);
-        const id = isObject(body) ? body.worker_id : undefined;
-        if (typeof id !== "string" || id === "") {
-          if (engine.core.authenticator.workerOf(token) === undefined) {
-            return errorResponse(401, "Unauthorized: Invalid token or missing worker_id");
-          }
-          return errorResponse(400, "Missing required field: worker_id");
+        const body = parseBody(await readText(core, request, maxResultBytes), maxDepth, false);
+        const id = isObject(body) ? textOf(body.worker_id) : undefined;
+        if (id === undefined) {
+          checkAnyWorker(core, token, "Unauthorized: Invalid token or missing worker_id");
+          throw new HttpError(400, "Missing required field: worker_id");
         }
-        checkWorker(engine, id, token);
-        await engine.workerRequests.register(check(Registration, body));
+        checkWorker(core, id, token);
+        await workerRequests.register(check(Registration, body));
         return json({ status: "registered" });
       },
     },
     {
-      ...workerRoute("PATCH", "/_worker/workers/{worker_id}", "Worker protocol"),
-      summary: "A heartbeat: what the worker can take now. Empty: only that it is alive",
+      ...at(
+        "PATCH",
+        "/_worker/workers/{worker_id}",
+        "A heartbeat: what the worker can take now. Empty: only that it is alive",
+      ),
       body: Heartbeat,
       answers: {
-        200: { description: "The whole record, or ttl_refreshed", schema: AnyObject },
+        200: ["The whole record, or ttl_refreshed", AnyObject],
         404: "An empty heartbeat of an unknown worker",
         429: "Too many",
       },
       async handle(call) {
-        const id = known(call);
+        const id = workerIn(core, call);
         limit.count(`heartbeat ${id}`);
-        const text = await readText(call.request, config.maxSubmissionBytes, engine.core.arrivals);
-        const body = heartbeatBody(text, config.maxDepth);
+        const body = heartbeatBody(await readText(core, call.request, maxSubmissionBytes), maxDepth);
         if (body === undefined) {
-          if (!await engine.workerRequests.seen(id)) return errorResponse(404, "Worker not found");
-          return json({ status: "ttl_refreshed", cancelled_tasks: engine.core.cancels.tasksOf(id) });
+          if (!await workerRequests.seen(id)) throw new HttpError(404, "Worker not found");
+          return json({ status: "ttl_refreshed", cancelled_tasks: core.cancels.tasksOf(id) });
         }
-        const worker = await engine.workerRequests.heartbeat(id, check(Heartbeat, body));
-        if (worker === undefined) return errorResponse(404, "Worker not found");
-        const view = engine.core.workers.view(
-          worker,
-          (await engine.core.storage.heldBy(id)).length,
-          engine.core.cancels.isListenedTo(id),
-        );
-        return json({
-          ...view,
-          status: worker.info.status,
-          cancelled_tasks: engine.core.cancels.tasksOf(id),
-        });
+        const worker = await workerRequests.heartbeat(id, check(Heartbeat, body));
+        if (worker === undefined) throw new HttpError(404, "Worker not found");
+        const view = await workerView(core, worker);
+        return json({ ...view, cancelled_tasks: core.cancels.tasksOf(id) });
       },
     },
     {
-      ...workerRoute("GET", "/_worker/workers/{worker_id}/tasks/next", "Worker protocol"),
-      summary: "The next task, waited for",
+      ...at("GET", "/_worker/workers/{worker_id}/tasks/next", "The next task, waited for"),
       query: {
         wait: "Seconds to wait, at most the engine's setting",
         commands: "1: the answer may also be a command",
         tasks: "0: no task, only commands",
       },
       answers: {
-        200: { description: "A task", schema: WireTask },
-        204: { description: "None came" },
+        200: ["A task", WireTask],
+        204: ["None came"],
         429: "Too many polls that found nothing",
       },
-      handle: (call) => poll(engine, call, known(call), limit),
+      handle: (call) => poll(engine, call, workerIn(core, call), limit),
     },
     {
-      ...workerRoute("POST", "/_worker/tasks/result", "Worker protocol"),
-      summary: "A task's result. Every result that must not be sent again is answered 200",
+      ...at(
+        "POST",
+        "/_worker/tasks/result",
+        "A task's result. Every result that must not be sent again is answered 200",
+      ),
       body: ResultBody,
       answers: {
-        200: { description: "It counted, or was ignored with a reason", schema: ResultAnswer },
+        200: ["It counted, or was ignored with a reason", ResultAnswer],
         413: "The body is too large",
       },
       async handle({ request }) {
         const token = workerToken(request);
-        const text = await readText(request, config.maxResultBytes, engine.core.arrivals);
-        const body = parseBody(text, config.maxDepth, false);
+        const text = await readText(core, request, maxResultBytes);
+        const body = parseBody(text, maxDepth, false);
         if (!isObject(body)) throw new HttpError(400, "Invalid JSON body");
-        const { job_id: jobId, task_id: taskId, worker_id: workerId } = body;
-        if (typeof workerId !== "string" || workerId === "") {
-          if (engine.core.authenticator.workerOf(token) === undefined) {
-            return errorResponse(401, "Unauthorized: No valid token found");
-          }
-          return errorResponse(400, "Could not identify authenticated worker.");
+        const workerId = textOf(body.worker_id);
+        if (workerId === undefined) {
+          checkAnyWorker(core, token, "Unauthorized: No valid token found");
+          throw new HttpError(400, "Could not identify authenticated worker.");
         }
-        checkWorker(engine, workerId, token);
-        if (typeof jobId !== "string" || typeof taskId !== "string" || jobId === "" || taskId === "") {
-          return errorResponse(400, "job_id and task_id are required");
+        checkWorker(core, workerId, token);
+        const [jobId, taskId] = [textOf(body.job_id), textOf(body.task_id)];
+        if (jobId === undefined || taskId === undefined) {
+          throw new HttpError(400, "job_id and task_id are required");
         }
         const outcome = outcomeOf(body, text.length <= SMALL_RESULT_BYTES);
-        const answer = await engine.workerRequests.result(jobId, taskId, workerId, outcome);
+        const answer = await workerRequests.result(jobId, taskId, workerId, outcome);
         return "reason" in answer ? json(answer) : raw(`{"status":"${answer.status}"}`);
       },
     },
     {
-      ...workerRoute("POST", "/_worker/events", "Worker protocol"),
-      summary: "Progress of a task",
+      ...at("POST", "/_worker/events", "Progress of a task"),
       body: WorkerEvent,
-      answers: {
-        200: { description: "It was read", schema: z.object({ status: z.string() }) },
-      },
+      answers: { 200: ["It was read", z.object({ status: z.string() })] },
       async handle({ request }) {
         const token = workerToken(request);
-        const body = await read(request);
+        const body = parseBody(await readText(core, request, maxResultBytes), maxDepth, false);
         const id = isObject(body) && typeof body.worker_id === "string"
           ? body.worker_id
-          : engine.core.authenticator.workerOf(token)?.id;
-        if (id === undefined) return errorResponse(401, "Unauthorized: Invalid token or missing worker_id");
-        checkWorker(engine, id, token);
+          : core.authenticator.workerOf(token)?.id;
+        if (id === undefined) {
+          throw new HttpError(401, "Unauthorized: Invalid token or missing worker_id");
+        }
+        checkWorker(core, id, token);
         await recordEvent(engine, id, check(WorkerEvent, body));
         return json({ status: "accepted" });
       },
     },
     {
-      ...workerRoute("GET", "/_worker/ws/{worker_id}", "Worker protocol"),
-      summary: "A WebSocket: commands to the worker, progress from it",
-      answers: { 101: { description: "It is open" } },
-      handle: (call) => socket(engine, call.request, known(call)),
+      ...at("GET", "/_worker/ws/{worker_id}", "A WebSocket: commands to the worker, progress from it"),
+      answers: { 101: ["It is open"] },
+      handle: (call) => openSocket(engine, call.request, sockets, workerIn(core, call)),
     },
     {
-      ...workerRoute("GET", "/_worker/ws", "Worker protocol"),
-      summary: "The same for workers that do not name themselves",
-      answers: { 101: { description: "It is open" } },
+      ...at("GET", "/_worker/ws", "The same for workers that do not name themselves"),
+      answers: { 101: ["It is open"] },
       handle({ request }) {
-        const worker = engine.core.authenticator.workerOf(workerToken(request));
-        if (worker === undefined) return errorResponse(401, "Unauthorized: No valid token found");
-        return socket(engine, request, worker.id ?? "");
+        const { id } = checkAnyWorker(core, workerToken(request), "Unauthorized: No valid token found");
+        return openSocket(engine, request, sockets, id);
       },
     },
   ];
 }
 
-// A heartbeat's content; undefined: nothing that could be read, which keeps the worker alive all the same.
+// ---- Who asks -------------------------------------------------------------------------------------------------------
+
+function workerToken({ headers }: Request): string {
+  const token = headers.get("x-worker-token");
+  if (token === null) throw new HttpError(401, "Missing X-Worker-Token header");
+  return token;
+}
+
+function checkWorker(core: EngineCore, workerId: string, token: string): void {
+  const verdict = core.authenticator.checkWorker(workerId, token);
+  if (verdict === "wrong individual") {
+    throw new HttpError(401, "Unauthorized: Invalid individual worker token");
+  }
+  if (verdict === "wrong global") throw new HttpError(401, "Unauthorized: No valid token found");
+}
+
+/** Checks the token of a worker that has not named itself; the token may do so. */
+function checkAnyWorker(core: EngineCore, token: string, refusal: string): { id?: string } {
+  const worker = core.authenticator.workerOf(token);
+  if (worker === undefined) throw new HttpError(401, refusal);
+  return worker;
+}
+
+/** The worker in the path, whose token is right. */
+function workerIn(core: EngineCore, { request, params }: RequestContext): string {
+  checkWorker(core, params.worker_id, workerToken(request));
+  if (!WorkerId.safeParse(params.worker_id).success) throw new HttpError(400, "This is no worker's id");
+  return params.worker_id;
+}
+
+/** Heartbeats and polls that find nothing, by worker, in fixed minutes. Work itself is never counted. */
+class RateLimit {
+  #minutes = new Map<string, { endsAt: number; count: number }>();
+  constructor(readonly core: EngineCore) {}
+
+  /** Counts one; refuses it when there were too many. */
+  count(key: string): void {
+    const { rateLimiting, rateLimitPerMinute } = this.core.config;
+    if (!rateLimiting) return;
+    const now = this.core.clock.now();
+    let minute = this.#minutes.get(key);
+    if (minute === undefined || minute.endsAt <= now) {
+      if (this.#minutes.size > 10_000) this.#forget(now);
+      this.#minutes.set(key, minute = { endsAt: now + 60_000, count: 0 });
+    }
+    if (++minute.count <= rateLimitPerMinute) return;
+    throw new HttpError(429, "Too Many Requests", {
+      "retry-after": String(Math.ceil((minute.endsAt - now) / 1000)),
+    });
+  }
+
+  #forget(now: number): void {
+    for (const [key, { endsAt }] of this.#minutes) if (endsAt <= now) this.#minutes.delete(key);
+  }
+}
+
+// ---- What they send -------------------------------------------------------------------------------------------------
+
+/** A text with something in it. */
+function textOf(value: JsonValue | undefined): string | undefined {
+  return typeof value === "string" && value !== "" ? value : undefined;
+}
+
+/** A heartbeat's content; undefined: nothing that could be read, which keeps the worker alive all the same. */
 function heartbeatBody(text: string, maxDepth: number): JsonObject | undefined {
-  let body: JsonValue;
   try {
-    body = parseBody(text, maxDepth, false);
+    const body = parseBody(text, maxDepth, false);
+    return isObject(body) && Object.keys(body).length > 0 ? body : undefined;
   } catch (error) {
     if (error instanceof HttpError && error.message === "Invalid JSON body") return undefined;
     throw error;
   }
-  return isObject(body) && Object.keys(body).length > 0 ? body : undefined;
 }
 
-// Reads a worker's result of a task. Anything that is no result fails the job with a sentence; see the protocol.
+/** Reads a worker's result of a task. Anything that is no result fails the job with a sentence; see the protocol. */
 function outcomeOf(body: JsonObject, isSmall: boolean): TaskResult {
   const isFlat = body.result === undefined && typeof body.status === "string";
   const result = isFlat ? body : body.result ?? {};
@@ -207,12 +252,11 @@ function outcomeOf(body: JsonObject, isSmall: boolean): TaskResult {
   if (status !== undefined && status !== null && typeof status !== "string") {
     return unreadable("Worker returned a status that is not a text.");
   }
-  const raw: JsonObject = isFlat ? { status, data, error } : result;
   return {
     status: status || "success",
     data: isObject(data) ? data : undefined,
     error: errorOf(error, result.error_message ?? body.error_message),
-    raw,
+    raw: isFlat ? { status, data, error } : result,
     isSmall,
   };
 }
@@ -222,11 +266,120 @@ function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined):
     const { code, message } = error;
     return {
       ...(typeof code === "string" ? { code } : {}),
-      message: typeof message === "string" && message !== "" ? message : "No error message provided.",
+      message: textOf(message) ?? "No error message provided.",
     };
   }
-  if (typeof error === "string" && error !== "") return { message: error };
-  return {
-    message: typeof fallback === "string" && fallback !== "" ? fallback : "No error details provided.",
+  return { message: textOf(error) ?? textOf(fallback) ?? "No error details provided." };
+}
+
+/** Keeps what an event says; `workerId` is missing where any worker may have sent it. */
+async function recordEvent(
+  { workerRequests }: JobEngine,
+  workerId: string | undefined,
+  event: WorkerEvent,
+): Promise<void> {
+  const kind = event.event ?? event.type ?? event.event_type;
+  if (kind !== "progress_update" && kind !== "progress") return;
+  const jobId = event.job_id ?? event.target_job_id;
+  const taskId = event.task_id ?? event.target_task_id;
+  if (jobId === undefined || taskId === undefined) return;
+  const value = event.progress ?? event.payload?.progress;
+  const message = event.message ?? event.payload?.message;
+  await workerRequests.progress(jobId, taskId, workerId, value, message);
+}
+
+// ---- What waits -----------------------------------------------------------------------------------------------------
+
+function cancelCommand({ taskId, jobId }: CancelCommand): string {
+  return JSON.stringify({ command: "cancel_task", type: "cancel_task", task_id: taskId, job_id: jobId });
+}
+
+async function poll(
+  { core, workerRequests }: JobEngine,
+  { query, request: { signal } }: RequestContext,
+  workerId: string,
+  limit: RateLimit,
+): Promise<Response> {
+  const waitMs = Math.min(core.config.pollTimeoutMs, secondsOf(query.get("wait"), "wait") ?? Infinity);
+  const commandsOnly = query.get("tasks") === "0";
+  if (!commandsOnly) {
+    // A turn of the event loop, in which the runtime notices connections that were closed behind their request.
+    await new Promise((resolve) => setImmediate(resolve));
+    const task = await workerRequests.poll(workerId, signal, 0);
+    if (task !== undefined) return raw(task.payload);
+  }
+  const none = () => new Response(null, { status: 204 });
+  const nextTask = async (gone: AbortSignal) => {
+    const task = await workerRequests.poll(workerId, gone, waitMs);
+    if (task !== undefined) return raw(task.payload);
+    if (!gone.aborted) limit.count(`poll ${workerId}`);
+    return none();
   };
+  if (query.get("commands") !== "1") return await nextTask(signal);
+  // Whichever comes first: a task, or a command.
+  const answered = new AbortController();
+  const over = AbortSignal.any([signal, answered.signal]);
+  const command = Promise.withResolvers<Response>();
+  const unhear = core.cancels.on(workerId, (cancelled) => command.resolve(raw(cancelCommand(cancelled))));
+  try {
+    const task = commandsOnly
+      ? core.clock.sleep(waitMs, AbortSignal.any([over, core.stopping])).then(none)
+      : nextTask(over);
+    return await Promise.race([task, command.promise]);
+  } finally {
+    answered.abort();
+    unhear();
+  }
+}
+
+/** `sockets` holds the one open socket of each worker; of those without a name there may be many. */
+function openSocket(
+  engine: JobEngine,
+  request: Request,
+  sockets: Map<string, WebSocket>,
+  workerId?: string,
+): Response {
+  if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+    throw new HttpError(426, "This path speaks WebSocket only", { upgrade: "websocket" });
+  }
+  const { cancels, config, log, stopping } = engine.core;
+  const { socket, response } = Deno.upgradeWebSocket(request);
+  let end = () => {};
+  socket.onopen = () => {
+    if (workerId !== undefined) {
+      sockets.get(workerId)?.close(1008, "Another connection of this worker was opened");
+      sockets.set(workerId, socket);
+    }
+    const unhear = cancels.on(workerId ?? "", (cancelled) => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(cancelCommand(cancelled));
+    });
+    const stop = () => socket.close(1001, "The engine stops");
+    stopping.addEventListener("abort", stop);
+    end = () => {
+      unhear();
+      stopping.removeEventListener("abort", stop);
+      // Only its own entry: a newer connection of the same worker stays.
+      if (workerId !== undefined && sockets.get(workerId) === socket) sockets.delete(workerId);
+    };
+  };
+  socket.onclose = () => end();
+  socket.onerror = () => end();
+  socket.onmessage = ({ data }) => {
+    const event = readEvent(data, config.maxDepth);
+    if (event === undefined) return;
+    recordEvent(engine, workerId, event).catch((error) => {
+      log("error", "progress_not_stored", { error: messageOf(error) });
+    });
+  };
+  return response;
+}
+
+function readEvent(data: unknown, maxDepth: number): WorkerEvent | undefined {
+  if (typeof data !== "string" || data.length > 100_000) return undefined;
+  try {
+    return WorkerEvent.safeParse(parseBody(data, maxDepth, false)).data;
+  } catch (error) {
+    if (error instanceof HttpError) return undefined;
+    throw error;
+  }
 }
