@@ -24,7 +24,7 @@ import type { Event, RunResult, Snapshot } from "./supervisor/model.ts";
 import { planStart } from "./supervisor/plan.ts";
 import { Supervisor } from "./supervisor/supervisor.ts";
 import { finalMessages } from "./terminal/messages.ts";
-import { drawsPanel, openView, reportStopping } from "./terminal/open_view.ts";
+import { drawsPanel, openView, reportStopping } from "./terminal/view.ts";
 
 export { runSingleService, UserError, VERSION };
 export type { Event, RunOptions, Snapshot };

@@ -49,12 +49,10 @@ async function attach(record: RunRecord): Promise<number> {
       stopping: mirror.stopping,
       services: mirror.services.map((row) => ({ ...row, recent: mirror.tail(row.name, recent) })),
     }),
-    tail: (name, count) => [...mirror.tail(name, count)],
+    tail: (name, count) => mirror.tail(name, count),
     setDesired: (names, desired) =>
       void requestDesired(mirror.socket, names, desired, (text) => view.message(text)),
-    quit: leave,
-    hint: "q leaves this view; the services run on",
-  });
+  }, { quit: leave, hint: "q leaves this view; the services run on" });
   const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) Deno.addSignalListener(signal, leave);
   let over: MessageOf<"exit"> | null = null;

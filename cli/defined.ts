@@ -10,7 +10,7 @@ import { entryPoint, isPort, portOf, serviceEnvironment } from "../config/launch
 import { readEnvironment } from "../config/settings.ts";
 import { serviceNamed } from "../config/suggest.ts";
 import { print } from "../terminal/outlet.ts";
-import { tableText } from "../terminal/table.ts";
+import { tableText } from "../terminal/text.ts";
 import { readServices } from "./options.ts";
 
 /** Shows the services as a table or as JSON. @throws {UserError} when they or their ports can't be read */

@@ -16,7 +16,7 @@ import type { LogChoice, LogLine } from "../control/log_reader.ts";
 import { readLogs, runLogs, sourcesIn } from "../control/log_reader.ts";
 import { print } from "../terminal/outlet.ts";
 import { namePrefix, prefixPaint, useColors } from "../terminal/palette.ts";
-import { displayWidth, stripControl } from "../terminal/text.ts";
+import { stripControl } from "../terminal/text.ts";
 import { homeOptions, namesOf } from "./options.ts";
 
 /** Lines shown first when following, by default. */
@@ -105,7 +105,7 @@ function textWriter({ names }: LogChoice) {
   const prefixes = new Map<string, string>();
   let known: readonly string[] = [];
   const prefixOf = (source: string) => {
-    const prefix = namePrefix(source, names === null ? [...known, OWN] : [...names], displayWidth);
+    const prefix = namePrefix(source, names === null ? [...known, OWN] : [...names]);
     return color ? prefixPaint(source, known)(prefix) : prefix;
   };
   return (services: readonly string[], lines: Iterable<LogLine>): Promise<boolean> => {

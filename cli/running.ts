@@ -18,8 +18,7 @@ import type { Exit } from "../process/child.ts";
 import { isSame } from "../process/procfs.ts";
 import { print } from "../terminal/outlet.ts";
 import { STATUS, useColors } from "../terminal/palette.ts";
-import { tableText } from "../terminal/table.ts";
-import { formatUptime } from "../terminal/text.ts";
+import { formatUptime, tableText } from "../terminal/text.ts";
 import { homeOptions, namesOf, waitLimitMs } from "./options.ts";
 
 /** Nothing runs here: the exit status of a command that needs a run. */

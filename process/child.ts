@@ -8,7 +8,7 @@ import { encoder } from "../config/bytes.ts";
 import type { Clock } from "../config/clock.ts";
 import { UserError } from "../config/errors.ts";
 import type { Launch } from "../config/launch.ts";
-import { groupRuns } from "./group.ts";
+import { groupRuns } from "./signals.ts";
 import { LineCutter } from "./lines.ts";
 
 /** How a process ended. */

@@ -9,7 +9,7 @@ import type { Probe } from "../config/definition.ts";
 import { formatSpan } from "../config/duration.ts";
 import { expand, findPython } from "../config/launch.ts";
 import type { Environment } from "../config/settings.ts";
-import { signalGroup } from "./group.ts";
+import { signalGroup } from "./signals.ts";
 
 /** What a probe needs of the service that it checks. */
 export interface ProbeTarget {

@@ -1,14 +1,33 @@
 /**
- * Signals that this process handles for as long as it needs to.
+ * Signals: to groups of processes, and those that this process handles.
  *
  * @module
  */
 
-/**
- * Handles signals until it is disposed.
- *
- * @param handlers by signal; on Windows, which knows no others, only SIGINT is listened to
- */
+import { processes } from "./procfs.ts";
+
+/** Whether anything of a group still runs. Zombies that nobody has collected yet do not count. */
+export function groupRuns(group: number): boolean {
+  try {
+    Deno.kill(-group, 0 as unknown as Deno.Signal); // 0 asks without sending; the type knows names only
+  } catch (error) {
+    // One that we may not signal (it became another user) runs all the same.
+    if (!(error instanceof Deno.errors.PermissionDenied)) return false;
+  }
+  return Deno.build.os !== "linux" || processes().some((process) => process.group === group);
+}
+
+/** Sends a signal to a whole group; one that is gone is fine, one that we may not signal is reported at the end. */
+export function signalGroup(group: number, signal: Deno.Signal): void {
+  try {
+    Deno.kill(-group, signal);
+  } catch (error) {
+    const known = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied;
+    if (!known && !(error instanceof TypeError)) throw error;
+  }
+}
+
+/** Handles signals until it is disposed. On Windows, which knows no others, only SIGINT is listened to. */
 export function handleSignals(handlers: Partial<Record<Deno.Signal, () => void>>): Disposable {
   const known = (Object.entries(handlers) as [Deno.Signal, () => void][])
     .filter(([signal]) => Deno.build.os !== "windows" || signal === "SIGINT");

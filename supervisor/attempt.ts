@@ -15,7 +15,7 @@ import { prepareLaunch, serviceEnvironment } from "../config/launch.ts";
 import type { Environment, Home } from "../config/settings.ts";
 import type { Child, Stream } from "../process/child.ts";
 import { startChild } from "../process/child.ts";
-import { signalGroup } from "../process/group.ts";
+import { signalGroup } from "../process/signals.ts";
 import type { Guard } from "../process/guard.ts";
 import { describeHolder, isPortFree } from "../process/ports.ts";
 import type { ProbeTarget } from "../process/probe.ts";

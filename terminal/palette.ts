@@ -6,9 +6,8 @@
 
 // @ts-types="../config/std.d.ts"
 import * as colors from "@std/fmt/colors";
-import { readProcess } from "../process/procfs.ts";
 import type { ServiceState } from "../supervisor/model.ts";
-import type { Viewport } from "./text.ts";
+import { displayWidth } from "./text.ts";
 
 export type Paint = (text: string) => string;
 
@@ -34,9 +33,9 @@ const PREFIX_PAINTS: readonly Paint[] = [
 ];
 
 /** What stands before each line of a service: `[  db]`, as wide as the longest of `names`. */
-export function namePrefix(name: string, names: readonly string[], widthOf: Viewport["widthOf"]): string {
-  const widest = Math.max(...names.map(widthOf));
-  return `[${" ".repeat(Math.max(0, widest - widthOf(name)))}${name}]`;
+export function namePrefix(name: string, names: readonly string[]): string {
+  const widest = Math.max(...names.map(displayWidth));
+  return `[${" ".repeat(Math.max(0, widest - displayWidth(name)))}${name}]`;
 }
 
 /** The colour of a service's prefix by its place among all; the orchestrator's own is bold. */
@@ -47,11 +46,4 @@ export function prefixPaint(name: string, names: readonly string[]): Paint {
 /** Whether what is printed may have colours. */
 export function useColors(): boolean {
   return Deno.stdout.isTerminal() && !Deno.noColor;
-}
-
-/** Whether this process may draw: a shell's background job that touched the terminal would be stopped by it. */
-export function ownsTerminal(): boolean {
-  if (!Deno.stdout.isTerminal() || Deno.env.get("TERM") === "dumb" || Deno.env.get("CI")) return false;
-  const own = readProcess(Deno.pid);
-  return own === null || own.group === own.terminalGroup || own.terminalGroup === -1;
 }

@@ -7,129 +7,108 @@
 // @ts-types="../config/std.d.ts"
 import * as colors from "@std/fmt/colors";
 import { decoder, encoder } from "../config/bytes.ts";
-import { UserError } from "../config/errors.ts";
 import { systemClock } from "../config/clock.ts";
+import { UserError } from "../config/errors.ts";
 import { Tail } from "../process/lines.ts";
+import { handleSignals } from "../process/signals.ts";
 import type { Desired } from "../supervisor/lifecycle.ts";
-import type { Event, Snapshot } from "../supervisor/model.ts";
-import type { PanelState } from "./dashboard.ts";
+import type { Event, Listener, Snapshot } from "../supervisor/model.ts";
+import type { Choices } from "./dashboard.ts";
 import { dashboard } from "./dashboard.ts";
-import type { Key } from "./keys.ts";
-import { KeyReader } from "./keys.ts";
-import type { View } from "./line_view.ts";
 import { shownMessage } from "./messages.ts";
 import type { Outlet } from "./outlet.ts";
 import { namePrefix, prefixPaint } from "./palette.ts";
-import { Terminal } from "./screen.ts";
-import { displayWidth, loadMeasure, stripControl } from "./text.ts";
+import type { Key } from "./screen.ts";
+import { KeyReader, Terminal } from "./screen.ts";
+import { loadMeasure, stripControl } from "./text.ts";
 
-/** What a panel shows and what its keys do: a run in this process, or one that it is attached to. */
+/** What a panel shows: a run in this process, or one that it is attached to. */
 export interface PanelSource {
   snapshot(recent: number): Snapshot;
-  tail(name: string, count: number): string[];
+  tail(name: string, count: number): readonly string[];
   /** What the keys `r` `s` `S` ask for. */
   setDesired(names: readonly string[], desired: Desired): void;
+}
+
+/** How someone leaves a panel. */
+export interface Leaving {
   /** What `q` does. */
   quit(): void;
-  /** What stands below the panel instead of how to stop everything. */
+  /** Stands below the panel. */
   hint?: string;
 }
 
-/** What the keys ask for. */
-const DESIRED_BY_KEY: ReadonlyMap<string, Desired> = new Map([
-  ["r", "restarted"],
-  ["s", "stopped"],
-  ["S", "running"],
-]);
-
 /** The log stream with the panel below it. */
-export class PanelView implements View {
+export class PanelView implements Listener {
   static readonly PERIOD_MS = 500;
   /** Without a change of size for this long, its last one is known: tmux reports them every 250 ms at most. */
   static readonly RESIZE_MS = 300;
-  readonly #outlet: Outlet;
   readonly #terminal: Terminal;
-  readonly #source: PanelSource;
-  readonly #colors = !Deno.noColor;
-  #look: PanelState;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  readonly #choices: Choices = { selected: null, narrowed: null, help: false };
+  #signals: Disposable | null = null;
+  #cancelDraw = () => {};
   #drawnAt = -Infinity;
   #resizedAt = -Infinity;
   #closed = false;
-  readonly #resized = () => {
-    this.#resizedAt = systemClock.now();
-    this.#terminal.resized();
-    this.#draw();
-  };
-  readonly #suspended = async () => {
-    this.#release();
-    await this.#outlet.flush(); // the shell writes next
-    Deno.kill(Deno.pid, "SIGSTOP");
-  };
-  readonly #resumed = () => this.#seize();
 
-  private constructor(outlet: Outlet, source: PanelSource) {
-    this.#outlet = outlet;
-    this.#source = source;
+  private constructor(
+    readonly outlet: Outlet,
+    readonly source: PanelSource,
+    readonly leaving: Leaving,
+  ) {
     this.#terminal = new Terminal(outlet, Deno.stdin.isTerminal());
-    this.#look = { selected: null, narrowed: null, help: false, colors: this.#colors, hint: source.hint };
   }
 
   /** Takes over the terminal. */
-  static async open(outlet: Outlet, source: PanelSource): Promise<PanelView> {
+  static async open(outlet: Outlet, source: PanelSource, leaving: Leaving): Promise<PanelView> {
     await loadMeasure();
-    const view = new PanelView(outlet, source);
+    const view = new PanelView(outlet, source, leaving);
     view.#seize();
-    if (Deno.build.os !== "windows") {
-      Deno.addSignalListener("SIGWINCH", view.#resized);
-      Deno.addSignalListener("SIGTSTP", view.#suspended);
-      Deno.addSignalListener("SIGCONT", view.#resumed);
-    }
+    view.#signals = handleSignals({
+      SIGWINCH: () => view.#resized(),
+      SIGTSTP: () => void view.#suspend(),
+      SIGCONT: () => view.#seize(),
+    });
     if (Deno.stdin.isTerminal()) view.#listen();
     return view;
   }
 
   event(event: Event): void {
-    switch (event.kind) {
-      case "output":
-        if (this.#look.narrowed === null || this.#look.narrowed === event.service) {
-          this.#print(event.service, decoder.decode(event.lines));
-        }
-        break;
-      case "log":
-      case "state":
-      case "services": {
-        const text = shownMessage(event);
-        if (text !== null) this.message(text);
-        if (event.kind !== "log") this.#drawSoon();
-        break;
+    if (event.kind === "output") {
+      const { narrowed } = this.#choices;
+      if (narrowed === null || narrowed === event.service) {
+        this.#print(event.service, decoder.decode(event.lines));
       }
+      return;
+    }
+    const text = shownMessage(event);
+    if (text !== null) this.message(text);
+    // Once, when what comes together has come.
+    if (event.kind !== "log" && !this.#closed) {
+      this.#drawIn(Math.max(0, this.#drawnAt + 30 - systemClock.now()));
     }
   }
 
   backpressure(): Promise<void> | null {
-    return this.#outlet.backpressure();
+    return this.outlet.backpressure();
   }
 
+  /** Shows a line of the orchestrator's own. */
   message(text: string): void {
-    const prefix = this.#colors ? colors.bold("[orchestrator]") : "[orchestrator]";
-    // Below the last panel nobody else speaks, and a traceback is to be copied as it is.
-    if (this.#closed) this.#outlet.write(encoder.encode(`${text}\n`));
-    else this.#terminal.print(`${prefix} ${text}\n`);
+    // Below the last panel nobody else writes, and a traceback is to be copied as it is.
+    if (this.#closed) this.outlet.write(encoder.encode(`${text}\n`));
+    else this.#terminal.print(`${colors.bold("[orchestrator]")} ${text}\n`);
   }
 
+  /** Gives the terminal back, with the last panel on it. Closing again writes what was shown since: a crash card. */
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
       this.#draw();
-      if (Deno.build.os !== "windows") {
-        Deno.removeSignalListener("SIGWINCH", this.#resized);
-        Deno.removeSignalListener("SIGTSTP", this.#suspended);
-        Deno.removeSignalListener("SIGCONT", this.#resumed);
-      }
+      this.#signals?.[Symbol.dispose]();
       this.#release();
     }
-    await this.#outlet.flush(); // also what was shown since: a crash card comes after the panel
+    await this.outlet.flush();
   }
 
   #seize(): void {
@@ -147,35 +126,39 @@ export class PanelView implements View {
     }
   }
 
+  async #suspend(): Promise<void> {
+    this.#release();
+    await this.outlet.flush(); // the shell writes next
+    Deno.kill(Deno.pid, "SIGSTOP");
+  }
+
+  #resized(): void {
+    this.#resizedAt = systemClock.now();
+    this.#terminal.resized();
+    this.#draw();
+  }
+
   #print(name: string, lines: string): void {
-    const names = this.#source.snapshot(0).services.map((service) => service.name);
-    const prefix = namePrefix(name, names, displayWidth);
-    const painted = this.#colors ? prefixPaint(name, names)(prefix) : prefix;
-    const text = stripControl(lines, this.#colors);
-    this.#terminal.print(text.replaceAll(/^(?!$(?![\s\S]))/gm, `${painted} `));
+    const names = this.source.snapshot(0).services.map((service) => service.name);
+    const prefix = prefixPaint(name, names)(namePrefix(name, names));
+    const text = stripControl(lines, !Deno.noColor);
+    this.#terminal.print(text.replaceAll(/^(?!$(?![\s\S]))/gm, `${prefix} `));
   }
 
   #draw(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
     const resizing = this.#resizedAt + PanelView.RESIZE_MS - systemClock.now();
-    if (resizing > 0 && !this.#closed) {
-      this.#timer = setTimeout(() => this.#draw(), resizing);
-      return;
-    }
+    if (resizing > 0 && !this.#closed) return this.#drawIn(resizing);
     this.#drawnAt = systemClock.now();
     const { size } = this.#terminal;
-    const screen = { ...size, widthOf: displayWidth };
-    this.#terminal.draw(dashboard(this.#source.snapshot(3), screen, this.#look), size);
-    if (!this.#closed) this.#timer = setTimeout(() => this.#draw(), PanelView.PERIOD_MS);
+    const { hint = "Ctrl+C to stop all services" } = this.leaving;
+    this.#terminal.draw(dashboard(this.source.snapshot(3), size, this.#choices, hint), size);
+    if (this.#closed) this.#cancelDraw();
+    else this.#drawIn(PanelView.PERIOD_MS);
   }
 
-  /** Draws once, when what comes together has come. */
-  #drawSoon(): void {
-    if (this.#closed) return;
-    clearTimeout(this.#timer);
-    const since = systemClock.now() - this.#drawnAt;
-    this.#timer = setTimeout(() => this.#draw(), Math.max(0, 30 - since));
+  #drawIn(ms: number): void {
+    this.#cancelDraw();
+    this.#cancelDraw = systemClock.wake(ms, () => this.#draw());
   }
 
   async #listen(): Promise<void> {
@@ -192,51 +175,65 @@ export class PanelView implements View {
   }
 
   #press(key: Key): void {
-    const rows = this.#source.snapshot(0).services;
-    const { selected, narrowed } = this.#look;
+    const choices = this.#choices;
+    const { selected, narrowed } = choices;
     switch (key.kind) {
       case "located":
         this.#terminal.located(key.row);
         break;
       case "up":
       case "down": {
-        const index = rows.findIndex(({ name }) => name === selected);
-        const next = key.kind === "down" ? index + 1 : index === -1 ? rows.length - 1 : index - 1;
-        this.#look = { ...this.#look, selected: rows[(next + rows.length) % rows.length]?.name ?? null };
+        const names = this.source.snapshot(0).services.map(({ name }) => name);
+        const index = selected === null ? -1 : names.indexOf(selected);
+        const next = key.kind === "down" ? (index + 1) % names.length : Math.max(index, 0) - 1;
+        choices.selected = names.at(next) ?? null;
         break;
       }
       case "enter":
         if (selected === null || selected === narrowed) break;
-        this.#look = { ...this.#look, narrowed: selected };
+        choices.narrowed = selected;
         this.message(`only lines of ${selected}, its last ones first; Esc shows all`);
         this.#print(
           selected,
-          this.#source.tail(selected, Tail.KEPT_LINES).map((line) => `${line}\n`).join(""),
+          this.source.tail(selected, Tail.KEPT_LINES).map((line) => `${line}\n`).join(""),
         );
         break;
       case "escape":
         if (narrowed !== null) this.message("lines of all services");
-        this.#look = { ...this.#look, narrowed: null, help: false };
+        choices.narrowed = null;
+        choices.help = false;
         break;
       case "character":
-        this.#command(key.character, selected);
+        this.#command(key.character);
         break;
     }
     this.#draw();
   }
 
-  #command(character: string, selected: string | null): void {
-    const desired = DESIRED_BY_KEY.get(character);
-    if (character === "q") this.#source.quit();
-    else if (character === "?") this.#look = { ...this.#look, help: !this.#look.help };
-    else if (desired !== undefined) {
-      try {
-        if (selected === null) this.message("choose a service with the arrow keys first");
-        else this.#source.setDesired([selected], desired);
-      } catch (error) {
-        if (!(error instanceof UserError)) throw error;
-        this.message(error.message);
-      }
+  #command(character: string): void {
+    switch (character) {
+      case "q":
+        return this.leaving.quit();
+      case "?":
+        this.#choices.help = !this.#choices.help;
+        break;
+      case "r":
+        return this.#ask("restarted");
+      case "s":
+        return this.#ask("stopped");
+      case "S":
+        return this.#ask("running");
+    }
+  }
+
+  #ask(desired: Desired): void {
+    const { selected } = this.#choices;
+    if (selected === null) return this.message("choose a service with the arrow keys first");
+    try {
+      this.source.setDesired([selected], desired);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      this.message(error.message);
     }
   }
 }

@@ -14,14 +14,10 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import widthOf from "string-width";
-import { Outlet } from "./outlet.ts";
-import { PanelView } from "./panel_view.ts";
-import { Terminal } from "./screen.ts";
 import { Folder, isAlive, processesWith, type ServiceFields, waitUntil } from "../testing/run.ts";
 import { commandLine, type TerminalOptions, TestTerminal, whyNoTerminal } from "../testing/terminal.ts";
 
 const missing = whyNoTerminal();
-const decoder = new TextDecoder();
 
 /** A test on a real terminal, ignored with the reason where there is none. */
 function onTerminal(name: string, test: () => Promise<void>): void {
@@ -658,74 +654,6 @@ onTerminal("in the background it is not stopped for touching the terminal, and d
 
 // ------------------------------------------------------------------------------------------------------------------
 // What is written
-
-/** An outlet whose writes are kept. */
-function keeping(): { outlet: Outlet; writes: string[] } {
-  const writes: string[] = [];
-  const write = (bytes: Uint8Array) => {
-    writes.push(decoder.decode(bytes));
-    return Promise.resolve(bytes.length);
-  };
-  return { outlet: new Outlet({ write }), writes };
-}
-
-Deno.test("a frame is one write, and what is as it was is not written", async () => {
-  const { outlet, writes } = keeping();
-  const terminal = new Terminal(outlet, false);
-  terminal.open();
-  await outlet.flush();
-  const written = async () => {
-    await outlet.flush();
-    return writes.splice(0);
-  };
-  await written();
-  const { size } = terminal;
-  terminal.draw(["one", "two", "three"], size);
-  const [first, ...others] = await written();
-  assertEquals(others, []);
-  for (const text of ["one", "two", "three"]) assertStringIncludes(first!, text);
-  terminal.draw(["one", "two", "three"], size);
-  assertEquals((await written()).join(""), "");
-  terminal.draw(["one", "TWO", "three"], size);
-  const changed = await written();
-  assertEquals(changed.length, 1);
-  assertStringIncludes(changed[0]!, "TWO");
-  assert(!changed[0]!.includes("one") && !changed[0]!.includes("three"));
-  terminal.draw(["a"], size);
-  terminal.draw(["b"], size);
-  const latest = await written();
-  assertEquals(latest.length, 1);
-  assert(!latest[0]!.includes("a\x1b"), "a frame that nobody saw is left out");
-  terminal.print("x\ny\n");
-  assertEquals((await written()).join("").replaceAll(/\x1b\[K/g, ""), "\r\nx\r\ny");
-  terminal.close();
-  terminal.draw(["late"], size);
-  terminal.close();
-  const end = (await written()).join("");
-  assertStringIncludes(end, "\x1b[?25h");
-  assert(!end.includes("late"));
-});
-
-Deno.test("what is shown below the last panel is written before the view is closed again", async () => {
-  const writes: string[] = [];
-  const slowly = async (bytes: Uint8Array) => {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    writes.push(decoder.decode(bytes));
-    return bytes.length;
-  };
-  Deno.stdin.isTerminal = () => false; // also where someone runs this test by hand
-  const view = await PanelView.open(new Outlet({ write: slowly }), {
-    snapshot: () => ({ at: 0, stopping: false, services: [] }),
-    tail: () => [],
-    setDesired() {},
-    quit() {},
-  });
-  await view.close();
-  Reflect.deleteProperty(Deno.stdin, "isTerminal");
-  view.message("the crash card");
-  await view.close();
-  assertEquals(writes.at(-1), "the crash card\n");
-});
 
 onTerminal("an idle dashboard writes little and rests, and a change of state is shown at once", async () => {
   await using session = await Session.open([

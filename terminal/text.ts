@@ -1,36 +1,40 @@
 /**
- * Text for a terminal: its width, fitted to columns, without control codes.
+ * Text for a terminal: its width, fitted to columns, as a table, without control codes.
  *
  * @module
  */
 
-/** A size in columns and rows, and how wide a text is there. */
-export interface Viewport {
+/** The size of a terminal, in characters. */
+export interface Size {
   rows: number;
   columns: number;
-  widthOf(text: string): number;
 }
 
-/** `00:05:23` */
-export function formatUptime(ms: number): string {
-  const seconds = Math.max(0, Math.floor(ms / 1_000));
-  const two = (value: number) => String(value).padStart(2, "0");
-  return `${two(Math.floor(seconds / 3_600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+let measure: ((text: string) => number) | null = null;
+
+/** Loads what measures wide characters; most runs show ASCII only and never need it. */
+export async function loadMeasure(): Promise<void> {
+  measure ??= (await import("string-width")).default;
 }
 
+/** Columns of a text in a terminal: until `loadMeasure` is done, its length. */
+export function displayWidth(text: string): number {
+  return measure === null || /^[\x20-\x7e]*$/.test(text) ? text.length : measure(text);
+}
+
+/** Made at first use: that takes as long as half a start. */
 let graphemes: Intl.Segmenter | undefined;
-// made at first use: that takes as long as half a start
 
 /** `text` cut or filled to exactly `columns`; a cut shows as `…`. */
-export function fit(text: string, columns: number, widthOf: Viewport["widthOf"]): string {
-  const width = widthOf(text);
+export function fit(text: string, columns: number): string {
+  const width = displayWidth(text);
   if (width <= columns) return text + " ".repeat(columns - width);
   if (columns <= 0) return "";
   let kept = "";
   let used = 0;
   graphemes ??= new Intl.Segmenter(undefined, { granularity: "grapheme" });
   for (const { segment } of graphemes.segment(text.slice(0, columns * 20))) {
-    const wide = widthOf(segment);
+    const wide = displayWidth(segment);
     if (used + wide > columns - 1) break;
     kept += segment;
     used += wide;
@@ -38,9 +42,26 @@ export function fit(text: string, columns: number, widthOf: Viewport["widthOf"])
   return `${kept}…${" ".repeat(columns - used - 1)}`;
 }
 
-export function centre(text: string, columns: number, widthOf: Viewport["widthOf"]): string {
-  const left = Math.max(0, Math.floor((columns - widthOf(text)) / 2));
-  return fit(" ".repeat(left) + text, columns, widthOf);
+/** Cells as lines with aligned columns. `paint` may colour a cell. */
+export async function tableText(
+  cells: readonly (readonly string[])[],
+  paint: (cell: string, row: number, column: number) => string = (cell) => cell,
+): Promise<string> {
+  if (cells.some((line) => line.some((cell) => !/^[\x20-\x7e]*$/.test(cell)))) await loadMeasure();
+  const widths =
+    cells[0]?.map((_, column) => Math.max(...cells.map((line) => displayWidth(line[column] ?? "")))) ?? [];
+  return cells.map((line, row) =>
+    line.map((cell, column) =>
+      paint(cell, row, column) + " ".repeat((widths[column] ?? 0) - displayWidth(cell))
+    ).join("  ").trimEnd()
+  ).join("\n");
+}
+
+/** `00:05:23` */
+export function formatUptime(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1_000));
+  const parts = [seconds / 3_600, seconds / 60 % 60, seconds % 60];
+  return parts.map((part) => String(Math.floor(part)).padStart(2, "0")).join(":");
 }
 
 // Escape sequences and control characters. Quantifiers are bounded, so that a line of megabytes stays cheap.
@@ -61,17 +82,5 @@ export function stripControl(text: string, keepColours = false): string {
 }
 
 export function oneLine(text: string): string {
-  return stripControl(text, false).replaceAll("\t", "    ").replaceAll("\n", " ");
-}
-
-let measure: ((text: string) => number) | null = null;
-
-/** Loads what measures wide characters; most runs show ASCII only and never need it. */
-export async function loadMeasure(): Promise<void> {
-  measure ??= (await import("string-width")).default;
-}
-
-/** Columns of a text in a terminal: until `loadMeasure` is done, its length. */
-export function displayWidth(text: string): number {
-  return measure === null || /^[\x20-\x7e]*$/.test(text) ? text.length : measure(text);
+  return stripControl(text).replaceAll("\t", "    ").replaceAll("\n", " ");
 }

@@ -6,7 +6,7 @@
 
 import type { Given } from "../../config/command.ts";
 import { UserError } from "../../config/errors.ts";
-import { tableText } from "../../terminal/table.ts";
+import { tableText } from "../../terminal/text.ts";
 import type { Config } from "../engine/config.ts";
 import { OrchestratorEngine } from "../http/server.ts";
 import { ConfigError } from "../model/errors.ts";

@@ -1,15 +1,15 @@
 // @ts-types="../config/std.d.ts"
 import { assertEquals } from "@std/assert";
-import { LineView } from "./line_view.ts";
-import { Outlet } from "./outlet.ts";
 import { encoder } from "../config/bytes.ts";
 import { binary, Sink } from "../testing/sink.ts";
+import { Outlet } from "./outlet.ts";
+import { lineView } from "./view.ts";
 
 Deno.test("the stream has one line per line, behind names of one width, and keeps bytes as they are", async () => {
   const taken: number[] = [];
   const outlet = new Outlet({ write: (bytes) => Promise.resolve(taken.push(...bytes) && bytes.length) });
   const names = ["db", "web"];
-  const view = new LineView(outlet, () => names, { terminal: false, colors: false });
+  const view = lineView(outlet, () => names, { terminal: false, colors: false });
   const output = (service: string, lines: Uint8Array) =>
     view.event({ kind: "output", time: 0, service, stream: "out", lines });
   output("db", Uint8Array.of(0xff, 27, 91, 50, 74, 10));
@@ -25,7 +25,7 @@ Deno.test("the stream has one line per line, behind names of one width, and keep
 
 Deno.test("on a terminal the stream holds no control codes of a service, colours apart", async () => {
   const sink = new Sink();
-  const view = new LineView(new Outlet(sink), () => ["db"], { terminal: true, colors: false });
+  const view = lineView(new Outlet(sink), () => ["db"], { terminal: true, colors: false });
   const lines = encoder.encode("\x1b[2J\x1b[31mx\x07\n");
   view.event({ kind: "output", time: 0, service: "db", stream: "out", lines });
   await view.close();
