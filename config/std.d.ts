@@ -13,6 +13,7 @@ export function parseArgs(args: readonly string[], options?: {
 }): any;
 
 /** @std/fmt/colors */
+export function setColorEnabled(value: boolean): void;
 export function bold(text: string): string;
 export function red(text: string): string;
 export function green(text: string): string;
