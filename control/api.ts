@@ -15,12 +15,9 @@ import type { LogFiles } from "./log_files.ts";
 import type { Answers, Change, Message, ServiceStatus, Status } from "./protocol.ts";
 import type { Definitions } from "./reload.ts";
 import type { RunContext } from "./run_options.ts";
-import type { ControlAnswer, ControlRequest, Follower } from "./server.ts";
+import type { ControlAnswer, ControlRequest, Follower, RequestHandler } from "./server.ts";
 
-interface Route {
-  method: "GET" | "POST";
-  answer(call: Pick<ControlRequest, "query" | "body">): ControlAnswer | Promise<ControlAnswer>;
-}
+type Route = readonly [method: "GET" | "POST", answer: RequestHandler];
 
 /** Answers for one run. */
 export class ControlApi {
@@ -40,14 +37,16 @@ export class ControlApi {
   }
 
   /** Answers a request. What a user can fix is answered with a sentence. */
-  async answer({ method, path, query, body }: ControlRequest): Promise<ControlAnswer> {
+  async answer(request: ControlRequest): Promise<ControlAnswer> {
+    const { method, path } = request;
     const route = this.#routes.get(path);
     if (route === undefined) {
       return failed(404, `There is no ${path}; there are ${[...this.#routes.keys()].join(", ")}.`);
     }
-    if (method !== route.method) return failed(405, `Use ${route.method} for ${path}.`);
+    const [expected, answer] = route;
+    if (method !== expected) return failed(405, `Use ${expected} for ${path}.`);
     try {
-      return await route.answer({ query, body });
+      return await answer(request);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       return failed(this.#run.supervisor.stopping ? 409 : 400, error.message);
@@ -85,54 +84,33 @@ export class ControlApi {
   #table(): Record<keyof Answers | "/events", Route> {
     const { supervisor, stop, restartSelf } = this.#run;
     return {
-      "/status": {
-        method: "GET",
-        answer: () => ({ status: 200, body: this.#status() }),
-      },
-      "/events": {
-        method: "GET",
-        answer: ({ query }) => {
-          const recent = recentOf(query);
-          return { status: 200, follow: (client) => this.#follow(client, recent) };
-        },
-      },
-      "/start": {
-        method: "POST",
-        answer: async ({ body }) => accepted((await this.#define()).start(namesOf(body))),
-      },
-      "/restart": {
-        method: "POST",
-        answer: async ({ body }) => {
-          const more = { dependents: flagOf(body, "dependents"), dependencies: flagOf(body, "dependencies") };
-          return accepted((await this.#define()).restart(namesOf(body), more));
-        },
-      },
-      "/stop": {
-        method: "POST",
-        answer: ({ body }) => {
-          if (body.names === undefined) {
-            stop();
-            return accepted(this.#serviceNames());
-          }
-          const names = namesOf(body);
-          supervisor.setDesired(names, "stopped");
-          return accepted([...withDependents(supervisor.services, names)]);
-        },
-      },
-      "/reload": {
-        method: "POST",
-        answer: async ({ body }) => ({
-          status: 200,
-          body: { changes: await this.reload(flagOf(body, "dryRun")) },
-        }),
-      },
-      "/self-restart": {
-        method: "POST",
-        answer: () => {
-          restartSelf();
+      "/status": ["GET", () => ({ status: 200, body: this.#status() })],
+      "/events": ["GET", ({ query }) => {
+        const recent = recentOf(query);
+        return { status: 200, follow: (client) => this.#follow(client, recent) };
+      }],
+      "/start": ["POST", async ({ body }) => accepted((await this.#define()).start(namesOf(body)))],
+      "/restart": ["POST", async ({ body }) => {
+        const more = { dependents: flagOf(body, "dependents"), dependencies: flagOf(body, "dependencies") };
+        return accepted((await this.#define()).restart(namesOf(body), more));
+      }],
+      "/stop": ["POST", ({ body }) => {
+        if (body.names === undefined) {
+          stop();
           return accepted(this.#serviceNames());
-        },
-      },
+        }
+        const names = namesOf(body);
+        supervisor.setDesired(names, "stopped");
+        return accepted([...withDependents(supervisor.services, names)]);
+      }],
+      "/reload": ["POST", async ({ body }) => {
+        const changes = await this.reload(flagOf(body, "dryRun"));
+        return { status: 200, body: { changes } };
+      }],
+      "/self-restart": ["POST", () => {
+        restartSelf();
+        return accepted(this.#serviceNames());
+      }],
     };
   }
 

@@ -1,30 +1,32 @@
 /**
- * A run as a client sees it: its services, kept up to date by the event stream.
+ * A run as a client sees it: its services, kept up to date by the event stream, and what commands wait for there.
  *
  * @module
  */
 
+import { encoder } from "../config/bytes.ts";
+import { systemClock } from "../config/clock.ts";
 import { formatSpan } from "../config/duration.ts";
-import { crashCard, shownMessage } from "../terminal/messages.ts";
-import { print } from "../terminal/outlet.ts";
-import type { ServiceSnapshot } from "../supervisor/model.ts";
 import { Tail } from "../process/lines.ts";
+import type { ServiceSnapshot } from "../supervisor/model.ts";
+import { crashCard, describeState, shownMessage } from "../terminal/messages.ts";
+import { print } from "../terminal/outlet.ts";
 import { useColors } from "../terminal/palette.ts";
 import { ask, lines, request, Unreachable } from "./client.ts";
 import type { Message, MessageOf } from "./protocol.ts";
 import { readMessage } from "./protocol.ts";
 
 /** The services of a run and their last lines, as of the last message that was read. */
-export class Mirror {
+export class Mirror implements Disposable {
   readonly socket: string;
   readonly hello: MessageOf<"hello">;
+  stopping: boolean;
   readonly #messages: AsyncGenerator<Message>;
   readonly #abort: AbortController;
   readonly #rows = new Map<string, ServiceSnapshot>();
-  readonly #tails = new Map<string, string[]>();
+  readonly #tails = new Map<string, Tail>();
   /** What is to be added to this process's steady clock to get the orchestrator's. */
   readonly #aheadMs: number;
-  stopping: boolean;
 
   private constructor(
     socket: string,
@@ -34,11 +36,17 @@ export class Mirror {
   ) {
     this.socket = socket;
     this.hello = hello;
+    this.stopping = hello.stopping;
     this.#messages = messages;
     this.#abort = abort;
     this.#aheadMs = hello.at - performance.now();
-    this.stopping = hello.stopping;
     this.#takeRows(hello.services);
+    for (const { name, recent } of hello.services) {
+      this.#keep(
+        name,
+        recent.map((line) => `${line}\n`).join(""),
+      );
+    }
   }
 
   /**
@@ -51,12 +59,10 @@ export class Mirror {
     const reply = await request(socket, "GET", `/events?recent=${recent}`);
     const abort = new AbortController();
     const messages = readMessages(lines(reply, abort.signal));
-    const first = await messages.next();
-    if (first.done || first.value.kind !== "hello") {
-      abort.abort();
-      throw new Unreachable("it sends no events");
-    }
-    return new Mirror(socket, first.value, messages, abort);
+    const { value: hello } = await messages.next();
+    if (hello?.kind === "hello") return new Mirror(socket, hello, messages, abort);
+    abort.abort();
+    throw new Unreachable("it sends no events");
   }
 
   /** The services, in starting order. */
@@ -74,27 +80,17 @@ export class Mirror {
   }
 
   /** The last lines of a service, oldest first. */
-  tail(name: string, count: number): readonly string[] {
-    return this.#tails.get(name)?.slice(-count) ?? [];
+  tail(name: string, count: number): string[] {
+    return this.#tails.get(name)?.last(count) ?? [];
   }
 
   /** What happens, until the stream ends. The mirror is up to date with each of them. */
   async *messages(): AsyncGenerator<Message> {
     for await (const message of this.#messages) {
-      switch (message.kind) {
-        case "state":
-          this.#rows.set(message.row.name, message.row);
-          break;
-        case "services":
-          this.#takeRows(message.services);
-          break;
-        case "output":
-          this.#keep(message.service, message.text);
-          break;
-        case "exit":
-          this.stopping = true;
-          break;
-      }
+      if (message.kind === "state") this.#rows.set(message.row.name, message.row);
+      if (message.kind === "services") this.#takeRows(message.services);
+      if (message.kind === "output") this.#keep(message.service, message.text);
+      if (message.kind === "exit") this.stopping = true;
       yield message;
     }
   }
@@ -110,180 +106,180 @@ export class Mirror {
 
   #takeRows(rows: readonly ServiceSnapshot[]): void {
     this.#rows.clear();
-    for (const row of rows) {
-      this.#rows.set(row.name, row);
-      if (row.recent.length > 0) this.#tails.set(row.name, [...row.recent]);
-    }
+    for (const row of rows) this.#rows.set(row.name, row);
   }
 
   #keep(name: string, text: string): void {
-    const tail = this.#tails.get(name) ?? [];
-    const more = text.split("\n").slice(0, -1);
-    tail.push(...more.slice(-Tail.KEPT_LINES));
-    if (tail.length > 2 * Tail.KEPT_LINES) tail.splice(0, tail.length - Tail.KEPT_LINES);
+    if (text === "") return;
+    const tail = this.#tails.get(name) ?? new Tail();
+    tail.push(encoder.encode(text));
     this.#tails.set(name, tail);
   }
 }
 
-async function* readMessages(texts: AsyncGenerator<string>): AsyncGenerator<Message> {
+async function* readMessages(texts: AsyncIterable<string>): AsyncGenerator<Message> {
   for await (const text of texts) {
     const message = readMessage(text);
     if (message !== null) yield message;
   }
 }
 
-/** What services shall come to: running, running again after a stop, at rest; or the end of the whole run. */
-export type Goal = "running" | "restarted" | "stopped" | "exited";
-
-/** What came of waiting for it. */
-export type WaitResult =
-  | { kind: "reached" }
-  | { kind: "failed"; row: ServiceSnapshot }
-  | { kind: "blocked"; row: ServiceSnapshot }
-  | { kind: "late"; rows: readonly ServiceSnapshot[]; wanted: Wanted }
-  // The run is over, or the orchestrator exited unexpectedly (`status` is `null`).
-  | { kind: "exit"; status: number | null; restarting: boolean };
-
-/** What is waited for. */
+/** What services shall come to. */
 export interface Wanted {
   /** The services; `null`: all that the run has. */
   names: readonly string[] | null;
-  goal: Goal;
+  /** To run, to run again after a stop, to be at rest; or the end of the whole run. */
+  goal: "running" | "restarted" | "stopped" | "exited";
   /** Those that someone named: a task among them has to run again. */
   asked?: readonly string[];
   /** 0: not at all. */
   limitMs?: number;
 }
 
+/** What came of waiting for it. */
+export type WaitResult =
+  | { kind: "reached" }
+  | { kind: "failed"; row: ServiceSnapshot }
+  // It takes too long, or one waits for what nobody starts.
+  | { kind: "unmet"; message: string }
+  // The run is over, or the orchestrator exited unexpectedly (`status` is `null`).
+  | { kind: "exit"; status: number | null; restarting: boolean };
+
 /** Follows a run until services have come to what is wanted of them, and logs what happens meanwhile on stderr. */
 export async function waitFor(mirror: Mirror, wanted: Wanted): Promise<WaitResult> {
   const { names, goal, asked = [], limitMs = Infinity } = wanted;
+  const isStart = goal === "running" || goal === "restarted";
   if (limitMs === 0) return { kind: "reached" }; // nobody wants to wait: that it was accepted is enough
   const came = new Set<string>(); // to run, or to a good end, while we looked
-  let late = false;
-  const timer = limitMs === Infinity ? undefined : setTimeout(() => {
-    late = true;
-    mirror.close();
-  }, limitMs);
 
   function isThere(row: ServiceSnapshot): boolean {
     if (goal === "exited") return false;
-    if (goal === "stopped") return isAtRest(row);
+    if (goal === "stopped") return hasEnded(row);
     if (goal === "restarted" || came.has(row.name)) return came.has(row.name);
     const mayBeDone = names === null || (row.kind === "task" && !asked.includes(row.name));
-    return row.state.kind === "running" || (mayBeDone && hasEnded(row));
+    return row.state.kind === "running" || (mayBeDone && hasSucceeded(row));
   }
-  // One that the run is about to get is not known yet.
-  const isNew = (name: string) => goal !== "stopped" && mirror.row(name) === undefined;
   const rows = () => names === null ? mirror.services : names.flatMap((name) => mirror.row(name) ?? []);
   const remaining = () => rows().filter((row) => !isThere(row));
+  // One that the run is about to get is not known yet.
+  const isNew = (name: string) => goal !== "stopped" && mirror.row(name) === undefined;
   const isReached = () => goal !== "exited" && remaining().length === 0 && !names?.some(isNew);
 
+  let isLate = false;
+  const cancel = limitMs === Infinity ? () => {} : systemClock.wake(limitMs, () => {
+    isLate = true;
+    mirror.close();
+  });
   try {
     if (isReached()) return { kind: "reached" };
+    // Of services that were named, an earlier failure may be left.
+    let found = names === null && isStart ? obstacle(remaining(), mirror, () => true) : null;
+    if (found !== null) return found;
     for await (const message of mirror.messages()) {
       logProgress(message);
-      if (message.kind === "exit") {
-        return { kind: "exit", status: message.status, restarting: message.restarting };
-      }
-      if (message.kind === "state" && (message.row.state.kind === "running" || hasEnded(message.row))) {
+      if (message.kind === "exit") return message;
+      if (message.kind === "state" && (message.row.state.kind === "running" || hasSucceeded(message.row))) {
         if (message.from.kind !== "stopping") came.add(message.row.name);
       }
       if (isReached()) return { kind: "reached" };
-      if (goal === "stopped" || goal === "exited" || message.kind !== "state") continue;
-      const left = remaining();
-      const failed = left.find(({ state }) => state.kind === "crashed" || state.kind === "failed");
-      if (failed !== undefined && failed.name === message.row.name) return { kind: "failed", row: failed };
-      const blocked = left.find((row) => isBlocked(row, mirror));
-      if (blocked !== undefined) return { kind: "blocked", row: blocked };
+      if (message.kind !== "state" || !isStart) continue;
+      found = obstacle(remaining(), mirror, ({ name }) => name === message.row.name);
+      if (found !== null) return found;
     }
-    return late
-      ? { kind: "late", rows: remaining(), wanted }
+    return isLate
+      ? { kind: "unmet", message: lateness(remaining(), wanted, mirror.at) }
       : { kind: "exit", status: null, restarting: false };
   } finally {
-    clearTimeout(timer);
+    cancel();
   }
 }
 
-/** Whether a service came to its end by itself, with status 0. */
-function hasEnded({ state }: ServiceSnapshot): boolean {
-  return state.kind === "stopped" && state.lastExit?.kind === "exited" && state.lastExit.code === 0;
+/** What keeps services from running: a failure that is meant, or that one waits for what nobody starts. */
+function obstacle(
+  left: readonly ServiceSnapshot[],
+  mirror: Mirror,
+  isMeant: (row: ServiceSnapshot) => boolean,
+): WaitResult | null {
+  const failed = left.find((row) => hasFailed(row) && isMeant(row));
+  if (failed !== undefined) return { kind: "failed", row: failed };
+  const blocked = left.find((row) => isBlocked(row, mirror));
+  if (blocked === undefined) return null;
+  const why = describeState(blocked, mirror.at);
+  return { kind: "unmet", message: `${blocked.name} is not started: it ${why}.` };
 }
 
-function isAtRest({ state }: ServiceSnapshot): boolean {
-  return state.kind === "stopped" || state.kind === "crashed" || state.kind === "failed";
+function hasFailed({ state }: ServiceSnapshot): boolean {
+  return state.kind === "crashed" || state.kind === "failed";
+}
+
+function hasEnded(row: ServiceSnapshot): boolean {
+  return row.state.kind === "stopped" || hasFailed(row);
+}
+
+/** Whether a service came to its end by itself, with status 0. */
+function hasSucceeded({ state }: ServiceSnapshot): boolean {
+  return state.kind === "stopped" && state.lastExit?.kind === "exited" && state.lastExit.code === 0;
 }
 
 /** Whether a service waits for one that has ended, so that nothing will start it by itself. */
 function isBlocked({ state }: ServiceSnapshot, mirror: Mirror): boolean {
   return state.kind === "pending" && state.waitingFor.some((name) => {
     const other = mirror.row(name);
-    return other !== undefined && other.kind !== "task" && isAtRest(other);
+    return other !== undefined && other.kind !== "task" && hasEnded(other);
   });
 }
 
+/** The message when services have not come to what was wanted within its limit. */
+function lateness(rows: readonly ServiceSnapshot[], { goal, limitMs = 0 }: Wanted, at: number): string {
+  const names = rows.map(({ name }) => name).join(", ") || "the orchestrator";
+  const [verb, pronoun] = rows.length > 1 ? ["have", "they"] : ["has", "it"];
+  const missed = goal === "running" || goal === "restarted" ? "become ready" : "stopped";
+  const killAt = Math.max(...rows.map(({ state }) => state.kind === "stopping" ? state.killAt : -Infinity));
+  const next = missed === "stopped" && Number.isFinite(killAt)
+    ? `${pronoun} will be killed in ${formatSpan(Math.max(0, killAt - at))}`
+    : '"orchestrator status" shows more';
+  return `${names} ${verb} not ${missed} within ${formatSpan(limitMs)}; ${next}.`;
+}
+
 /** Logs on stderr what a view of lines shows. */
-export function logProgress(message: Message): void {
+function logProgress(message: Message): void {
   if (message.kind !== "log" && message.kind !== "state") return;
   const text = shownMessage(message);
   if (text !== null) print(`[orchestrator] ${text}`, Deno.stderr);
 }
 
+/** Reports what came of waiting for services. @returns the exit status */
+export async function conclude(mirror: Mirror, result: WaitResult): Promise<number> {
+  switch (result.kind) {
+    case "reached":
+      return 0;
+    case "failed":
+      await reportFailure(mirror, result.row);
+      return 1;
+    case "unmet":
+      print(`orchestrator: ${result.message}`, Deno.stderr);
+      return 1;
+    case "exit":
+      if (result.status === null) print("orchestrator: The orchestrator exited unexpectedly.", Deno.stderr);
+      return result.status ?? 1;
+  }
+}
+
 /** Shows why a service failed, as the last thing: its crash card. */
 async function reportFailure(mirror: Mirror, row: ServiceSnapshot): Promise<void> {
   // Its failure may end the whole run: that is logged first.
-  const stopping = await isClosing(mirror.socket);
-  if (stopping) {
+  if (await isStopping(mirror.socket)) {
     for await (const message of mirror.messages()) if (message.kind === "state") logProgress(message);
   }
   const card = crashCard(row, mirror.tail(row.name, Tail.KEPT_LINES), useColors());
   print(card.join("\n"), Deno.stderr);
 }
 
-async function isClosing(socket: string): Promise<boolean> {
+async function isStopping(socket: string): Promise<boolean> {
   try {
     return (await ask(socket, "/status")).stopping;
   } catch (error) {
     if (error instanceof Unreachable) return true; // it has closed already
     throw error;
   }
-}
-
-/** Reports what came of waiting for services to run. @returns the exit status */
-export async function conclude(mirror: Mirror, outcome: WaitResult): Promise<number> {
-  switch (outcome.kind) {
-    case "reached":
-      return 0;
-    case "failed":
-      await reportFailure(mirror, outcome.row);
-      return 1;
-    case "blocked": {
-      const { state, name } = outcome.row;
-      const awaited = state.kind === "pending" ? state.waitingFor.join(", ") : "";
-      print(`orchestrator: ${name} is not started: it waits for ${awaited}.`, Deno.stderr);
-      return 1;
-    }
-    case "late":
-      print(`orchestrator: ${lateness(outcome.rows, outcome.wanted, mirror.at)}`, Deno.stderr);
-      return 1;
-    case "exit":
-      if (outcome.status === null) print("orchestrator: The orchestrator exited unexpectedly.", Deno.stderr);
-      return outcome.status ?? 1;
-  }
-}
-
-/** The message when services have not come to what was wanted within its limit. */
-function lateness(rows: readonly ServiceSnapshot[], { goal, limitMs = 0 }: Wanted, at: number): string {
-  const names = rows.map(({ name }) => name).join(", ");
-  const within = `within ${formatSpan(limitMs)}`;
-  const verb = rows.length === 1 ? "has" : "have";
-  if (goal === "running" || goal === "restarted") {
-    return `${names} ${verb} not become ready ${within}; "orchestrator status" shows more.`;
-  }
-  const killAt = Math.max(...rows.map(({ state }) => state.kind === "stopping" ? state.killAt : -Infinity));
-  const pronoun = rows.length === 1 ? "it" : "they";
-  const next = Number.isFinite(killAt)
-    ? `${pronoun} will be killed in ${formatSpan(Math.max(0, killAt - at))}`
-    : '"orchestrator status" shows more';
-  return `${names || "the orchestrator"} ${names === "" ? "has" : verb} not stopped ${within}; ${next}.`;
 }

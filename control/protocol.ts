@@ -12,106 +12,64 @@ import * as z from "zod/mini";
 import { UserError } from "../config/errors.ts";
 import { LEVELS } from "../config/levels.ts";
 
+const time = z.number();
+const text = z.string();
 const figure = z.nullable(z.number());
-const texts = z.readonly(z.array(z.string()));
+const texts = z.readonly(z.array(text));
+
+/** One of several shapes, known by its `kind`. */
+function shape<const Kind extends string, Fields extends z.core.$ZodShape>(kind: Kind, fields: Fields) {
+  return z.object({ kind: z.literal(kind), ...fields });
+}
 
 const exit = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("exited"), code: z.number() }),
-  z.object({ kind: z.literal("killed"), signal: z.string() }),
+  shape("exited", { code: z.number() }),
+  shape("killed", { signal: text }),
 ]);
 
 const afterStop = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("stopped") }),
-  z.object({ kind: z.literal("restarting") }),
-  z.object({ kind: z.literal("ended"), exit }),
-  z.object({ kind: z.literal("failed"), reason: z.string() }),
+  shape("stopped", {}),
+  shape("restarting", {}),
+  shape("ended", { exit }),
+  shape("failed", { reason: text }),
 ]);
 
 const history = {
-  failures: z.readonly(z.array(z.number())),
+  failures: z.readonly(z.array(time)),
   restarts: z.number(),
   lastExit: z.nullable(exit),
 };
 
 /** A moment that JSON writes as `null` where it never comes. */
-const momentOrNever = z.pipe(figure, z.transform((at) => at ?? Infinity));
+const timeOrNever = z.pipe(figure, z.transform((at) => at ?? Infinity));
 
 const state = z.discriminatedUnion("kind", [
-  z.object({ ...history, kind: z.literal("pending"), waitingFor: texts }),
-  z.object({
-    ...history,
-    kind: z.literal("starting"),
-    pid: figure,
-    since: z.number(),
-    readyBy: z.number(),
-  }),
-  z.object({ ...history, kind: z.literal("running"), pid: figure, since: z.number() }),
-  z.object({
-    ...history,
-    kind: z.literal("stopping"),
-    pid: z.number(),
-    since: z.number(),
-    killAt: momentOrNever,
-    then: afterStop,
-  }),
-  z.object({
-    ...history,
-    kind: z.literal("restarting"),
-    attempt: z.number(),
-    retryAt: z.number(),
-    reason: z.string(),
-  }),
-  z.object({ ...history, kind: z.literal("stopped") }),
-  z.object({ ...history, kind: z.literal("crashed"), exit, ranMs: z.number(), reason: z.string() }),
-  z.object({
-    ...history,
-    kind: z.literal("failed"),
-    exit: z.nullable(exit),
-    ranMs: z.number(),
-    reason: z.string(),
-  }),
+  shape("pending", { ...history, waitingFor: texts }),
+  shape("starting", { ...history, pid: figure, since: time, readyBy: time }),
+  shape("running", { ...history, pid: figure, since: time }),
+  shape("stopping", { ...history, pid: z.number(), since: time, killAt: timeOrNever, then: afterStop }),
+  shape("restarting", { ...history, attempt: z.number(), retryAt: time, reason: text }),
+  shape("stopped", history),
+  shape("crashed", { ...history, exit, ranMs: z.number(), reason: text }),
+  shape("failed", { ...history, exit: z.nullable(exit), ranMs: z.number(), reason: text }),
 ]);
 
-const service = { name: z.string(), title: z.string(), kind: z.enum(["service", "task", "external"]) };
+const service = { name: text, title: text, kind: z.enum(["service", "task", "external"]) };
 
 const row = z.object({ ...service, port: figure, maxRetries: z.number(), state, recent: texts });
+const services = z.readonly(z.array(row));
 
 const position = z.nullable(z.object({ ino: z.number(), size: z.number() }));
-
-const time = z.number();
 const log = z.optional(position);
+const logs = z.nullable(z.object({ folder: text, own: position, services: z.record(text, position) }));
 
 const message = z.discriminatedUnion("kind", [
-  z.object({
-    kind: z.literal("hello"),
-    time,
-    at: z.number(),
-    version: z.string(),
-    pid: z.number(),
-    stopping: z.boolean(),
-    services: z.readonly(z.array(row)),
-    logs: z.nullable(
-      z.object({ folder: z.string(), own: position, services: z.record(z.string(), position) }),
-    ),
-  }),
-  z.object({ kind: z.literal("state"), time, at: z.number(), row, from: state, log }),
-  z.object({
-    kind: z.literal("output"),
-    time,
-    service: z.string(),
-    stream: z.enum(["out", "err"]),
-    text: z.string(),
-    log,
-  }),
-  z.object({ kind: z.literal("log"), time, level: z.enum(LEVELS), message: z.string(), log }),
-  z.object({ kind: z.literal("services"), time, services: z.readonly(z.array(row)) }),
-  z.object({
-    kind: z.literal("exit"),
-    time,
-    status: z.number(),
-    restarting: z.boolean(),
-    remaining: texts,
-  }),
+  shape("hello", { time, at: time, version: text, pid: z.number(), stopping: z.boolean(), services, logs }),
+  shape("state", { time, at: time, row, from: state, log }),
+  shape("output", { time, service: text, stream: z.enum(["out", "err"]), text, log }),
+  shape("log", { time, level: z.enum(LEVELS), message: text, log }),
+  shape("services", { time, services }),
+  shape("exit", { time, status: z.number(), restarting: z.boolean(), remaining: texts }),
 ]);
 
 /** One line of `GET /events`. */
@@ -129,7 +87,7 @@ const serviceStatus = z.object({
   restarts: z.number(),
   lastExit: z.nullable(exit),
   /** What is worth saying besides the state: what it waits for, when it is tried again, why it failed. */
-  note: z.string(),
+  note: text,
   /** Of its process group, with what ended in it. */
   cpuMs: figure,
   /** Resident memory of its process group; what processes share counts for each. */
@@ -139,13 +97,13 @@ const serviceStatus = z.object({
 const status = z.object({
   running: z.literal(true),
   pid: z.number(),
-  version: z.string(),
-  infrastructure: z.string(),
+  version: text,
+  infrastructure: text,
   detached: z.boolean(),
   /** ISO time. */
-  startedAt: z.string(),
+  startedAt: text,
   /** The folder of the log files. */
-  logs: z.nullable(z.string()),
+  logs: z.nullable(text),
   /** Whether everything is being stopped. */
   stopping: z.boolean(),
   memoryBytes: figure,
@@ -155,7 +113,7 @@ const status = z.object({
 });
 
 const change = z.object({
-  name: z.string(),
+  name: text,
   action: z.enum(["start", "stop", "restart", "unchanged"]),
   /** What changed, by the names of fields and variables; never a value. */
   because: texts,
