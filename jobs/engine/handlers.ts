@@ -4,31 +4,11 @@
  * @module
  */
 
-import type {
-  Action,
-  Actions,
-  DataStore,
-  HandlerContext,
-  StateMachineBlueprint,
-} from "../model/blueprint.ts";
+import type { Action, DataStore, HandlerContext, StateMachineBlueprint } from "../model/blueprint.ts";
+import { ACTIONS } from "../model/blueprint.ts";
 import { messageOf } from "../model/errors.ts";
 import type { Job, JsonObject, Trace } from "../model/job.ts";
 import type { Storage } from "../model/store.ts";
-
-/** Makers of actions: they only say what is wanted, so all handlers share them. */
-const ACTIONS: Actions = {
-  transitionTo: (state) => ({ kind: "transition", to: state }),
-  goTo: (state) => ({ kind: "transition", to: state }),
-  dispatchTask: ({ transitions, ...task }) => ({ kind: "task", task, transitions }),
-  dispatchParallel: ({ tasks, aggregateInto }) => ({ kind: "parallel", tasks, aggregateInto }),
-  awaitHumanApproval: ({ message, integration = "", transitions }) => (
-    { kind: "approval", message, integration, transitions }
-  ),
-  runBlueprint: ({ blueprintName, initialData = {}, transitions }) => (
-    { kind: "sub_blueprint", blueprint: blueprintName, initialData, transitions }
-  ),
-};
-Object.freeze(ACTIONS);
 
 /** What a handler is given. The signal is made only for handlers that ask for it. */
 export class HandlerCall implements HandlerContext {

@@ -37,33 +37,31 @@ export interface TaskRequest {
   priority?: number;
 }
 
-/** What a handler asks for next. Made by the `actions` it is given. */
-export type Action =
-  | { kind: "transition"; to: string }
-  | { kind: "task"; task: TaskRequest; transitions: Transitions | undefined }
-  | { kind: "parallel"; tasks: readonly TaskRequest[]; aggregateInto: string }
-  | { kind: "approval"; integration: string; message: string; transitions: Transitions | undefined }
-  | {
-    kind: "sub_blueprint";
-    blueprint: string;
-    initialData: JsonObject;
-    transitions: Transitions | undefined;
-  };
-
-/** Makers of actions. A handler returns what one of them made; `transitions` default to the state's `to`. */
-export interface Actions {
-  transitionTo(state: string): Action;
+/** Makers of actions: they only say what is wanted. `transitions` default to the state's `to`. */
+export const ACTIONS = Object.freeze({
+  transitionTo: (state: string) => ({ kind: "transition" as const, to: state }),
   /** The same as `transitionTo`. */
-  goTo(state: string): Action;
-  dispatchTask(request: TaskRequest & { transitions?: Transitions }): Action;
+  goTo: (state: string) => ({ kind: "transition" as const, to: state }),
+  dispatchTask: (request: TaskRequest & { transitions?: Transitions }) => (
+    { ...request, kind: "task" as const }
+  ),
   /** Runs all tasks side by side, then goes to `aggregateInto`, whose handler sees `aggregationResults`. */
-  dispatchParallel(request: { tasks: readonly TaskRequest[]; aggregateInto: string }): Action;
-  awaitHumanApproval(request: { message: string; integration?: string; transitions?: Transitions }): Action;
+  dispatchParallel: (request: { tasks: readonly TaskRequest[]; aggregateInto: string }) => (
+    { ...request, kind: "parallel" as const }
+  ),
+  awaitHumanApproval: (request: { message: string; integration?: string; transitions?: Transitions }) => (
+    { ...request, kind: "approval" as const }
+  ),
   /** Runs another blueprint as a sub-job; outcomes are `success` and `failure`. */
-  runBlueprint(
+  runBlueprint: (
     request: { blueprintName: string; initialData?: JsonObject; transitions?: Transitions },
-  ): Action;
-}
+  ) => ({ ...request, kind: "sub_blueprint" as const }),
+});
+
+export type Actions = typeof ACTIONS;
+
+/** What a handler asks for next. Made by the `actions` it is given. */
+export type Action = ReturnType<Actions[keyof Actions]>;
 
 /** A key-value store shared by all jobs of a blueprint, kept in the engine's storage. */
 export interface DataStore {

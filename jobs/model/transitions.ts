@@ -89,7 +89,7 @@ function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action
     }
     case "task": {
       const transitions = targets(blueprint, job.state, action.transitions);
-      const task = openTask(action.task, job, rules);
+      const task = openTask(action, job, rules);
       change.awaitTask(task, transitions);
       change.queue(task);
       return;
@@ -107,7 +107,7 @@ function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action
     }
     case "approval": {
       const transitions = targets(blueprint, job.state, action.transitions);
-      const { integration, message } = action;
+      const { integration = "", message } = action;
       const question = { integration, message, askedAt: rules.wall };
       change.enter({ status: "waiting_for_human", question, transitions });
       change.note("approval_requested");
@@ -118,17 +118,17 @@ function act(change: JobChange, blueprint: StateMachineBlueprint, action: Action
       if ((job.depth ?? 0) >= MAX_DEPTH) {
         throw new Error(`Sub-blueprints are nested deeper than ${MAX_DEPTH}.`);
       }
-      const state = rules.startOf(action.blueprint);
-      if (state === undefined) throw new Error(`There is no blueprint "${action.blueprint}".`);
+      const state = rules.startOf(action.blueprintName);
+      if (state === undefined) throw new Error(`There is no blueprint "${action.blueprintName}".`);
       const childId = rules.newId();
       const child = newJob({
         id: childId,
-        blueprint: action.blueprint,
+        blueprint: action.blueprintName,
         client: job.client,
         plan: job.plan,
         clientParams: job.clientParams,
         state,
-        initialData: copyObject(action.initialData, "initialData"),
+        initialData: copyObject(action.initialData ?? {}, "initialData"),
         parentId: job.id,
         depth: (job.depth ?? 0) + 1,
         trace: job.trace,

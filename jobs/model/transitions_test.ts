@@ -126,12 +126,12 @@ for (
     ],
     [
       "work",
-      { kind: "task", task: { taskType: "echo" }, transitions: undefined },
+      { kind: "task", taskType: "echo" },
       'State "work" does not say where it leads; give the action "transitions" or the state "to".',
     ],
     [
       "strict",
-      { kind: "task", task: { taskType: "echo" }, transitions: { success: "end" } },
+      { kind: "task", taskType: "echo", transitions: { success: "end" } },
       'State "strict" leads to "end", which its "to" does not name.',
     ],
     [
@@ -141,7 +141,7 @@ for (
     ],
     [
       "work",
-      { kind: "sub_blueprint", blueprint: "flow", initialData: {}, transitions: { success: "nowhere" } },
+      { kind: "sub_blueprint", blueprintName: "flow", initialData: {}, transitions: { success: "nowhere" } },
       'State "work" leads to "nowhere", which is not a state of "flow".',
     ],
   ] as [string, Action, string][]
@@ -162,7 +162,7 @@ Deno.test("ways that a state does not declare are noted for the drawing", () => 
   handlerDone(
     changeOf(),
     blueprint,
-    { kind: "task", task: { taskType: "echo" }, transitions: { success: "end" } },
+    { kind: "task", taskType: "echo", transitions: { success: "end" } },
   );
   assertEquals(blueprint.edges().filter(({ from }) => from === "work"), [
     { from: "work", to: "next", label: "transition" },
@@ -172,7 +172,7 @@ Deno.test("ways that a state does not declare are noted for the drawing", () => 
 });
 
 Deno.test("a task is queued, and the job waits for its result", () => {
-  const change = done({ kind: "task", task: { taskType: "echo" }, transitions: undefined }, {
+  const change = done({ kind: "task", taskType: "echo" }, {
     status: "running",
     state: "strict",
     lastTask: { id: "l", spec: someSpec(), transitions: {}, dispatchedAt: 1 },
@@ -219,7 +219,8 @@ for (
   Deno.test(`a task's time limits: ${what}`, () => {
     const action = {
       kind: "task",
-      task: { taskType: "echo", ...request },
+      taskType: "echo",
+      ...request,
       transitions: { success: "end" },
     } as const;
     const { enqueue } = done(action, { status: "running", ...job }, someRules(rules));
@@ -240,7 +241,7 @@ Deno.test("a task is queued as its request says", () => {
     unknownCostPasses: true,
     priority: 5,
   };
-  const [task] = done({ kind: "task", task: request, transitions: { success: "end" } }).enqueue;
+  const [task] = done({ kind: "task", ...request, transitions: { success: "end" } }).enqueue;
   assertEquals([task?.strategy, task?.needs, task?.maxCost, task?.unknownCostPasses, task?.priority], [
     "cheapest",
     { installed_models: ["m"] },
@@ -262,7 +263,7 @@ for (
 ) {
   Deno.test(`a task is refused: ${JSON.stringify(request)}`, () => {
     const task = request as TaskRequest;
-    assertThrows(() => done({ kind: "task", task, transitions: { success: "end" } }), Error, message);
+    assertThrows(() => done({ kind: "task", ...task, transitions: { success: "end" } }), Error, message);
   });
 }
 
@@ -306,7 +307,7 @@ Deno.test("a question waits for a human", () => {
 Deno.test("a sub-job is its parent's client's, one deeper, with the parent's trace and time limits", () => {
   const action = {
     kind: "sub_blueprint",
-    blueprint: "other",
+    blueprintName: "other",
     initialData: { b: 1 },
     transitions: { success: "end" },
   } as const;
@@ -349,7 +350,7 @@ Deno.test("a sub-job is its parent's client's, one deeper, with the parent's tra
     "Sub-blueprints are nested deeper than 20.",
   );
   assertThrows(
-    () => done({ ...action, blueprint: "gone" }),
+    () => done({ ...action, blueprintName: "gone" }),
     Error,
     'There is no blueprint "gone".',
   );
