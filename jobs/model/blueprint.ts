@@ -91,7 +91,6 @@ export type Handler = (context: HandlerContext) => Action | void | Promise<Actio
 /** When a conditional handler applies: a function, or a text such as `"initial_data.amount > 100"`. */
 export type Condition = string | ((context: HandlerContext) => boolean);
 
-/** What a state is. */
 export interface StateOptions {
   isStart?: boolean;
   isEnd?: boolean;
@@ -106,7 +105,6 @@ export interface StateOptions {
   when?: Condition;
 }
 
-/** A state as data. */
 export interface State {
   name: string;
   isStart: boolean;
@@ -118,7 +116,6 @@ export interface State {
   conditional: { matches: (context: HandlerContext) => boolean; handler: Handler }[];
 }
 
-/** One arrow of the graph. */
 interface Edge {
   from: string;
   to: string;

@@ -6,7 +6,7 @@
  */
 
 export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObject;
-/** A JSON object. A missing field reads as `undefined`. */
+/** A missing field reads as `undefined`. */
 export interface JsonObject {
   [key: string]: JsonValue | undefined;
 }
@@ -71,7 +71,6 @@ export type Transitions = Record<string, string>;
 /** Statuses in which nothing more happens. */
 export const END_STATUSES = ["finished", "failed", "quarantined", "cancelled"] as const;
 
-/** How a job can end. */
 export type EndStatus = typeof END_STATUSES[number];
 
 /** An end that is already decided while the handlers that belong to it still run. */
@@ -146,7 +145,6 @@ export type Phase =
   | { status: "waiting_for_sub_job"; childId: string; transitions: Transitions }
   | { status: EndStatus; endedAt: number };
 
-/** A job in one of its states. */
 export type Job = JobFacts & Phase;
 
 export type Status = Job["status"];
@@ -168,7 +166,6 @@ export function hasEnded(job: Job): job is JobFacts & Extract<Phase, { endedAt: 
   return "endedAt" in job;
 }
 
-/** What a job's history tells. */
 export const HISTORY_TYPES = [
   "job_created",
   "state_started",

@@ -10,7 +10,6 @@ import { z } from "zod";
 import type { Job, JsonObject, JsonValue, TaskSpec, Transitions } from "./job.ts";
 import { hasEnded, HISTORY_TYPES, STATUSES } from "./job.ts";
 
-/** Any JSON. */
 export const Json: z.ZodType<JsonValue> = z.unknown().transform((value) => value as JsonValue);
 
 /** A JSON object with any fields. */
@@ -129,7 +128,6 @@ export const Decision = z.looseObject({ decision: z.string().min(1).max(200) });
 export const ErrorAnswer = z.object({ error: z.string() });
 export const Accepted = z.object({ status: z.literal("accepted"), job_id: z.string() });
 
-/** Every status of a job. */
 export const JobStatus = z.enum(STATUSES);
 
 const TaskInfo = z.object({
@@ -190,7 +188,6 @@ export const JobView = z.object({
 });
 export type JobView = z.infer<typeof JobView>;
 
-/** A job in a list. */
 export const JobSummary = z.object({
   job_id: z.string(),
   event_type: z.string(),
@@ -203,7 +200,6 @@ export const JobSummary = z.object({
 });
 export type JobSummary = z.infer<typeof JobSummary>;
 
-/** An entry of a job's history. */
 export const HistoryEntry = z.object({
   event_id: z.string(),
   job_id: z.string(),
@@ -225,7 +221,6 @@ export type HistoryEntry = z.infer<typeof HistoryEntry>;
 /** An entry as it is stored, with a moment of wall time. */
 export type HistoryEvent = Omit<HistoryEntry, "event_id" | "job_id" | "timestamp"> & { timestamp: number };
 
-/** An entry of a worker's history. */
 export const WorkerHistoryEntry = z.object({
   timestamp: z.string(),
   event_type: z.enum(["registered", "status_update"]),
@@ -234,7 +229,6 @@ export const WorkerHistoryEntry = z.object({
 });
 export type WorkerHistoryEntry = z.infer<typeof WorkerHistoryEntry>;
 
-/** A worker as clients see it. */
 export const WorkerView = z.object({
   worker_id: z.string(),
   worker_type: z.string(),
@@ -257,7 +251,6 @@ export const WorkerView = z.object({
 });
 export type WorkerView = z.infer<typeof WorkerView>;
 
-/** GET dashboard. */
 export const Dashboard = z.object({
   workers: z.object({ total: z.number() }),
   jobs: z.record(z.string(), z.number()),
@@ -345,7 +338,6 @@ function progressView({ taskId, value, message, at }: NonNullable<Job["progress"
   };
 }
 
-/** One line of a list. */
 export function jobSummary(job: Job): JobSummary {
   return {
     job_id: job.id,
@@ -359,7 +351,6 @@ export function jobSummary(job: Job): JobSummary {
   };
 }
 
-/** A job's history. */
 export function historyEntries(jobId: string, events: readonly HistoryEvent[]): HistoryEntry[] {
   return events.map((event, index) => ({
     ...event,

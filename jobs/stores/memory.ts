@@ -7,6 +7,7 @@ import type { Job, Status } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
 import type { JobQuery, JobWrite, Storage, Tally, WorkerRecord } from "../model/store.ts";
 import type { HistoryEvent } from "../model/wire.ts";
+import type { Insertion } from "./single_engine.ts";
 import { SingleEngineStorage } from "./single_engine.ts";
 
 // Ended jobs and their history are kept as JSON: 100,000 of them cost their text and little more. An open job stays the
@@ -24,7 +25,6 @@ function ownCopy<T>(value: T | string): T {
   return JSON.parse(typeof value === "string" ? value : JSON.stringify(value));
 }
 
-/** Adds a count to the sum that it belongs to. */
 function addUp(sums: Map<string, Tally>, key: string, { workerId, day, succeeded, failed }: Tally): void {
   const sum = sums.getOrInsert(key, { workerId, day, succeeded: 0, failed: 0 });
   sum.succeeded += succeeded;
@@ -35,7 +35,7 @@ function addUp(sums: Map<string, Tally>, key: string, { workerId, day, succeeded
 export class MemoryStorage extends SingleEngineStorage implements Storage {
   readonly label = "memory";
   #jobs = new Map<string, Row>();
-  #keys = new Map<string, { jobId: string; fingerprint: string }>();
+  #keys = new Map<string, Insertion>();
   #usage = new Map<string, number>();
   #workers = new Map<string, WorkerRecord>();
   #tallies = new Map<string, Tally>();
@@ -54,7 +54,7 @@ export class MemoryStorage extends SingleEngineStorage implements Storage {
     return this.#jobs.get(jobId)?.revision ?? 0;
   }
 
-  protected insertedWith(client: string, key: string): { jobId: string; fingerprint: string } | undefined {
+  protected insertedWith(client: string, key: string): Insertion | undefined {
     return this.#keys.get(`${client}\0${key}`);
   }
 
@@ -102,18 +102,14 @@ export class MemoryStorage extends SingleEngineStorage implements Storage {
   }
 
   list({ client, status, blueprint, listed, search, limit, offset }: JobQuery): Promise<Job[]> {
-    const found: Job[] = [];
-    let skipped = 0;
-    for (const row of [...this.#jobs.values()].reverse()) {
-      if (found.length === limit) break;
-      if (client !== undefined && row.client !== client) continue;
-      if (status !== undefined && row.status !== status) continue;
-      if (search !== undefined && !row.words.toLowerCase().includes(search.toLowerCase())) continue;
-      if (blueprint !== undefined && row.blueprint !== blueprint) continue;
-      if (listed && !row.listed) continue;
-      if (skipped++ >= offset) found.push(ownCopy(row.job));
-    }
-    return Promise.resolve(found);
+    const isWanted = (row: Row) =>
+      (client === undefined || row.client === client) &&
+      (status === undefined || row.status === status) &&
+      (blueprint === undefined || row.blueprint === blueprint) &&
+      (!listed || row.listed) &&
+      (search === undefined || row.words.toLowerCase().includes(search.toLowerCase()));
+    const found = [...this.#jobs.values()].reverse().values().filter(isWanted).drop(offset).take(limit);
+    return Promise.resolve(found.map(({ job }) => ownCopy<Job>(job)).toArray());
   }
 
   counts(client?: string): Promise<Partial<Record<Status, number>>> {
@@ -150,12 +146,8 @@ export class MemoryStorage extends SingleEngineStorage implements Storage {
   }
 
   protected endedJobs(endedBefore: number, limit: number): string[] {
-    const ids: string[] = [];
-    for (const [id, { endedAt }] of this.#jobs) {
-      if (ids.length === limit) break;
-      if (endedAt !== undefined && endedAt < endedBefore) ids.push(id);
-    }
-    return ids;
+    const ended = this.#jobs.entries().filter(([, { endedAt = Infinity }]) => endedAt < endedBefore);
+    return ended.take(limit).map(([id]) => id).toArray();
   }
 
   protected dropJob(jobId: string): void {

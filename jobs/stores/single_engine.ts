@@ -16,8 +16,11 @@ import type {
 } from "../model/store.ts";
 import { DueSet, QueueIndex } from "./queue_index.ts";
 
-const DONE: CommitOutcome = { kind: "done" };
-const CONFLICT: CommitOutcome = { kind: "conflict" };
+/** The job that was inserted with an idempotency key. */
+export interface Insertion {
+  jobId: string;
+  fingerprint: string;
+}
 
 /** A storage for one engine. Its rows are read and written only within a change. */
 export abstract class SingleEngineStorage {
@@ -34,11 +37,7 @@ export abstract class SingleEngineStorage {
   protected abstract jobOf(jobId: string): Job | undefined;
   /** 0: there is none. */
   protected abstract revisionOf(jobId: string): number;
-  /** The job that was inserted with this key. */
-  protected abstract insertedWith(
-    client: string,
-    key: string,
-  ): { jobId: string; fingerprint: string } | undefined;
+  protected abstract insertedWith(client: string, key: string): Insertion | undefined;
   protected abstract used(client: string, month: string): number;
   /** Keeps a job's next revision, its history, and what is counted of its admission. */
   protected abstract keepJob(write: JobWrite): void;
@@ -63,13 +62,13 @@ export abstract class SingleEngineStorage {
   }
 
   commit(writes: readonly JobWrite[]): Promise<CommitOutcome> {
-    return this.change(() => {
+    return this.change((): CommitOutcome => {
       for (const write of writes) {
         const refusal = this.#refusal(write);
         if (refusal !== undefined) return refusal;
       }
       for (const write of writes) this.#apply(write);
-      return DONE;
+      return { kind: "done" };
     });
   }
 
@@ -82,9 +81,9 @@ export abstract class SingleEngineStorage {
     if (quota !== undefined && this.used(job.client, quota.month) >= quota.limit) {
       return { kind: "over-quota" };
     }
-    if (this.revisionOf(job.id) !== job.revision - 1) return CONFLICT;
+    if (this.revisionOf(job.id) !== job.revision - 1) return { kind: "conflict" };
     for (const { taskId, workerId } of settle ?? []) {
-      if (this.index.get(taskId)?.workerId !== workerId) return CONFLICT;
+      if (this.index.get(taskId)?.workerId !== workerId) return { kind: "conflict" };
     }
   }
 

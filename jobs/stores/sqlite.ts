@@ -17,6 +17,7 @@ import { hasEnded } from "../model/job.ts";
 import type { JobQuery, JobWrite, Storage, Tally, TaskRecord, WorkerRecord } from "../model/store.ts";
 import type { HistoryEvent } from "../model/wire.ts";
 import { DueSet, QueueIndex } from "./queue_index.ts";
+import type { Insertion } from "./single_engine.ts";
 import { SingleEngineStorage } from "./single_engine.ts";
 
 // Rows that belong together have neighbouring keys (ids begin with the time), so a transaction touches few pages.
@@ -228,7 +229,7 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
     return Number(this.#sql.getRevision.get(jobId)?.revision ?? 0);
   }
 
-  protected insertedWith(client: string, key: string): { jobId: string; fingerprint: string } | undefined {
+  protected insertedWith(client: string, key: string): Insertion | undefined {
     const row = this.#sql.getKey.get(client, key);
     return row && { jobId: String(row.job_id), fingerprint: String(row.fingerprint) };
   }
