@@ -39,9 +39,8 @@ export class Dispatcher {
 
   /** Polls that wait. */
   get waiting(): number {
-    let sum = 0;
-    for (const waiters of this.#byWorker.values()) sum += waiters.size;
-    return sum;
+    const waiters = [...this.#byWorker.values()].flatMap((waiters) => [...waiters]);
+    return waiters.filter(({ isAsking }) => !isAsking).length;
   }
 
   /** The first task for a worker that is there or comes within `waitMs`. Takes none once `signal` is aborted. */
@@ -50,42 +49,34 @@ export class Dispatcher {
     signal: AbortSignal | undefined,
     waitMs: number,
   ): Promise<HeldTask | undefined> {
-    for (;;) {
-      if (signal?.aborted) return undefined;
-      const epoch = this.#epoch;
-      const task = await this.storage.take(worker.profile, this.clock.now());
-      if (task !== undefined) {
-        this.onTaken(task);
-        this.#recordTurn(worker.id);
-        if (!signal?.aborted) return task;
-        await this.returned(task);
-        return undefined;
-      }
-      if (this.#isClosed || waitMs <= 0) return undefined;
-      if (epoch === this.#epoch) break;
-      worker = this.workers.get(worker.id) ?? worker;
-    }
-    return await new Promise((resolve) => {
-      const finish = (task: HeldTask | undefined) => {
+    if (signal?.aborted) return undefined;
+    const { promise, resolve } = Promise.withResolvers<HeldTask | undefined>();
+    const waiter: Waiter = {
+      workerId: worker.id,
+      types: worker.profile.types,
+      answer: (task) => {
         if (waiter.isOver) return;
         waiter.isOver = true;
-        stopTimer();
-        signal?.removeEventListener("abort", leave);
         this.#remove(waiter);
         resolve(task);
-      };
-      const leave = () => finish(undefined);
-      const waiter: Waiter = {
-        workerId: worker.id,
-        types: worker.profile.types,
-        answer: finish,
-        isOver: false,
-        isAsking: false,
-      };
-      const stopTimer = this.clock.wake(waitMs, leave);
-      signal?.addEventListener("abort", leave);
-      this.#add(waiter);
-    });
+      },
+      isOver: false,
+      isAsking: false,
+    };
+    const leave = () => waiter.answer(undefined);
+    let stopTimer = () => {};
+    signal?.addEventListener("abort", leave);
+    this.#add(waiter);
+    try {
+      await this.#serve(waiter);
+      if (this.#isClosed || waitMs <= 0) leave();
+      else if (!waiter.isOver) stopTimer = this.clock.wake(waitMs, leave);
+      return await promise;
+    } finally {
+      leave();
+      stopTimer();
+      signal?.removeEventListener("abort", leave);
+    }
   }
 
   /** Tasks were queued by this engine: each calls one waiting poll. */
@@ -94,7 +85,7 @@ export class Dispatcher {
     this.#epoch++;
     for (const task of tasks) {
       const waiter = this.#choose(task);
-      if (waiter !== undefined) void this.#serve(waiter);
+      if (waiter !== undefined) this.#call(waiter);
     }
   }
 
@@ -103,7 +94,7 @@ export class Dispatcher {
     this.#epoch++;
     for (const waiter of this.#byType.get(type) ?? []) {
       if (waiter.isAsking) continue;
-      void this.#serve(waiter);
+      this.#call(waiter);
       return;
     }
   }
@@ -114,7 +105,7 @@ export class Dispatcher {
       this.#remove(waiter);
       waiter.types = this.workers.get(workerId)?.profile.types ?? waiter.types;
       this.#add(waiter);
-      if (!waiter.isAsking) void this.#serve(waiter);
+      if (!waiter.isAsking) this.#call(waiter);
     }
   }
 
@@ -153,34 +144,29 @@ export class Dispatcher {
     takeOut(this.#byWorker, waiter.workerId, waiter);
   }
 
+  #call(waiter: Waiter): void {
+    // When the storage does not answer, the poll ends without a task, and the worker polls again.
+    this.#serve(waiter).catch(() => waiter.answer(undefined));
+  }
+
+  /** Takes a task for a poll, when there is one. */
   async #serve(waiter: Waiter): Promise<void> {
     waiter.isAsking = true;
     try {
-      for (;;) {
+      for (let epoch = -1; epoch !== this.#epoch && !waiter.isOver;) {
         const worker = this.workers.get(waiter.workerId);
-        if (worker === undefined || waiter.isOver) return;
-        const epoch = this.#epoch;
+        if (worker === undefined) return;
+        epoch = this.#epoch;
         const task = await this.storage.take(worker.profile, this.clock.now());
-        if (task === undefined) {
-          if (epoch === this.#epoch) return;
-          continue;
-        }
+        if (task === undefined) continue;
         this.onTaken(task);
-        if (waiter.isOver) return void await this.returned(task);
-        this.#recordTurn(waiter.workerId);
-        waiter.answer(task);
-        return;
+        if (waiter.isOver) return await this.returned(task);
+        this.#lastTurns.set(waiter.workerId, ++this.#turn);
+        return waiter.answer(task);
       }
-    } catch {
-      // The storage does not answer: the poll is answered without a task, and the worker polls again.
-      waiter.answer(undefined);
     } finally {
       waiter.isAsking = false;
     }
-  }
-
-  #recordTurn(workerId: string): void {
-    this.#lastTurns.set(workerId, ++this.#turn);
   }
 
   #choose(task: TaskRecord): Waiter | undefined {
@@ -207,7 +193,7 @@ export class Dispatcher {
   }
 
   // By the task's strategy; lower is better.
-  #cost(task: TaskRecord, { id, info, profile: profile }: LiveWorker): number {
+  #cost(task: TaskRecord, { id, info, profile }: LiveWorker): number {
     switch (task.strategy) {
       case "round_robin":
         return this.#lastTurns.get(id) ?? 0;
