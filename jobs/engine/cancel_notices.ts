@@ -5,6 +5,7 @@
  */
 
 import type { Clock } from "../../config/clock.ts";
+import { Groups } from "../model/groups.ts";
 
 /** A command for a worker. */
 export interface CancelCommand {
@@ -17,7 +18,7 @@ const CANCEL_MEMORY_MS = 3_600_000;
 
 /** Who listens for cancelled tasks, and which ones were not answered yet. */
 export class CancelNotices {
-  readonly #listeners = new Map<string, Set<(command: CancelCommand) => void>>();
+  readonly #listeners = new Groups<string, (command: CancelCommand) => void>();
   /** By worker and task, when it was cancelled. */
   readonly #cancelledAt = new Map<string, Map<string, number>>();
 
@@ -30,13 +31,8 @@ export class CancelNotices {
 
   /** Calls the listener for cancelled tasks of a worker (of all workers: the empty id); returns the way to stop. */
   on(workerId: string, listener: (command: CancelCommand) => void): () => void {
-    const listeners = this.#listeners.get(workerId) ?? new Set();
-    this.#listeners.set(workerId, listeners);
-    listeners.add(listener);
-    return () => {
-      listeners.delete(listener);
-      if (listeners.size === 0) this.#listeners.delete(workerId);
-    };
+    this.#listeners.add(workerId, listener);
+    return () => this.#listeners.remove(workerId, listener);
   }
 
   /** Whether somebody listens for this worker's commands. */
@@ -46,9 +42,7 @@ export class CancelNotices {
 
   /** A task of a worker was cancelled. */
   announce(workerId: string, taskId: string, jobId: string): void {
-    const tasks = this.#cancelledAt.get(workerId) ?? new Map<string, number>();
-    this.#cancelledAt.set(workerId, tasks);
-    tasks.set(taskId, this.clock.now());
+    this.#cancelledAt.getOrInsertComputed(workerId, () => new Map()).set(taskId, this.clock.now());
     for (const id of [workerId, ""]) {
       for (const listener of this.#listeners.get(id) ?? []) listener({ taskId, jobId });
     }

@@ -6,6 +6,7 @@
  */
 
 import type { Clock } from "../../config/clock.ts";
+import { Groups } from "../model/groups.ts";
 import type { HeldTask, Storage, TaskRecord } from "../model/store.ts";
 import { fits } from "../model/store.ts";
 import type { LiveWorker, Workers } from "./workers.ts";
@@ -22,8 +23,8 @@ interface Waiter {
 
 /** The polls that wait for a task, by worker and by task type. */
 export class Dispatcher {
-  #byType = new Map<string, Set<Waiter>>();
-  #byWorker = new Map<string, Set<Waiter>>();
+  readonly #byType = new Groups<string, Waiter>();
+  readonly #byWorker = new Groups<string, Waiter>();
   /** Counts what was queued, so that a poll that found nothing knows whether something came meanwhile. */
   #epoch = 0;
   #turn = 0;
@@ -135,13 +136,13 @@ export class Dispatcher {
   }
 
   #add(waiter: Waiter): void {
-    for (const type of waiter.types) setOf(this.#byType, type).add(waiter);
-    setOf(this.#byWorker, waiter.workerId).add(waiter);
+    for (const type of waiter.types) this.#byType.add(type, waiter);
+    this.#byWorker.add(waiter.workerId, waiter);
   }
 
   #remove(waiter: Waiter): void {
-    for (const type of waiter.types) takeOut(this.#byType, type, waiter);
-    takeOut(this.#byWorker, waiter.workerId, waiter);
+    for (const type of waiter.types) this.#byType.remove(type, waiter);
+    this.#byWorker.remove(waiter.workerId, waiter);
   }
 
   #call(waiter: Waiter): void {
@@ -209,16 +210,4 @@ export class Dispatcher {
         return info.oldCost ?? profile.cost ?? Infinity;
     }
   }
-}
-
-function setOf<T>(sets: Map<string, Set<T>>, key: string): Set<T> {
-  const known = sets.get(key) ?? new Set<T>();
-  sets.set(key, known);
-  return known;
-}
-
-function takeOut<T>(sets: Map<string, Set<T>>, key: string, value: T): void {
-  const set = sets.get(key);
-  set?.delete(value);
-  if (set?.size === 0) sets.delete(key);
 }

@@ -61,13 +61,10 @@ export class Metrics {
   }
 
   #of(blueprint: string): BlueprintCounts {
-    let counts = this.#blueprints.get(blueprint);
-    if (counts === undefined) {
+    return this.#blueprints.getOrInsertComputed(blueprint, () => {
       const durations = new Array(BOUNDS_SECONDS.length + 1).fill(0);
-      counts = { submitted: 0, failed: 0, ended: new Map(), durationSum: 0, durations };
-      this.#blueprints.set(blueprint, counts);
-    }
-    return counts;
+      return { submitted: 0, failed: 0, ended: new Map(), durationSum: 0, durations };
+    });
   }
 
   /** Closes the current second's point. */

@@ -152,7 +152,7 @@ export class Authenticator {
     this.#patterns = grants.filter((grant) => grant.pattern.includes("*"))
       .toSorted((a, b) => b.pattern.length - a.pattern.length)
       .map((grant) => ({
-        matches: new RegExp(`^${grant.pattern.split("*").map(literal).join(".*")}$`, "u"),
+        matches: new RegExp(`^${grant.pattern.split("*").map(RegExp.escape).join(".*")}$`, "u"),
         grant,
       }));
   }
@@ -192,8 +192,4 @@ export class Authenticator {
     }
     return this.globalWorker !== undefined && sameDigest(given, this.globalWorker) ? {} : undefined;
   }
-}
-
-function literal(text: string): string {
-  return text.replaceAll(/[.*+?^${}()|[\]\\\/]/g, "\\$&");
 }

@@ -39,13 +39,9 @@ const DAY_MS = 86_400_000;
 /** Tasks of so many days count for a worker's reputation. */
 const REPUTATION_DAYS = 30;
 
-/** A worker that this engine knows. `expiresAt` is engine time. */
-export interface LiveWorker {
-  id: string;
+/** A worker that this engine knows. */
+export interface LiveWorker extends Omit<WorkerRecord, "info"> {
   info: WorkerInfo;
-  expiresAt: number;
-  seenAt: number;
-  registeredAt: number;
   profile: WorkerProfile;
 }
 
@@ -62,20 +58,14 @@ const UNKNOWN: WorkerInfo = {
 };
 
 /** Merges a message into what is known. Unknown fields, and those that belong to the engine, are left out. */
-export function mergeInfo(known: WorkerInfo, message: Heartbeat): WorkerInfo {
-  const listed = message.supported_tasks ?? message.available_skills ?? message.supported_skills;
-  const able = [
-    ...message.supported_tasks ?? [],
-    ...message.supported_skills ?? [],
-    ...message.available_skills ?? [],
-  ];
+function merged(known: WorkerInfo, message: Heartbeat): WorkerInfo {
+  const { available_skills, supported_skills, supported_tasks } = message;
+  const named = [supported_tasks, supported_skills, available_skills].flatMap((names) => names ?? []);
   const gpu = message.resources?.gpu_info;
   return {
     type: message.worker_type ?? known.type,
-    skills: able.every((name) => known.skills.includes(name))
-      ? known.skills
-      : [...new Set([...known.skills, ...able])],
-    available: listed ?? known.available,
+    skills: [...new Set([...known.skills, ...named])],
+    available: supported_tasks ?? available_skills ?? supported_skills ?? known.available,
     status: message.status ?? known.status,
     load: message.load ?? known.load,
     maxTasks: message.max_concurrent_tasks ?? known.maxTasks,
@@ -152,6 +142,7 @@ export class Workers {
     return [...this.#live.values()].filter((worker) => worker.expiresAt > now);
   }
 
+  /** The others. */
   expired(): LiveWorker[] {
     const now = this.clock.now();
     return [...this.#live.values()].filter((worker) => worker.expiresAt <= now);
@@ -177,7 +168,7 @@ export class Workers {
     event_type: WorkerHistoryEntry["event_type"],
     registeredAt: number,
   ): Promise<void> {
-    const info = mergeInfo(known, message);
+    const info = merged(known, message);
     const timestamp = new Date(this.clock.wall()).toISOString();
     const entry = { timestamp, event_type, status: info.status, load: info.load };
     info.history = [...this.#live.get(id)?.info.history ?? [], entry].slice(-HISTORY_LENGTH);
@@ -219,11 +210,8 @@ export class Workers {
   /** A worker has answered a task. */
   count(workerId: string, succeeded: boolean): void {
     const day = this.#today();
-    const key = `${workerId}\0${day}`;
-    const tally = this.#tallies.get(key) ?? { workerId, day, succeeded: 0, failed: 0 };
-    if (succeeded) tally.succeeded++;
-    else tally.failed++;
-    this.#tallies.set(key, tally);
+    const none = { workerId, day, succeeded: 0, failed: 0 };
+    this.#tallies.getOrInsert(`${workerId}\0${day}`, none)[succeeded ? "succeeded" : "failed"]++;
   }
 
   /** Stores what was counted. */

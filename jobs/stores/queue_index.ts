@@ -4,26 +4,15 @@
  *
  * @module
  */
+
+import { Groups } from "../model/groups.ts";
 import type { HeldTask, QueueDepth, Task, TaskRecord, WorkerProfile } from "../model/store.ts";
 import { fits, taskDueAt } from "../model/store.ts";
-
-// Ids in groups; a group without any is not kept.
-class IdGroups<K> extends Map<K, Set<string>> {
-  add(key: K, id: string): void {
-    this.getOrInsertComputed(key, () => new Set()).add(id);
-  }
-
-  remove(key: K, id: string): void {
-    const ids = this.get(key);
-    ids?.delete(id);
-    if (ids?.size === 0) this.delete(key);
-  }
-}
 
 /** Ids with a moment each, asked for by "which are due?". Adding and removing cost the same however many there are. */
 export class DueSet {
   #at = new Map<string, number>();
-  #buckets = new IdGroups<number>();
+  #buckets = new Groups<number, string>();
 
   /** Sets the moment of an id; Infinity removes it. */
   set(id: string, at: number): void {
@@ -124,9 +113,9 @@ class TypeQueue {
 /** All open tasks of a storage: queued ones by type in their order, held ones by worker, all by job and by due time. */
 export class QueueIndex {
   #entries = new Map<string, Entry>();
-  #byJob = new IdGroups<string>();
+  #byJob = new Groups<string, string>();
   #queues = new Map<string, TypeQueue>();
-  #held = new IdGroups<string>();
+  #held = new Groups<string, string>();
   #due = new DueSet();
   #seq = 0;
 
