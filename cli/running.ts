@@ -198,8 +198,8 @@ async function waitForEnd(mirror: Mirror, record: RunRecord, limitMs: number): P
 export function reload(given: Given): Promise<number> {
   return withRun(given, async (socket) => {
     const { changes } = await ask(socket, "/reload", { dryRun: given.has("dry-run") });
-    const { describePlan } = await import("../control/reload.ts");
-    print(given.has("json") ? JSON.stringify(changes, null, 2) : describePlan(changes).join("\n"));
+    const { describeChanges } = await import("../control/reload.ts");
+    print(given.has("json") ? JSON.stringify(changes, null, 2) : describeChanges(changes).join("\n"));
     return 0;
   });
 }

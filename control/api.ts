@@ -71,13 +71,8 @@ export class ControlApi {
 
   /** Reads the definitions again and carries out what changed. @returns the changes */
   async reload(dryRun: boolean): Promise<readonly Change[]> {
-    const { describePlan } = await import("./reload.ts");
     const definitions = await this.#define();
-    const plan = await definitions.plan();
-    if (dryRun) return plan.changes;
-    for (const line of describePlan(plan.changes)) this.#run.supervisor.log("info", `reload: ${line}`);
-    definitions.carryOut(plan);
-    return plan.changes;
+    return await definitions.reload(dryRun);
   }
 
   /** A table: every path with what it does. */

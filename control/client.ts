@@ -12,7 +12,7 @@ import { print } from "../terminal/outlet.ts";
 import type { Answers, Bodies } from "./protocol.ts";
 import { readAnswer } from "./protocol.ts";
 import type { RunRecord } from "./run_folder.ts";
-import { RunFolder, socketPath, UNDER_WAY_MS } from "./run_folder.ts";
+import { isMap, RunFolder, socketPath, UNDER_WAY_MS } from "./run_folder.ts";
 
 /** How long a socket may be missing: who removes it is answered by a new one. */
 const SOCKET_MS = 3_000;
@@ -100,11 +100,7 @@ export async function reach<T>(record: RunRecord, talk: (socket: string) => Prom
   }
 }
 
-/**
- * Sends a request. The answer's body is to be read or cancelled.
- *
- * @throws {Unreachable} when nobody answers
- */
+/** Sends a request. The answer's body is to be read or cancelled. @throws {Unreachable} when nobody answers */
 export async function request(
   socket: string,
   method: string,
@@ -146,19 +142,10 @@ export async function exchange(
     throw new Unreachable("the answer is cut off");
   }
   if (reply.ok) return value;
-  throw new UserError(
-    typeof value === "object" && value !== null && "error" in value
-      ? String(value.error)
-      : JSON.stringify(value),
-  );
+  throw new UserError(isMap(value) && "error" in value ? String(value.error) : JSON.stringify(value));
 }
 
-/**
- * Asks for an answer of the protocol.
- *
- * @throws {UserError} with the message of an answer that is an error, and for one of another version
- * @throws {Unreachable} when nobody answers, or not to the end
- */
+/** Like `exchange`, for an answer of the protocol: one of another version is a `UserError`, too. */
 export async function ask<Path extends keyof Answers>(
   socket: string,
   path: Path,

@@ -94,12 +94,7 @@ export class RunKeeper {
     this.#server = new ControlServer(this.socket, this.#handle);
   }
 
-  /**
-   * Watches until `close`, and puts back what is missing.
-   *
-   * @param repaired called when the socket was put back
-   * @throws what the system says when there is nothing to watch any more
-   */
+  /** Watches until `close`, and puts back what is missing. @throws when nothing can be watched any more */
   async keep(repaired: () => void): Promise<void> {
     while (!this.#closed) {
       try {

@@ -100,9 +100,11 @@ export async function* runLogs(
     shown = marks;
     let end: MessageOf<"exit"> | null = null;
     for await (const message of mirror.messages()) {
-      const { lines, file } = linesOf(message);
+      const lines = linesOf(message);
       if (lines.length > 0) yield { kind: "lines", services, lines: chosen(lines, choice) };
-      if (file !== null && "log" in message && message.log) shown.set(file, message.log);
+      if ("log" in message && message.log) {
+        shown.set(message.kind === "output" ? logFileName(message.service) : OWN_FILE, message.log);
+      }
       if (message.kind === "exit") end = message;
     }
     if (end !== null && !end.restarting) return;
@@ -142,19 +144,16 @@ function marksOf({ logs }: MessageOf<"hello">): Positions {
   return marks;
 }
 
-/** What a message adds to which log. */
-function linesOf(message: Message): { lines: LogLine[]; file: string | null } {
+/** The lines that a message adds to a log. */
+function linesOf(message: Message): LogLine[] {
   if (message.kind === "output") {
     const { time: timeMs, service: source, stream, text } = message;
-    const lines = text.split("\n").slice(0, -1).map((line) => ({ timeMs, source, stream, text: line }));
-    return { lines, file: logFileName(source) };
+    return text.split("\n").slice(0, -1).map((line) => ({ timeMs, source, stream, text: line }));
   }
-  if (message.kind !== "log" && message.kind !== "state") return { lines: [], file: null };
-  const own = ownMessage(message);
-  if (own === null || own.level === "debug") return { lines: [], file: OWN_FILE };
+  const own = message.kind === "log" || message.kind === "state" ? ownMessage(message) : null;
+  if (own === null || own.level === "debug") return [];
   const { level } = own;
-  const lines = own.text.split("\n").map((text) => ({ timeMs: message.time, source: OWN, level, text }));
-  return { lines, file: OWN_FILE };
+  return own.text.split("\n").map((text) => ({ timeMs: message.time, source: OWN, level, text }));
 }
 
 /** The lines that the orchestrator itself keeps, where there are no files. Nobody wrote down their times. */

@@ -18,8 +18,6 @@ import { readMessage } from "./protocol.ts";
 
 /** The services of a run and their last lines, as of the last message that was read. */
 export class Mirror implements Disposable {
-  readonly socket: string;
-  readonly hello: MessageOf<"hello">;
   stopping: boolean;
   readonly #messages: AsyncGenerator<Message>;
   readonly #abort: AbortController;
@@ -29,13 +27,11 @@ export class Mirror implements Disposable {
   readonly #aheadMs: number;
 
   private constructor(
-    socket: string,
-    hello: MessageOf<"hello">,
+    readonly socket: string,
+    readonly hello: MessageOf<"hello">,
     messages: AsyncGenerator<Message>,
     abort: AbortController,
   ) {
-    this.socket = socket;
-    this.hello = hello;
     this.stopping = hello.stopping;
     this.#messages = messages;
     this.#abort = abort;
@@ -49,12 +45,7 @@ export class Mirror implements Disposable {
     }
   }
 
-  /**
-   * Begins to follow a run.
-   *
-   * @param recent how many of each service's last lines are wanted
-   * @throws {Unreachable} when nobody answers
-   */
+  /** Follows a run, with the last `recent` lines of each service. @throws {Unreachable} when nobody answers */
   static async open(socket: string, recent: number): Promise<Mirror> {
     const reply = await request(socket, "GET", `/events?recent=${recent}`);
     const abort = new AbortController();

@@ -1,6 +1,5 @@
 /**
- * What a run is made of, and how it changes while it runs: the plan of a reload is worked out first and then carried
- * out.
+ * What a run is made of, and how it changes while it runs.
  *
  * @module
  */
@@ -12,22 +11,6 @@ import { portOf, prepareLaunch } from "../config/launch.ts";
 import { planStart, withDependents } from "../supervisor/plan.ts";
 import type { Change } from "./protocol.ts";
 import type { RunContext } from "./run_options.ts";
-
-/** What a reload does. */
-export interface ReloadPlan {
-  changes: readonly Change[];
-  /** The services that the run has afterwards, in starting order. */
-  services: readonly Service[];
-  /** Every service that is defined. */
-  known: readonly Service[];
-}
-
-/** A service of a run as it is before a reload. */
-export interface Present {
-  service: Service;
-  /** What its process was started with; `null`: it has none. */
-  launch: Launch | null;
-}
 
 /** Fields that the process itself does not notice: they hold from now on without a restart. */
 const OF_SUPERVISION: ReadonlySet<string> = new Set<keyof Service>([
@@ -49,23 +32,26 @@ const OF_SUPERVISION: ReadonlySet<string> = new Set<keyof Service>([
 /**
  * Compares what runs with what should run.
  *
+ * @param launched what the process of a service was started with; `null`: it has none
  * @param launch works out what a service would be started with now; what it throws ends the comparison
  */
 export function planReload(
-  present: ReadonlyMap<string, Present>,
+  present: readonly Service[],
   services: readonly Service[],
+  launched: (name: string) => Launch | null,
   launch: (service: Service) => Launch,
 ): Change[] {
+  const byName = new Map(present.map((service) => [service.name, service]));
   const names = new Set(services.map(({ name }) => name));
-  const gone = [...present.keys()].filter((name) => !names.has(name));
+  const gone = present.filter(({ name }) => !names.has(name));
   const changes = services.map((service): Change => {
     const { name } = service;
-    const before = present.get(name);
+    const before = byName.get(name);
     const after = service.kind === "external" ? null : launch(service);
     if (before === undefined) return { name, action: "start", because: [] };
-    const { launch: old } = before;
+    const old = launched(name);
     const hasProcess = old !== null && after !== null;
-    const fields = changedKeys(before.service, service);
+    const fields = changedKeys(before, service);
     const variables = hasProcess ? changedKeys(old.environment, after.environment) : [];
     // A program or folder that moved without the definition saying so: another Python, a variable in a path.
     const isMoved = hasProcess && changedKeys(programOf(old), programOf(after)).length > 0;
@@ -73,7 +59,7 @@ export function planReload(
     const because = [...fields, ...variables, ...(isMoved && fields.length === 0 ? ["command"] : [])];
     return { name, action: restart ? "restart" : "unchanged", because };
   });
-  return [...changes, ...gone.map((name) => ({ name, action: "stop", because: [] } as const))];
+  return [...changes, ...gone.map(({ name }) => ({ name, action: "stop", because: [] } as const))];
 }
 
 function programOf({ program, args, cwd }: Launch) {
@@ -88,7 +74,7 @@ function changedKeys(before: object, after: object): string[] {
 }
 
 /** Changes in words, a line a service. */
-export function describePlan(changes: readonly Change[]): string[] {
+export function describeChanges(changes: readonly Change[]): string[] {
   const widest = Math.max(0, ...changes.map(({ name }) => name.length));
   return changes.map(({ name, action, because }) => {
     const why = because.length > 0 ? `  (${because.join(", ")})` : "";
@@ -145,22 +131,25 @@ export class Definitions {
     if (more.dependencies) {
       for (const { name } of planStart(services, names).services) chosen.add(name);
     }
+    const rows = new Map(supervisor.snapshot().services.map((row) => [row.name, row]));
     if (more.dependents) {
-      const rows = supervisor.snapshot().services;
-      const resting = new Set(rows.filter(({ state }) => state.kind === "stopped").map(({ name }) => name));
-      for (const name of withDependents(services, [...chosen])) if (!resting.has(name)) chosen.add(name);
+      for (const name of withDependents(services, [...chosen])) {
+        if (rows.get(name)?.state.kind !== "stopped") chosen.add(name);
+      }
     }
-    const externals = new Set(services.filter(({ kind }) => kind === "external").map(({ name }) => name));
-    for (const name of chosen) if (!externals.has(name)) supervisor.setDesired([name], "restarted");
+    for (const name of chosen) {
+      if (rows.get(name)?.kind !== "external") supervisor.setDesired([name], "restarted");
+    }
     return [...chosen];
   }
 
   /**
-   * Reads the file and `.env` again and compares.
+   * Reads the file and `.env` again and carries out what changed.
    *
+   * @param dryRun whether to change nothing
    * @throws {UserError} when one of them has mistakes; then nothing changes
    */
-  async plan(): Promise<ReloadPlan> {
+  async reload(dryRun: boolean): Promise<Change[]> {
     const { supervisor, options } = this.#run;
     const { home } = supervisor;
     supervisor.refuseWhenStopping();
@@ -170,20 +159,17 @@ export class Definitions {
     const asked = this.#asked.filter((name) => known.some((service) => service.name === name));
     const services = this.#asked.length > 0 && asked.length === 0 ? [] : planStart(known, asked).services;
     for (const service of services) portOf(service, environment);
-    const present = new Map(
-      supervisor.services.map((service) => [
-        service.name,
-        { service, launch: supervisor.launchOf(service.name) },
-      ]),
+    const changes = planReload(
+      supervisor.services,
+      services,
+      (name) => supervisor.launchOf(name),
+      (service) => prepareLaunch(service, environment, home),
     );
-    const changes = planReload(present, services, (service) => prepareLaunch(service, environment, home));
-    return { changes, services, known };
-  }
-
-  /** Carries a plan out. @throws {UserError} while everything is being stopped */
-  carryOut({ known, services, changes }: ReloadPlan): void {
+    if (dryRun) return changes;
+    for (const line of describeChanges(changes)) supervisor.log("info", `reload: ${line}`);
     const restarted = changes.filter(({ action }) => action === "restart").map(({ name }) => name);
-    this.#run.supervisor.replace(services, new Set(restarted));
+    supervisor.replace(services, new Set(restarted));
     this.#known = known;
+    return changes;
   }
 }

@@ -4,8 +4,7 @@ import type { Launch } from "../config/launch.ts";
 import { defineServices } from "../config/definition.ts";
 import type { Service } from "../config/definition.ts";
 import type { Change } from "./protocol.ts";
-import type { Present } from "./reload.ts";
-import { Definitions, describePlan, planReload } from "./reload.ts";
+import { Definitions, describeChanges, planReload } from "./reload.ts";
 import { Folder } from "../testing/run.ts";
 import { READY, UP } from "../testing/services.ts";
 import { Inside } from "../testing/supervisor.ts";
@@ -31,6 +30,12 @@ function definitionsOf({ supervisor }: Inside): Definitions {
     stop: noop,
     restartSelf: noop,
   });
+}
+
+/** A service of a run and what its process was started with. */
+interface Present {
+  service: Service;
+  launch: Launch | null;
 }
 
 const running: Present = { service: BASE, launch: launchOf(BASE) };
@@ -80,14 +85,14 @@ const ROWS: [
 ];
 for (const [name, before, after, environment, expected] of ROWS) {
   Deno.test(`reload: when ${name}, the plan says ${expected.action}`, () => {
-    const present = new Map(before === null ? [] : [["db", before]]);
     const changes = planReload(
-      present,
+      before === null ? [] : [before.service],
       after === null ? [] : [after],
+      () => before?.launch ?? null,
       (service) => launchOf(service, environment),
     );
     assertEquals(changes, [expected]);
-    assert(!describePlan(changes).join().includes("A: "), "names, not values");
+    assert(!describeChanges(changes).join().includes("A: "), "names, not values");
   });
 }
 

@@ -52,11 +52,7 @@ export class RunFolder {
     this.#record = `${this.path}/run.json`;
   }
 
-  /**
-   * Takes the lock for a run, however long someone only looks at it or clears up under it.
-   *
-   * @throws {UserError} when another orchestrator runs there
-   */
+  /** Takes the lock for a run, however long it serves a look or a clearing up. @throws {UserError} when one runs there */
   async take(): Promise<Deno.FsFile> {
     const lateAt = performance.now() + UNDER_WAY_MS;
     for (let pauseMs = 2;; pauseMs = Math.min(pauseMs * 2, 100)) {
@@ -84,9 +80,7 @@ export class RunFolder {
 
   /**
    * Takes the lock that one orchestrator holds for as long as it lives; the system releases it when that dies.
-   *
-   * @returns `null` when another one has it
-   * @throws what the system says when the folder can't be made or written
+   * `null`: another one has it. Throws what the system says when the folder can't be made or written.
    */
   lock(): Deno.FsFile | null {
     for (;;) {
@@ -209,11 +203,7 @@ export async function stopSurvivors(
   }
 }
 
-/**
- * Where the socket of an infrastructure folder is.
- *
- * @throws {UserError} when the path is too long and there is no other place
- */
+/** Where the socket of a folder is. @throws {UserError} when the path is too long and there is no other place */
 export function socketPath(infrastructure: string): string {
   const fits = (path: string) => encoder.encode(path).length <= LONGEST_SOCKET;
   const path = `${infrastructure}/.orchestrator/control.sock`;

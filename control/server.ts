@@ -116,10 +116,7 @@ export class ControlServer {
   readonly #ino: number | null;
   readonly #accepting: Promise<void>;
 
-  /**
-   * @param path its folder exists and is private; an old socket there is replaced
-   * @throws what the system says when it can't listen there
-   */
+  /** @param path in a private folder; an old socket there is replaced @throws when it can't listen there */
   constructor(path: string, handle: RequestHandler) {
     this.#path = path;
     this.#handle = handle;
