@@ -10,21 +10,18 @@
 
 import { runSingleService } from "./cli/foreground.ts";
 import { main as runCommandLine } from "./cli/main.ts";
+import { systemClock } from "./config/clock.ts";
 import { UserError } from "./config/errors.ts";
 import { loadServices } from "./config/file.ts";
 import { serviceEnvironment } from "./config/launch.ts";
 import { findHome, readEnvironment } from "./config/settings.ts";
 import { VERSION } from "./config/version.ts";
 import type { RunOptions } from "./control/run_options.ts";
-import { systemClock } from "./config/clock.ts";
 import { canBeReplaced, ownCommand, replaceProcess } from "./process/exec.ts";
 import { handleSignals } from "./process/signals.ts";
 import { EventFeed } from "./supervisor/events.ts";
 import type { Event, RunResult, Snapshot } from "./supervisor/model.ts";
-import { planStart } from "./supervisor/plan.ts";
-import { Supervisor } from "./supervisor/supervisor.ts";
-import { finalMessages } from "./terminal/messages.ts";
-import { drawsPanel, openView, reportStopping } from "./terminal/view.ts";
+import type { Supervisor } from "./supervisor/supervisor.ts";
 
 export { runSingleService, UserError, VERSION };
 export type { Event, RunOptions, Snapshot };
@@ -65,6 +62,13 @@ export class Orchestrator {
   }
 
   async #run(): Promise<RunResult> {
+    // Loaded here, because commands that only talk to a run need none of it.
+    const { Control } = await import("./control/control.ts");
+    const { planStart } = await import("./supervisor/plan.ts");
+    const { Supervisor } = await import("./supervisor/supervisor.ts");
+    const { finalMessages } = await import("./terminal/messages.ts");
+    const { drawsPanel, openView } = await import("./terminal/view.ts");
+
     const { names, options } = this;
     const home = findHome(options);
     const known = options.services ?? await loadServices(home, options.config);
@@ -79,9 +83,7 @@ export class Orchestrator {
       stop();
     };
     const context = { supervisor, version: VERSION, names, known, options, stop, restartSelf };
-    const control = options.control === false
-      ? null
-      : await (await import("./control/control.ts")).Control.open(context);
+    const control = options.control === false ? null : await Control.open(context);
     this.#supervisor = supervisor;
     supervisor.listen(this.#feed);
     const view = await openView(supervisor, options);
@@ -119,6 +121,7 @@ export class Orchestrator {
     this.#stopAsked = true;
     if (this.#supervisor === null) return;
     this.#supervisor.close();
+    const { reportStopping } = await import("./terminal/view.ts");
     await reportStopping(this.#supervisor);
   }
 

@@ -9,6 +9,7 @@
 
 // @ts-types="../config/std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
+import project from "../deno.json" with { type: "json" };
 import { bundle, deno, ROOT } from "./bundle.ts";
 
 const { output } = parseArgs(Deno.args, { string: ["output"], default: { output: `${ROOT}/orchestrator` } });
@@ -17,8 +18,11 @@ try {
   const bundled = await bundle(folder, { split: true });
   if (!bundled) console.error("Not bundled: the binary will be larger and start more slowly.");
   const entry = bundled ? `${folder}/orchestrator.js` : "orchestrator.ts";
-  const config = ["--config", `${ROOT}/deno.json`, "--no-check", "--output", output];
-  Deno.exitCode = await deno("compile", "--quiet", "-A", ...config, entry) ? 0 : 1;
+  // By the project's own configuration what is loaded lazily would not become part of the binary.
+  const config = `${folder}/deno.json`;
+  await Deno.writeTextFile(config, JSON.stringify({ imports: project.imports, nodeModulesDir: "none" }));
+  const settings = ["--config", config, "--lock", `${ROOT}/deno.lock`, "--no-check", "--output", output];
+  Deno.exitCode = await deno("compile", "--quiet", "-A", ...settings, entry) ? 0 : 1;
 } finally {
   await Deno.remove(folder, { recursive: true });
 }

@@ -13,7 +13,7 @@ import { withDependents } from "../supervisor/plan.ts";
 import { describeState } from "../terminal/messages.ts";
 import type { LogFiles } from "./log_files.ts";
 import type { Answers, Change, Message, ServiceStatus, Status } from "./protocol.ts";
-import type { Definitions } from "./reload.ts";
+import { Definitions } from "./reload.ts";
 import type { RunContext } from "./run_options.ts";
 import type { ControlAnswer, ControlRequest, Follower, RequestHandler } from "./server.ts";
 
@@ -22,15 +22,16 @@ type Route = readonly [method: "GET" | "POST", answer: RequestHandler];
 /** Answers for one run. */
 export class ControlApi {
   readonly #run: RunContext;
+  readonly #definitions: Definitions;
   readonly #startedAt: string;
   readonly #logs: LogFiles | null;
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #followers = new Set<Follower>();
-  #definitions: Definitions | null = null;
 
   /** @param startedAt ISO time */
   constructor(run: RunContext, startedAt: string, logs: LogFiles | null) {
     this.#run = run;
+    this.#definitions = new Definitions(run);
     this.#startedAt = startedAt;
     this.#logs = logs;
     this.#routes = new Map(Object.entries(this.#table()));
@@ -71,8 +72,7 @@ export class ControlApi {
 
   /** Reads the definitions again and carries out what changed. @returns the changes */
   async reload(dryRun: boolean): Promise<readonly Change[]> {
-    const definitions = await this.#define();
-    return await definitions.reload(dryRun);
+    return await this.#definitions.reload(dryRun);
   }
 
   /** A table: every path with what it does. */
@@ -84,10 +84,10 @@ export class ControlApi {
         const recent = recentOf(query);
         return { status: 200, follow: (client) => this.#follow(client, recent) };
       }],
-      "/start": ["POST", async ({ body }) => accepted((await this.#define()).start(namesOf(body)))],
-      "/restart": ["POST", async ({ body }) => {
+      "/start": ["POST", ({ body }) => accepted(this.#definitions.start(namesOf(body)))],
+      "/restart": ["POST", ({ body }) => {
         const more = { dependents: flagOf(body, "dependents"), dependencies: flagOf(body, "dependencies") };
-        return accepted((await this.#define()).restart(namesOf(body), more));
+        return accepted(this.#definitions.restart(namesOf(body), more));
       }],
       "/stop": ["POST", ({ body }) => {
         if (body.names === undefined) {
@@ -107,11 +107,6 @@ export class ControlApi {
         return accepted(this.#serviceNames());
       }],
     };
-  }
-
-  async #define(): Promise<Definitions> {
-    const { Definitions } = await import("./reload.ts");
-    return this.#definitions ??= new Definitions(this.#run);
   }
 
   #status(): Status {
