@@ -20,19 +20,23 @@ storeContract("sqlite", async () => {
 
 Deno.test("a second engine on the same SQLite file is refused", async () => {
   const folder = await Deno.makeTempDir();
+  const fault = (path: string) => assertThrows(() => new SqliteStorage(path), ConfigError).message;
+  const path = `${folder}/jobs.sqlite`;
   {
-    await using _first = new SqliteStorage(`${folder}/jobs.sqlite`);
-    assertThrows(() => new SqliteStorage(`${folder}/jobs.sqlite`), ConfigError, "another engine is using it");
+    await using _first = new SqliteStorage(path);
+    assertEquals(
+      fault(path),
+      `Cannot open ${path}: another engine is using it; stop that one, or use another file.`,
+    );
   }
-  await Deno.writeTextFile(
-    `${folder}/notes.txt`,
-    "not a database, but long enough to look like some file ".repeat(99),
-  );
-  assertThrows(() => new SqliteStorage(`${folder}/notes.txt`), ConfigError, "it is not an SQLite file");
-  assertThrows(
-    () => new SqliteStorage(`${folder}/none/jobs.sqlite`),
-    ConfigError,
-    "check that the folder exists",
+  const notes = `${folder}/notes.txt`;
+  await Deno.writeTextFile(notes, "not a database, but long enough to look like some file ".repeat(99));
+  assertEquals(fault(notes), `Cannot open ${notes}: it is not an SQLite file; name another one.`);
+  const nowhere = `${folder}/none/jobs.sqlite`;
+  assertEquals(
+    fault(nowhere),
+    `Cannot open ${nowhere}: unable to open database file: ${nowhere}; ` +
+      "check that the folder exists and can be written to.",
   );
   await Deno.remove(folder, { recursive: true });
 });
