@@ -5,43 +5,41 @@
  * @module
  */
 
-/** What stands in an element; what is missing or false is left out. */
-export type Content = Node | string | number | false | null | undefined | Content[];
-
 /** Attributes of an element; `true` sets one without a value, what is missing or false is left out. */
-export type Attributes = { readonly [name: string]: string | number | boolean | null | undefined };
+export type Attributes = { readonly [name: string]: string | number | boolean | undefined };
+
+/** What an element is made of; what is missing or false is left out. */
+export type Content = Node | Attributes | string | number | false | null | undefined | Content[];
 
 /** An element of HTML: `make("p.dim", { id: "note" }, "text", other)`. */
-export function make(selector: string, ...content: (Attributes | Content)[]): HTMLElement {
-  const [name = "", ...classes] = selector.split(".");
-  return fill(document.createElement(name), classes, content);
-}
+export const make = maker((name) => document.createElement(name));
 
 /** An element of a drawing, likewise. */
-export function draw(selector: string, ...content: (Attributes | Content)[]): SVGElement {
-  const [name = "", ...classes] = selector.split(".");
-  return fill(document.createElementNS("http://www.w3.org/2000/svg", name) as SVGElement, classes, content);
+export const draw = maker((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+
+function maker<Made extends Element>(create: (name: string) => Made) {
+  return (selector: string, ...content: Content[]): Made => {
+    const [name = "", ...classes] = selector.split(".");
+    const element = create(name);
+    if (classes.length > 0) element.setAttribute("class", classes.join(" "));
+    fill(element, content);
+    return element;
+  };
 }
 
-function fill<Made extends Element>(
-  element: Made,
-  classes: readonly string[],
-  content: readonly (Attributes | Content)[],
-): Made {
-  if (classes.length > 0) element.setAttribute("class", classes.join(" "));
+function fill(element: Element, content: Content[]): void {
   for (const item of content) {
     if (item === undefined || item === null || item === false) continue;
-    if (Array.isArray(item)) fill(element, [], item);
-    else if (item instanceof Node) element.append(item);
-    else if (typeof item !== "object") element.append(String(item));
+    if (Array.isArray(item)) fill(element, item);
+    else if (item instanceof Node || typeof item !== "object") element.append(item as Node | string);
     else {
       for (const [name, value] of Object.entries(item)) {
-        if (value === undefined || value === null || value === false) continue;
-        element.setAttribute(name, value === true ? "" : String(value));
+        if (value !== undefined && value !== false) {
+          element.setAttribute(name, value === true ? "" : `${value}`);
+        }
       }
     }
   }
-  return element;
 }
 
 /** An element by its id. */
@@ -53,14 +51,14 @@ export function byId(id: string): HTMLElement | null {
 export function morph(old: Element, fresh: Element): void {
   morphAttributes(old, fresh);
   const keys = new Set([...fresh.childNodes].map(keyOf));
-  const keyed = new Map<string, Node>();
+  const keyed = new Map<string, ChildNode>();
   for (const child of [...old.childNodes]) {
     const key = keyOf(child);
     if (key === undefined) continue;
     if (keys.has(key)) keyed.set(key, child);
     else child.remove();
   }
-  let next: Node | null = old.firstChild;
+  let next = old.firstChild;
   for (const child of [...fresh.childNodes]) {
     const key = keyOf(child);
     const same = key === undefined ? next : keyed.get(key);
@@ -72,11 +70,8 @@ export function morph(old: Element, fresh: Element): void {
       else if (same.nodeValue !== child.nodeValue) same.nodeValue = child.nodeValue;
     }
   }
-  while (next) {
-    const gone: Node = next;
-    next = next.nextSibling;
-    old.removeChild(gone);
-  }
+  while (next?.nextSibling) next.nextSibling.remove();
+  next?.remove();
 }
 
 function morphAttributes(old: Element, fresh: Element): void {

@@ -8,29 +8,17 @@ import type { JobSummary } from "../../../model/wire.ts";
 /** The engine sends something every 15 seconds; a connection that is silent for longer is dead. */
 const SILENCE_MS = 40_000;
 
-/** What happens to the connection over which events come. */
-export interface Listener {
-  opened(): void;
-  changed(job: JobSummary): void;
-  lost(): void;
-}
-
 /** The engine, for one token. */
 export class Engine {
   /** Whether events come in. */
   isLive = false;
   /** How far the engine's calendar is ahead of this one. */
   skewMs = 0;
-  readonly #token: string;
-  readonly #onUnknownToken: (message: string) => void;
   readonly #closed = new AbortController();
   #stream = new AbortController();
 
   /** `onUnknownToken` is called when the engine does not take the token, unless the engine is closed. */
-  constructor(token: string, onUnknownToken: (message: string) => void) {
-    this.#token = token;
-    this.#onUnknownToken = onUnknownToken;
-  }
+  constructor(private readonly token: string, private readonly onUnknownToken: (message: string) => void) {}
 
   /** Ends everything that is under way. */
   close(): void {
@@ -53,8 +41,8 @@ export class Engine {
     await this.#request(path, { method: "POST", ...(body !== undefined && json) });
   }
 
-  /** Follows the events until the engine is closed; comes back after every break. */
-  async follow(listener: Listener): Promise<void> {
+  /** Jobs that have changed, until the engine is closed. The connection is made again after every break. */
+  async *events(): AsyncGenerator<JobSummary | "opened" | "lost"> {
     let waitMs = 0;
     while (!this.#closed.signal.aborted) {
       // Browsers open few connections to one host; tabs that nobody sees need none.
@@ -63,19 +51,19 @@ export class Engine {
         continue;
       }
       try {
-        await this.#listen(listener);
+        yield* this.#connection();
       } catch {
         // Any break is the same: it is shown, and the connection is made again.
       }
       waitMs = this.isLive ? 500 : Math.min(Math.max(waitMs * 2, 500), 10_000);
       this.isLive = false;
       if (this.#closed.signal.aborted) return;
-      listener.lost();
+      yield "lost";
       await new Promise((done) => setTimeout(done, waitMs));
     }
   }
 
-  async #listen({ opened, changed }: Listener): Promise<void> {
+  async *#connection(): AsyncGenerator<JobSummary | "opened"> {
     const stream = this.#stream = new AbortController();
     let timer: number | undefined;
     const wait = () => {
@@ -87,7 +75,7 @@ export class Engine {
       const signal = AbortSignal.any([this.#closed.signal, stream.signal]);
       const { body } = await this.#request("api/jobs/events", { signal });
       this.isLive = true;
-      opened();
+      yield "opened";
       const reader = body?.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
@@ -96,7 +84,7 @@ export class Engine {
         wait();
         const lines = (rest + value).split(/\r?\n/);
         rest = lines.pop() ?? "";
-        for (const line of lines) if (line.startsWith("data:")) changed(JSON.parse(line.slice(5)));
+        for (const line of lines) if (line.startsWith("data:")) yield JSON.parse(line.slice(5));
       }
     } finally {
       clearTimeout(timer);
@@ -104,17 +92,15 @@ export class Engine {
   }
 
   async #request(path: string, options: RequestInit = {}): Promise<Response> {
-    const headers = new Headers(options.headers);
-    headers.set("X-Client-Token", this.#token);
     const response = await fetch(path, {
       cache: "no-store",
       signal: this.#closed.signal,
       ...options,
-      headers,
+      headers: { ...options.headers, "X-Client-Token": this.token },
     });
     if (response.status === 401) {
       const message = "The engine does not know this token.";
-      if (!this.#closed.signal.aborted) this.#onUnknownToken(message);
+      if (!this.#closed.signal.aborted) this.onUnknownToken(message);
       throw new Error(message);
     }
     if (!response.ok) {

@@ -11,19 +11,18 @@ const BOX_HEIGHT = 38;
 
 /** The graph; `walk` are the states that the job went through, the present one last. */
 export function drawGraph(graph: Graph, walk: readonly string[], status: Status): HTMLElement {
-  const steps = new Set<string>();
-  const edges = [...graph.edges];
-  for (const [index, to] of walk.entries()) {
-    const from = walk[index - 1];
-    if (from === undefined) continue;
-    steps.add(stepKey({ from, to }));
-    if (!edges.some((edge) => edge.from === from && edge.to === to)) edges.push({ from, to, label: "" });
-  }
+  const steps = walk.slice(1).map((to, index) => ({ from: walk[index] ?? to, to, label: "" }));
+  const { width, height, boxes, lines } = layout({
+    states: [...graph.states, ...walk.map((name) => ({ name }))],
+    edges: [...graph.edges, ...steps],
+  });
   const kindOf = ({ name }: Box) =>
     name === walk.at(-1) ? `present.${status}` : walk.includes(name) ? "lit" : "";
-  const states = [...graph.states, ...walk.map((name) => ({ name }))];
-  const { width, height, nodes, lines, loops } = layout({ states, edges });
-  const names = nodes.map((node) => node.name).join(", ");
+  const arrows = lines.map((line) => ({
+    line,
+    isLit: steps.some(({ from, to }) => from === line.from && to === line.to),
+  }));
+  const names = boxes.map(({ name }) => name).join(", ");
   const attributes = {
     role: "img",
     "aria-label": `Way of the job: ${walk.join(", then ")}. States: ${names}.`,
@@ -31,21 +30,16 @@ export function drawGraph(graph: Graph, walk: readonly string[], status: Status)
     width,
     height,
   };
-  const arrows = [...lines, ...loops].map((line) => ({ line, isLit: steps.has(stepKey(line)) }));
   const drawing = draw(width > 700 ? "svg.wide" : "svg", attributes, [
     draw("defs", arrowTip("arrow"), arrowTip("arrow-lit")),
     // Arrows that were taken lie above the others.
     arrows.toSorted((a, b) => Number(a.isLit) - Number(b.isLit)).map(({ line, isLit }) =>
       drawArrow(line, isLit)
     ),
-    nodes.map((node) => drawBox(node, kindOf(node))),
+    boxes.map((box) => drawBox(box, kindOf(box))),
   ]);
   const region = { tabindex: 0, role: "region", "aria-label": "Graph, can be scrolled" };
   return make("div.scroll.graph", region, drawing);
-}
-
-function stepKey({ from, to }: { from: string; to: string }): string {
-  return JSON.stringify([from, to]);
 }
 
 function short(text: string): string {
@@ -79,9 +73,6 @@ function drawBox({ name, x, y, width, isStart, isEnd }: Box, kind: string): SVGE
 
 function arrowTip(id: string): SVGElement {
   const size = { markerUnits: "userSpaceOnUse", markerWidth: 10, markerHeight: 10 };
-  return draw(
-    "marker",
-    { id, viewBox: "0 0 8 8", refX: 6, refY: 4, ...size, orient: "auto" },
-    draw("path", { d: "M0 0L8 4L0 8z" }),
-  );
+  const attributes = { id, viewBox: "0 0 8 8", refX: 6, refY: 4, ...size, orient: "auto" };
+  return draw("marker", attributes, draw("path", { d: "M0 0L8 4L0 8z" }));
 }

@@ -8,10 +8,11 @@ import { type Content, make } from "./dom.ts";
 import { drawGraph } from "./graph.ts";
 import { walkOf } from "./layout.ts";
 import type { OpenJob, State } from "./state.ts";
-import { clock, isEnd, jsonText, pill, span } from "./words.ts";
+import { clock, isEnd, pill, span } from "./words.ts";
 
-/** How many entries of the history are shown. */
+/** How many entries of the history are shown, and how many characters of any data. */
 const HISTORY_LIMIT = 300;
+const DATA_LIMIT = 20_000;
 
 /** The job with this id, or why it is not shown. */
 export function jobView({ open, missing }: State, id: string): HTMLElement {
@@ -54,17 +55,13 @@ function question({ integration, message, decisions }: NonNullable<JobView["appr
   return make("section.card.question", { "data-key": "question", "aria-label": "Approval" }, [
     make("h2", integration ? `Approval (${integration})` : "Approval"),
     make("p.message", message),
-    make(
-      "div.row",
-      decisions.map((decision, index) =>
-        make(
-          index === 0 ? "button.main" : "button",
-          { "data-do": "decide", "data-decision": decision },
-          decision,
-        )
-      ),
-    ),
+    make("div.row", decisions.map(choice)),
   ]);
+}
+
+function choice(decision: string, index: number): HTMLElement {
+  const attributes = { "data-do": "decide", "data-decision": decision };
+  return make(index === 0 ? "button.main" : "button", attributes, decision);
 }
 
 function facts(job: JobView): HTMLElement {
@@ -121,17 +118,22 @@ function timelineEntry(entry: HistoryEntry): HTMLElement {
     entry.error && make("span.error", entry.error),
     entry.result && make("details", [
       make("summary", "Result"),
-      make("pre", { tabindex: 0 }, jsonText(entry.result).text),
+      make("pre", { tabindex: 0 }, jsonText(entry.result).slice(0, DATA_LIMIT)),
     ]),
   ]);
 }
 
 function data(title: string, value: object | undefined, isOpen: boolean): HTMLElement | undefined {
   if (value === undefined || Object.keys(value).length === 0) return undefined;
-  const { text, more } = jsonText(value);
+  const text = jsonText(value);
+  const more = text.length - DATA_LIMIT;
   return make("details.card", { "data-key": title, open: isOpen }, [
     make("summary", title),
-    make("pre", { tabindex: 0, role: "region", "aria-label": title }, text),
+    make("pre", { tabindex: 0, role: "region", "aria-label": title }, text.slice(0, DATA_LIMIT)),
     more > 0 && make("p.dim", `${more} more characters are not shown.`),
   ]);
+}
+
+function jsonText(value: object): string {
+  return JSON.stringify(value, null, 2);
 }

@@ -12,46 +12,47 @@ export interface Graph {
   edges: readonly { from: string; to: string; label: string }[];
 }
 
-interface Point {
-  x: number;
-  y: number;
-}
-
 /** A state; its point is its middle. */
-export interface Box extends Point {
+export interface Box {
   name: string;
   isStart: boolean;
   isEnd: boolean;
   width: number;
+  x: number;
+  y: number;
 }
 
 /** An arrow; its point is the place of its label. */
-export interface Line extends Point {
+export interface Line {
   from: string;
   to: string;
   label: string;
   /** As the path of a drawing. */
   path: string;
+  x: number;
+  y: number;
 }
 
 /** What has a place in a row: a state, or a bend of an arrow that passes the row. */
-interface Item extends Point {
+interface Item {
   row: number;
   index: number;
   space: number;
+  x: number;
+  y: number;
   above: Item[];
   below: Item[];
 }
 
 interface Node extends Item, Box {
   out: Arrow[];
-  loop: Arrow | undefined;
 }
 
 interface Arrow {
   from: Node;
   to: Node;
-  label: string;
+  labels: Set<string>;
+  bends: Item[];
   /** Whether it leads back to a state that it comes from. */
   isBack: boolean;
 }
@@ -62,26 +63,16 @@ const ROW_HEIGHTS = [38, 44] as const;
 const MARGIN = 6;
 const LETTER = { state: 7.6, label: 6.4 };
 
-/** Lays a graph out. `loops` are the arrows that lead from a state to itself. */
-export function layout(
-  graph: Graph,
-): { width: number; height: number; nodes: Box[]; lines: Line[]; loops: Line[] } {
+/** Lays a graph out. */
+export function layout(graph: Graph): { width: number; height: number; boxes: Box[]; lines: Line[] } {
   const { nodes, arrows } = read(graph);
   const order = rank(nodes);
-  const chains = arrows.filter(({ from, to }) => from !== to).map((arrow) => ({
-    arrow,
-    bends: bendsOf(arrow),
-  }));
+  for (const arrow of arrows) bend(arrow);
   const rows: Item[][] = [];
-  for (const item of [...order, ...chains.flatMap(({ bends }) => bends)]) (rows[item.row] ??= []).push(item);
+  for (const item of [...order, ...arrows.flatMap(({ bends }) => bends)]) (rows[item.row] ??= []).push(item);
   arrange(rows);
   spread(rows);
-  return {
-    ...place(rows),
-    nodes: order,
-    loops: order.flatMap((node) => node.loop === undefined ? [] : loopLine(node, node.loop)),
-    lines: chains.map(({ arrow, bends }) => line(arrow, bends)),
-  };
+  return { ...place(rows), boxes: order, lines: arrows.map(lineOf) };
 }
 
 /** The states a job went through, in order, the present one last. */
@@ -96,89 +87,87 @@ export function walkOf(
 /** States by name, also those that only arrows name, and one arrow for all that have the same ends. */
 function read({ states, edges }: Graph): { nodes: Node[]; arrows: Arrow[] } {
   const nodes = new Map<string, Node>();
+  const arrows: Arrow[] = [];
   const nodeOf = (name: string, isStart = false, isEnd = false): Node => {
     const known = nodes.get(name);
     if (known !== undefined) return known;
     const width = Math.max(64, textWidth(name, LETTER.state) + 18);
-    const node = { ...item(0, width), name, isStart, isEnd, width, out: [], loop: undefined };
+    const node = { ...itemOf(0, width), name, isStart, isEnd, width, out: [] };
     nodes.set(name, node);
     return node;
   };
   for (const state of states) nodeOf(state.name, state.is_start, state.is_end);
-  const labels = new Map<Arrow, Set<string>>();
   for (const edge of edges) {
     const [from, to] = [nodeOf(edge.from), nodeOf(edge.to)];
     let arrow = from.out.find((other) => other.to === to);
     if (arrow === undefined) {
-      arrow = { from, to, label: "", isBack: false };
+      arrow = { from, to, labels: new Set(), bends: [], isBack: false };
       from.out.push(arrow);
-      labels.set(arrow, new Set());
+      arrows.push(arrow);
     }
-    if (edge.label !== edge.to && edge.label !== "transition") {
-      labels.get(arrow)?.add(edge.label.replace(/^on /, ""));
-    }
+    const label = edge.label.replace(/^on /, "");
+    if (label !== "" && edge.label !== edge.to && edge.label !== "transition") arrow.labels.add(label);
   }
-  for (const [arrow, texts] of labels) {
-    arrow.label = [...texts].filter((text) => text !== "").join(", ");
-    if (arrow.from !== arrow.to) continue;
-    arrow.from.loop = arrow;
-    arrow.from.space += 2 * (textWidth(arrow.label, LETTER.label) + 30);
-  }
-  return { nodes: [...nodes.values()], arrows: [...labels.keys()] };
+  return { nodes: [...nodes.values()], arrows };
 }
 
-function item(row: number, space: number): Item {
+function labelOf({ labels }: Arrow): string {
+  return [...labels].join(", ");
+}
+
+function itemOf(row: number, space: number): Item {
   return { row, space, index: 0, x: 0, y: 0, above: [], below: [] };
 }
 
 function textWidth(text: string, letter: number): number {
   return Math.max(14, Math.min(text.length, 28) * letter + 12);
 }
-
 /** Gives each state its row. @returns the states so that arrows lead onwards, except for those that lead back */
 function rank(nodes: readonly Node[]): Node[] {
   const order: Node[] = [];
   const entered = new Map<Node, "open" | "done">();
   const enter = (node: Node) => {
+    if (entered.has(node)) return;
     entered.set(node, "open");
     for (const arrow of node.out) {
       arrow.isBack = entered.get(arrow.to) === "open";
-      if (!entered.has(arrow.to)) enter(arrow.to);
+      enter(arrow.to);
     }
     entered.set(node, "done");
     order.unshift(node);
   };
-  for (const node of nodes.toSorted((a, b) => Number(b.isStart) - Number(a.isStart))) {
-    if (!entered.has(node)) enter(node);
-  }
+  nodes.toSorted((a, b) => Number(b.isStart) - Number(a.isStart)).forEach(enter);
   for (const node of order) {
     for (const { to, isBack } of node.out) if (!isBack) to.row = Math.max(to.row, node.row + 2);
   }
   return order;
 }
 
-/** The places that an arrow takes in the rows between its ends, in its direction. The first one holds the label. */
-function bendsOf({ from, to, label }: Arrow): Item[] {
+/** Gives an arrow its places in the rows between its ends, in its direction. The first one holds the label. */
+function bend(arrow: Arrow): void {
+  const { from, to, bends } = arrow;
+  const labelWidth = textWidth(labelOf(arrow), LETTER.label);
+  if (from === to) {
+    from.space += 2 * (labelWidth + 30);
+    return;
+  }
   const way = Math.sign(to.row - from.row);
-  const bends: Item[] = [];
   for (let row = from.row + way; row !== to.row; row += way) {
-    bends.push(item(row, bends.length === 0 ? textWidth(label, LETTER.label) : 14));
+    bends.push(itemOf(row, bends.length === 0 ? labelWidth : 14));
   }
-  const chain = [from, ...bends, to];
-  for (const [index, a] of chain.entries()) {
-    const b = chain[index + 1];
-    if (b === undefined) break;
-    a[way > 0 ? "below" : "above"].push(b);
-    b[way > 0 ? "above" : "below"].push(a);
+  let last: Item = from;
+  for (const next of [...bends, to]) {
+    last[way > 0 ? "below" : "above"].push(next);
+    next[way > 0 ? "above" : "below"].push(last);
+    last = next;
   }
-  return bends;
 }
 
 /** Visits all rows several times, downwards and upwards in turn, each with the side where it comes from. */
 function sweep(rows: readonly Item[][], visit: (row: Item[], side: "above" | "below") => void): void {
-  for (let round = 0; round < 12; round++) {
-    if (round % 2 === 0) rows.forEach((row) => visit(row, "above"));
-    else rows.toReversed().forEach((row) => visit(row, "below"));
+  for (let round = 0; round < 6; round++) {
+    for (const row of rows) visit(row, "above");
+    for (const row of rows.toReversed()) visit(row, "below");
   }
 }
 
@@ -234,22 +223,23 @@ function place(rows: readonly Item[][]): { width: number; height: number } {
   return { width: Math.max(0, ...all.map(({ x, space }) => x + space / 2)) + MARGIN, height: top + MARGIN };
 }
 
-function loopLine({ name, x, y, width }: Node, { label }: Arrow): Line {
-  const side = x + width / 2;
-  return { from: name, to: name, label, x: side + 30, y, path: `M${side} ${y - 8}c28 -10 28 26 4 16` };
-}
-
-function line({ from, to, label }: Arrow, bends: readonly Item[]): Line {
+function lineOf(arrow: Arrow): Line {
+  const { from, to, bends } = arrow;
+  const ends = { from: from.name, to: to.name, label: labelOf(arrow) };
+  if (from === to) {
+    const side = from.x + from.width / 2;
+    return { ...ends, path: `M${side} ${from.y - 8}c28 -10 28 26 4 16`, x: side + 30, y: from.y };
+  }
   const way = Math.sign(to.y - from.y);
   const half = ROW_HEIGHTS[0] / 2;
-  let path = `M${from.x} ${from.y + way * half}`;
+  let { x } = from;
   let y = from.y + way * half;
-  let x = from.x;
+  let path = `M${x} ${y}`;
   for (const next of [...bends, { x: to.x, y: to.y - way * (half + 4) }]) {
     const middle = (y + next.y) / 2;
     path += `C${x} ${middle} ${next.x} ${middle} ${next.x} ${next.y}`;
     ({ x, y } = next);
   }
   const [named = from] = bends;
-  return { from: from.name, to: to.name, label, path, x: named.x, y: named.y };
+  return { ...ends, path, x: named.x, y: named.y };
 }

@@ -1,13 +1,22 @@
 /**
- * The last minutes, the queues and the workers.
+ * The last minutes as plots, the queues and the workers.
  *
  * @module
  */
 import type { Dashboard, WorkerView } from "../../../model/wire.ts";
-import { make } from "./dom.ts";
-import { drawPlot, type Plot } from "./plot.ts";
+import { draw, make } from "./dom.ts";
 import type { State } from "./state.ts";
 import { span } from "./words.ts";
+
+type Sample = Dashboard["samples"][number];
+
+/** The first series is filled. Samples come one a second; each point is a mean of some. */
+interface Plot {
+  title: string;
+  unit: string;
+  series: readonly { key: keyof Sample; name: string }[];
+  meanSeconds: number;
+}
 
 const PLOTS: readonly Plot[] = [
   {
@@ -23,6 +32,8 @@ const PLOTS: readonly Plot[] = [
     series: [{ key: "ended", name: "ended" }, { key: "submitted", name: "submitted" }],
   },
 ];
+const SPAN_SECONDS = 300;
+const WIDTH = 600;
 
 /** What there is to do, and who does it. */
 export function loadView({ dashboard, workers, engine }: State): HTMLElement {
@@ -38,27 +49,62 @@ export function loadView({ dashboard, workers, engine }: State): HTMLElement {
   ]);
 }
 
+function drawPlot({ title, unit, series, meanSeconds }: Plot, samples: readonly Sample[]): HTMLElement {
+  const end = samples.at(-1)?.seconds ?? 0;
+  const lines = series.map(({ key, name }) => ({
+    name,
+    points: samples.map(({ seconds }, at) => {
+      const some = samples.slice(Math.max(0, at + 1 - meanSeconds), at + 1);
+      const value = some.reduce((sum, sample) => sum + sample[key], 0) / some.length;
+      return { x: WIDTH * (1 - (end - seconds) / SPAN_SECONDS), value };
+    }).filter(({ x }) => x >= 0),
+  }));
+  const peak = Math.max(1, ...lines.flatMap(({ points }) => points.map(({ value }) => value)));
+  const step = 10 ** Math.floor(Math.log10(peak));
+  const top = [1, 2, 5].map((times) => times * step).find((limit) => limit >= peak) ?? 10 * step;
+  const paths = lines.map(({ points }) =>
+    points.map(({ x, value }) => `${x.toFixed(1)} ${(100 - value * 96 / top).toFixed(1)}`)
+  ).filter((path) => path.length > 1);
+  const now = lines.map(({ name, points }) => `${name} ${rounded(points.at(-1)?.value ?? 0)}`);
+  const label = `${title}, last five minutes. Now: ${now.join(", ")}. Most: ${rounded(peak)}.`;
+  const axes = { role: "img", "aria-label": label, viewBox: `0 0 ${WIDTH} 100`, preserveAspectRatio: "none" };
+  return make("figure.card.plot", [
+    make("figcaption", [
+      make("h2", title, make("small", ` ${unit}`)),
+      now.map((text, index) => make(`span.key.s${index}`, text)),
+    ]),
+    make("div.axes", [
+      make("div.ys", { "aria-hidden": "true" }, make("span", top), make("span", 0)),
+      draw("svg", axes, [
+        draw("path.grid", { d: "M0 4H600M0 52H600M0 99.5H600" }),
+        paths.map((path, index) => [
+          index === 0 && draw("path.area", { d: `M${parseFloat(path[0] ?? "")} 100L${path.join("L")}V100z` }),
+          draw(`path.line.s${index}`, { d: `M${path.join("L")}` }),
+        ]),
+      ]),
+      make("div.xs", { "aria-hidden": "true" }, make("span", "5 min ago"), make("span", "now")),
+    ]),
+  ]);
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
 function queueTable(queues: Dashboard["queues"]): HTMLElement {
   const heads = ["Task type", "Waiting", "At workers", "Oldest"];
-  return make(
-    "div.card.scroll",
-    { tabindex: 0, role: "region", "aria-label": "Queues" },
-    make("table", [
-      make("caption", "Queues"),
-      make("thead", make("tr", heads.map((text) => make("th", { scope: "col" }, text)))),
-      make(
-        "tbody",
-        queues.map(({ type, queued, held, oldest_seconds: seconds }) =>
-          make("tr", { "data-key": type }, [
-            make("th", { scope: "row" }, type),
-            make("td", queued),
-            make("td", held),
-            make("td", queued > 0 ? span(seconds * 1000) : "–"),
-          ])
-        ),
-      ),
-    ]),
+  const rows = queues.map(({ type, queued, held, oldest_seconds: seconds }) =>
+    make("tr", { "data-key": type }, [
+      make("th", { scope: "row" }, type),
+      [queued, held, queued > 0 ? span(seconds * 1000) : "–"].map((value) => make("td", value)),
+    ])
   );
+  const table = make("table", [
+    make("caption", "Queues"),
+    make("thead", make("tr", heads.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", rows),
+  ]);
+  return make("div.card.scroll", { tabindex: 0, role: "region", "aria-label": "Queues" }, table);
 }
 
 function workerCard(worker: WorkerView, now: number): HTMLElement {

@@ -15,20 +15,20 @@ import { isEnd } from "./words.ts";
 /** Where the token is kept: in this tab. */
 const TOKEN_KEY = "client-token";
 
-function enter(engine: Engine): void {
+async function enter(engine: Engine): Promise<void> {
   state.engine?.close();
   update({ engine, refusal: "" });
   render();
-  engine.follow({
-    opened: refresh.all,
-    changed(job) {
+  byId("main")?.focus();
+  for await (const event of engine.events()) {
+    if (event === "opened") refresh.all();
+    else if (event === "lost") render();
+    else {
       refresh.jobs();
       refresh.dashboard();
-      if (job.job_id === place().id) refresh.job();
-    },
-    lost: render,
-  });
-  byId("main")?.focus();
+      if (event.job_id === place().id) refresh.job();
+    }
+  }
 }
 
 function leave(refusal: string): void {
@@ -45,8 +45,7 @@ async function signIn(token: string): Promise<void> {
     update({ dashboard: await engine.get("api/dashboard") });
   } catch (error) {
     // A token with letters that no header can carry fails before it is sent.
-    leave(refresh.messageOf(error));
-    return;
+    return leave(refresh.messageOf(error));
   }
   sessionStorage.setItem(TOKEN_KEY, token);
   enter(engine);

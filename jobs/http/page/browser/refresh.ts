@@ -38,9 +38,7 @@ function paced(delayMs: number, action: (engine: Engine) => Promise<void>): () =
 /** The list, as it is searched and filtered. */
 export const jobs = paced(200, async (engine) => {
   const { status, search, limit } = state;
-  const query = new URLSearchParams({ limit: String(limit + 1) });
-  if (status) query.set("status", status);
-  if (search) query.set("search", search);
+  const query = new URLSearchParams({ limit: `${limit + 1}`, ...(status && { status }), search });
   const found = await engine.get<JobSummary[]>(`api/jobs?${query}`);
   if (status === state.status && search === state.search) update({ jobs: found });
   else jobs();

@@ -7,7 +7,6 @@ import { byId, make, morph } from "./dom.ts";
 import { jobList } from "./job_list.ts";
 import { jobView } from "./job_view.ts";
 import { loadView } from "./load_view.ts";
-import { header, signIn } from "./shell.ts";
 import { place, type State, state } from "./state.ts";
 
 /** Shows the state. */
@@ -20,16 +19,46 @@ export function render(): void {
   if (hadFocus && !app.contains(document.activeElement)) (byId("job-title") ?? byId("main"))?.focus();
 }
 
+/** Asks for a client's token. */
+function signIn({ refusal }: State): HTMLElement {
+  const field = {
+    id: "token",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+    autofocus: true,
+    "aria-invalid": refusal !== "" && "true",
+    "aria-describedby": "wrong",
+  };
+  const form = make("form.card", { id: "sign-in" }, [
+    make("h1", "Jobs"),
+    make("label", { for: "token" }, "Client token"),
+    make("input", field),
+    make("p", { id: "wrong", role: "alert" }, refusal),
+    make("button.main", "Sign in"),
+    make("p.dim", "It stays in this tab and is forgotten when the tab closes."),
+  ]);
+  return make("main.door", form);
+}
+
 function views(state: State): HTMLElement[] {
-  const at = place();
+  const { view, id } = place();
+  const tab = (name: string, text: string) =>
+    make("a", { href: `#/${name}`, "aria-current": view === name && "page" }, text);
+  const [live, liveText] = state.engine?.isLive ? ["span.live.on", "Live"] : ["span.live", "Connecting…"];
   return [
     make("a.skip", { href: "#main", "data-do": "skip" }, "Skip to content"),
-    header(state, at),
-    at.view === "load" ? loadView(state) : make(
-      at.id ? "main.split.has-job" : "main.split",
+    make("header", [
+      make("nav", { "aria-label": "Views" }, tab("jobs", "Jobs"), tab("load", "Workers")),
+      make(live, { role: "status" }, liveText),
+      make("a.quiet", { href: "_public/docs" }, "API"),
+      make("button.quiet", { "data-do": "leave" }, "Sign out"),
+    ]),
+    view === "load" ? loadView(state) : make(
+      id ? "main.split.has-job" : "main.split",
       { id: "main", tabindex: -1 },
-      jobList(state, at.id),
-      jobView(state, at.id),
+      jobList(state, id),
+      jobView(state, id),
     ),
   ];
 }
@@ -46,15 +75,13 @@ export function notify(text: string): void {
 
 /** Asks before something that cannot be undone. The browser keeps the focus inside, and gives it back. */
 export function confirmed(question: string, verb: string): Promise<boolean> {
-  const dialog = document.createElement("dialog");
-  dialog.setAttribute("aria-labelledby", "question");
-  dialog.append(
+  const dialog = make("dialog", { "aria-labelledby": "question" }, [
     make("p", { id: "question" }, question),
     make("div.row", [
       make("button", { value: "no", autofocus: true }, "Keep it"),
       make("button.danger", { value: "yes" }, verb),
     ]),
-  );
+  ]) as HTMLDialogElement;
   document.body.append(dialog);
   dialog.onclick = ({ target }) => {
     if (target instanceof HTMLButtonElement) dialog.close(target.value);

@@ -44,13 +44,7 @@ export function update(change: Partial<State>): void {
 }
 
 /** What the address names: a view, and the id of a job or an empty text. */
-export interface Place {
-  view: "jobs" | "load";
-  id: string;
-}
-
-/** Reads the address. */
-export function place(): Place {
+export function place(): { view: "jobs" | "load"; id: string } {
   const [, view, id = ""] = /^#\/(jobs|load)(?:\/([\w-]+))?$/.exec(location.hash) ?? [];
   return { view: view === "load" ? "load" : "jobs", id };
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { EndStatus, Status } from "../../../model/job.ts";
+import { END_STATUSES, type Status } from "../../../model/job.ts";
 import { make } from "./dom.ts";
 
 /** Every status of a job, in the order in which they are listed. */
@@ -21,11 +21,9 @@ export const STATUS_WORDS: Readonly<Record<Status, string>> = {
   cancelled: "Cancelled",
 };
 
-const END: Record<EndStatus, true> = { finished: true, failed: true, quarantined: true, cancelled: true };
-
 /** Whether nothing more happens in this status. */
 export function isEnd(status: Status): boolean {
-  return status in END;
+  return END_STATUSES.some((end) => end === status);
 }
 
 /** A status with its colour. */
@@ -47,11 +45,4 @@ export function span(ms: number): string {
   if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 && ms % 1000 !== 0 ? 1 : 0)} s`;
   if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min ${Math.floor(ms / 1000) % 60} s`;
   return `${(ms / 3_600_000).toFixed(1)} h`;
-}
-
-/** Any JSON, cut off where it is too long to be looked at, with the number of characters that are left out. */
-export function jsonText(value: unknown): { text: string; more: number } {
-  const text = JSON.stringify(value, null, 2);
-  const limit = 20_000;
-  return { text: text.slice(0, limit), more: Math.max(0, text.length - limit) };
 }
