@@ -6,7 +6,7 @@
 
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { digest, makeSecret, sameDigest } from "../model/ids.ts";
-import type { Job, JsonObject, Trace } from "../model/job.ts";
+import type { Job, JobFacts, JsonObject } from "../model/job.ts";
 import { hasEnded } from "../model/job.ts";
 import { isRunnable, JobChange } from "../model/job_change.ts";
 import type { CommitOutcome, Task } from "../model/store.ts";
@@ -20,12 +20,9 @@ import type { Client } from "./tokens.ts";
 import { beginSpan } from "./trace.ts";
 
 /** What a submission says besides its data. */
-export interface Submission {
+export interface Submission
+  extends Pick<JobFacts, "trace" | "webhook" | "queueTimeoutMs" | "resultTimeoutMs"> {
   idempotencyKey?: string | undefined;
-  trace?: Trace | undefined;
-  webhookUrl?: string | undefined;
-  queueTimeoutMs?: number | undefined;
-  resultTimeoutMs?: number | undefined;
 }
 
 /** What became of a submission. */
@@ -43,13 +40,14 @@ export class ClientRequests {
     client: Client,
     blueprint: StateMachineBlueprint,
     data: JsonObject,
-    more: Submission = {},
+    { idempotencyKey: key, trace, ...facts }: Submission = {},
   ): Promise<Submitted> {
     const rules = this.core.rules();
     const { wall } = rules;
-    const span = beginSpan(`job ${blueprint.name}`, { "job.blueprint": blueprint.name }, more.trace);
+    const span = beginSpan(`job ${blueprint.name}`, { "job.blueprint": blueprint.name }, trace);
     span?.end();
     const change = newJob({
+      ...facts,
       id: rules.newId(),
       blueprint: blueprint.name,
       client: client.name,
@@ -57,12 +55,8 @@ export class ClientRequests {
       clientParams: client.params,
       state: blueprint.start,
       initialData: data,
-      trace: span?.trace ?? more.trace,
-      queueTimeoutMs: more.queueTimeoutMs,
-      resultTimeoutMs: more.resultTimeoutMs,
-      webhook: more.webhookUrl === undefined ? undefined : { url: more.webhookUrl, tries: 0 },
+      trace: span?.trace ?? trace,
     }, rules);
-    const { idempotencyKey: key } = more;
     const { monthlyAttempts: limit } = client;
     const fingerprint = key === undefined ? "" : digest(`${blueprint.name}\n${JSON.stringify(data)}`);
     let outcome: CommitOutcome;

@@ -16,7 +16,8 @@ import { CancelNotices } from "./cancel_notices.ts";
 import type { Config } from "./config.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { Metrics } from "./metrics.ts";
-import { Arrivals, DueChecks, EngineClock } from "./timers.ts";
+import type { EngineClock } from "./timers.ts";
+import { Arrivals, DueChecks, engineClock } from "./timers.ts";
 import { Authenticator } from "./tokens.ts";
 import { Workers } from "./workers.ts";
 
@@ -43,8 +44,7 @@ export class EngineCore {
   readonly #background = new Set<Promise<unknown>>();
 
   constructor(readonly storage: Storage, readonly config: Config, machine: Clock, readonly log: Log) {
-    const clock = new EngineClock(machine);
-    this.clock = clock;
+    const clock = this.clock = engineClock(machine);
     this.arrivals = new Arrivals(config.bodyTimeoutMs, machine);
     this.cancels = new CancelNotices(clock);
     this.checks = new DueChecks(clock, config.watcherIntervalMs);

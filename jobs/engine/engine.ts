@@ -58,10 +58,8 @@ export class JobEngine implements AsyncDisposable {
       );
     }
     const faults = checkBlueprint(blueprint);
-    if (this.core.blueprints.has(blueprint.name)) {
-      faults.push(`There are two blueprints named "${blueprint.name}".`);
-    }
     for (const other of this.core.blueprints.values()) {
+      if (other.name === blueprint.name) faults.push(`There are two blueprints named "${blueprint.name}".`);
       if (
         blueprint.apiEndpoint !== undefined && other.apiEndpoint === blueprint.apiEndpoint &&
         other.apiVersion === blueprint.apiVersion

@@ -5,15 +5,9 @@
  */
 
 import type { QueueDepth } from "../model/store.ts";
+import type { Dashboard } from "../model/wire.ts";
 
-/** A point of the dashboard's plots. */
-export interface Sample {
-  seconds: number;
-  submitted: number;
-  ended: number;
-  queued: number;
-  held: number;
-}
+type Sample = Dashboard["samples"][number];
 
 const KEPT_SAMPLES = 300;
 const BOUNDS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];

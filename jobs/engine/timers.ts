@@ -11,31 +11,22 @@ import { HttpError } from "../model/errors.ts";
 export const TICK_MS = 1_000;
 
 /** Engine time: it goes on where the last engine on this storage stopped, and all engines on it share it. */
-export class EngineClock implements Clock {
-  #offset = 0;
-
-  constructor(private readonly machine: Clock) {}
-
-  now(): number {
-    return this.#offset + this.machine.now();
-  }
-
+export interface EngineClock extends Clock {
   /** Takes over the time of the storage; engine time never goes back once the engine runs. */
-  setNow(time: number): void {
-    this.#offset += time - this.now();
-  }
+  setNow(time: number): void;
+}
 
-  wall(): number {
-    return this.machine.wall();
-  }
-
-  wake(ms: number, action: () => void): () => void {
-    return this.machine.wake(ms, action);
-  }
-
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return this.machine.sleep(ms, signal);
-  }
+/** A clock of engine time. */
+export function engineClock(machine: Clock): EngineClock {
+  let offset = 0;
+  const now = () => offset + machine.now();
+  return {
+    now,
+    setNow: (time) => void (offset += time - now()),
+    wall: () => machine.wall(),
+    wake: (ms, action) => machine.wake(ms, action),
+    sleep: (ms, signal) => machine.sleep(ms, signal),
+  };
 }
 
 /** When to check for due work: regularly, and at moments that are known before. */
@@ -47,7 +38,7 @@ export class DueChecks {
   #wakeUp = new AbortController();
 
   /** @param longestMs the longest time between two checks that is asked for; 0 leaves it to the engine */
-  constructor(private readonly clock: EngineClock, longestMs: number) {
+  constructor(private readonly clock: Clock, longestMs: number) {
     this.#periodMs = Math.min(TICK_MS, longestMs || TICK_MS);
   }
 

@@ -126,7 +126,6 @@ export class Authenticator {
   // Clients are found under a digest that nobody outside this process can foretell, so the time of a look-up reveals nothing.
   #salt = makeSecret();
   #clients = new Map<string, Client>();
-  #byName = new Map<string, Client>();
   #exact = new Map<string, WorkerGrant>();
   #patterns: { matches: RegExp; grant: WorkerGrant }[] = [];
 
@@ -136,10 +135,7 @@ export class Authenticator {
     grants: readonly WorkerGrant[],
     readonly globalWorker: string | undefined,
   ) {
-    for (const client of clients) {
-      this.#clients.set(this.#salted(client.tokenDigest), client);
-      this.#byName.set(client.name, client);
-    }
+    for (const client of clients) this.#clients.set(this.#salted(client.tokenDigest), client);
     this.setGrants(grants);
   }
 
@@ -168,7 +164,7 @@ export class Authenticator {
 
   /** A client by name, for jobs that begin without a request. */
   named(name: string): Client | undefined {
-    return this.#byName.get(name);
+    return this.#clients.values().find((client) => client.name === name);
   }
 
   /** The workers file's entry for a worker. */

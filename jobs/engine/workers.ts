@@ -138,14 +138,12 @@ export class Workers {
 
   /** Those whose time has not run out. */
   alive(): LiveWorker[] {
-    const now = this.clock.now();
-    return [...this.#live.values()].filter((worker) => worker.expiresAt > now);
+    return [...this.#live.values()].filter((worker) => worker.expiresAt > this.clock.now());
   }
 
   /** The others. */
   expired(): LiveWorker[] {
-    const now = this.clock.now();
-    return [...this.#live.values()].filter((worker) => worker.expiresAt <= now);
+    return [...this.#live.values()].filter((worker) => worker.expiresAt <= this.clock.now());
   }
 
   /** A worker registers: its record is replaced. */

@@ -118,7 +118,7 @@ function submissionOptions({ core }: JobEngine, headers: Headers, query: URLSear
   const tracestate = headers.get("tracestate") ?? "";
   return {
     idempotencyKey: key === null ? undefined : `client ${key}`,
-    webhookUrl,
+    webhook: webhookUrl === undefined ? undefined : { url: webhookUrl, tries: 0 },
     queueTimeoutMs: secondsOf(option("dispatch_timeout"), "dispatch_timeout"),
     resultTimeoutMs: secondsOf(option("result_timeout"), "result_timeout"),
     trace: /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(traceparent)
