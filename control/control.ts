@@ -1,6 +1,6 @@
 /**
  * What makes a run known to others: it holds the folder's lock, writes down what it started, keeps the logs, and
- * answers on the control socket. `docs/control.md` says what it answers.
+ * answers on the control socket. `docs/control.md` lists what it answers.
  *
  * @module
  */

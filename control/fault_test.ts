@@ -312,7 +312,7 @@ Deno.test("a run that can't write down who it is, for want of room, is found by 
   assertEquals((await run.ended()).code, 0);
 });
 
-Deno.test("in a read-only folder the run goes on without control and says so; -d says what is wrong", async (test) => {
+Deno.test("in a read-only folder the run goes on without control and reports it; -d reports what is wrong", async (test) => {
   await using site = await Site.make({ services: [quick("db")] });
   const mount = async (...args: string[]) =>
     await new Deno.Command("mount", { args, stderr: "null" }).output().then(
@@ -402,9 +402,9 @@ Deno.test("values of .env are in no answer, message or log of the orchestrator",
   assertEquals(reload.code + reload.out.length > 0, true);
   run.signal("SIGTERM");
   const ended = await run.ended();
-  const said = [out, reload.out, reload.err, ended.out, ended.err, (await events.ended()).out];
+  const texts = [out, reload.out, reload.err, ended.out, ended.err, (await events.ended()).out];
   for (const { name } of Deno.readDirSync(`${site.path}/logs`)) {
-    said.push(Deno.readTextFileSync(`${site.path}/logs/${name}`));
+    texts.push(Deno.readTextFileSync(`${site.path}/logs/${name}`));
   }
-  for (const text of said) assert(!text.includes("hunter2"), text);
+  for (const text of texts) assert(!text.includes("hunter2"), text);
 });

@@ -86,7 +86,7 @@ export class RunKeeper {
     }
   }
 
-  /** Listens on the socket. @throws what the system says when that can't be */
+  /** Listens on the socket. @throws the system's error when that can't be */
   async listen(): Promise<void> {
     const { ControlServer } = await import("./server.ts");
     if (this.#closed) return;

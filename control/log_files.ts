@@ -202,7 +202,7 @@ class LogFile {
     return lines.length;
   }
 
-  /** The open file; one that someone removed or replaced is made anew. */
+  /** The open file; one that someone removed or replaced is made again. */
   #open(): Deno.FsFile {
     const now = performance.now();
     if (this.#file !== null && now - this.#checkedAt > AGAIN_MS) {

@@ -80,7 +80,7 @@ export class RunFolder {
 
   /**
    * Takes the lock that one orchestrator holds for as long as it lives; the system releases it when that dies.
-   * `null`: another one has it. Throws what the system says when the folder can't be made or written.
+   * `null`: another one has it. Throws the system's error when the folder can't be made or written.
    */
   lock(): Deno.FsFile | null {
     for (;;) {
@@ -119,7 +119,7 @@ export class RunFolder {
     }
   }
 
-  /** Writes the record down, whole or not at all. @throws what the system says */
+  /** Writes the record down, whole or not at all. @throws the system's error */
   write(record: RunRecord): void {
     makePrivateFolder(this.path);
     Deno.writeTextFileSync(`${this.#record}.new`, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });

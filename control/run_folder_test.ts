@@ -116,7 +116,7 @@ for (
     "x".repeat(1_000_000),
   ]
 ) {
-  Deno.test(`a record that says ${text.slice(0, 60) || "nothing"} counts as none`, async () => {
+  Deno.test(`the record ${text.slice(0, 60) || "without a text"} counts as none`, async () => {
     const folder = await Deno.makeTempDir();
     await Deno.mkdir(`${folder}/.orchestrator`);
     await Deno.writeTextFile(`${folder}/.orchestrator/run.json`, text);
