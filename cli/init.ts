@@ -8,7 +8,7 @@ import type { Given } from "../config/command.ts";
 import { homeOptions } from "./options.ts";
 import { print } from "../terminal/outlet.ts";
 import { findHome, findServicesFile } from "../config/settings.ts";
-import { DotenvError, readDotenv } from "../config/dotenv.ts";
+import { readDotenv } from "../config/dotenv.ts";
 import { systemReason, UserError } from "../config/errors.ts";
 import { servicesJsonSchema } from "../config/schema.ts";
 
@@ -150,7 +150,7 @@ function givePorts(services: Guess[], infrastructure: string, guesses: string[])
   try {
     entries = readDotenv(path, {}).entries;
   } catch (error) {
-    if (!(error instanceof DotenvError)) throw error;
+    if (!(error instanceof UserError)) throw error;
     guesses.push(`No ports: ${error.message}`);
     return;
   }

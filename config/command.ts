@@ -9,7 +9,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { DURATION_FORMS, spanOf } from "./duration.ts";
 import { orList, UserError } from "./errors.ts";
-import { closest } from "./suggest.ts";
+import { didYouMean } from "./suggest.ts";
 
 /** One option of a command. */
 export interface Option {
@@ -150,13 +150,10 @@ function checkWords({ name, words = "" }: Command<never>, given: readonly string
 function unknownOption(command: string | null, argument: string, options: readonly Option[]): UserError {
   const written = argument.replace(/=.*/s, "");
   const known = options.filter(({ hidden }) => !hidden).map(({ name }) => name);
-  const guess = closest(written.replace(/^-+/, ""), known);
   const head = command === null ? `There is no option ${written}` : `"${command}" has no option ${written}`;
-  return new UserError(
-    guess === null
-      ? `${head}; the options are ${known.map((name) => `--${name}`).join(", ")}.`
-      : `${head}; did you mean --${guess}?`,
-  );
+  const hint = didYouMean(written, known, (name) => `--${name}`) ||
+    `; the options are ${known.map((name) => `--${name}`).join(", ")}.`;
+  return new UserError(head + hint);
 }
 
 /** Joins values that look like options (a token may begin with a dash) to the options that they are for. */
@@ -248,9 +245,6 @@ function unknownCommand(table: readonly Command<never>[], word: string, next: st
     return new UserError(`"${word}" needs a command after it: ${orList(below)}. "${see}" explains them.`);
   }
   const typed = below.length > 0 ? `${word} ${next}` : word;
-  const guess = closest(typed, below.length > 0 ? below : names);
-  const head = `There is no command "${typed}"`;
-  return new UserError(
-    guess === null ? `${head}; "${see}" lists the commands.` : `${head}; did you mean "${guess}"?`,
-  );
+  const hint = didYouMean(typed, below.length > 0 ? below : names) || `; "${see}" lists the commands.`;
+  return new UserError(`There is no command "${typed}"${hint}`);
 }

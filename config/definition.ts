@@ -100,7 +100,7 @@ export type Definition<Name extends string = string> =
  *   store: { command: ["python", "main.py"], port: 7301 },
  *   shop: { command: "npm start", dependencies: ["store"] },
  * });
- * console.assert(services[1].title === "shop");
+ * console.assert(services[1]?.title === "shop");
  * ```
  */
 export function defineServices<const Name extends string>(

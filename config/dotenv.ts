@@ -3,8 +3,9 @@
  * 1.2.2 (1.2.3 changed what a backslash before a closing quote means; files written for the tools before it would
  * change their values).
  *
- * Text flows one way: text -> statements -> interpolated entries -> environment. Everything is scanned by index
- * in linear time: a regular expression that repeats over a quoted value overflows the stack on values of megabytes.
+ * Text flows one way: text -> statements -> interpolated entries -> environment, and all of it in linear time.
+ *
+ * @module
  */
 
 import { encoder, NEWLINE } from "./bytes.ts";
@@ -20,17 +21,11 @@ export interface Dotenv {
   lines: Map<string, number>;
 }
 
-/** A `.env` file that cannot be used. The message is for its owner: the file, the line, the remedy, never a value. */
-export class DotenvError extends UserError {
-  override name = "DotenvError";
-}
-
 /**
- * Reads a `.env` file (a named pipe will do).
+ * Reads a `.env` file (a named pipe will do) as `parseDotenv` does. Messages name the file and the line, never a value.
  *
- * @param environment as for {@linkcode parseDotenv}
  * @throws {Deno.errors.NotFound} when there is no such file: whether that matters is the caller's to say
- * @throws {DotenvError} when it can't be opened, is not UTF-8, or holds what no environment can hold
+ * @throws {UserError} when it can't be opened, is not UTF-8, or holds what no environment can hold
  */
 export function readDotenv(path: string, environment: Readonly<Record<string, string>>): Dotenv {
   const dotenv = parseDotenv(decode(readBytes(path), path), environment, path);
@@ -39,10 +34,10 @@ export function readDotenv(path: string, environment: Readonly<Record<string, st
     if (value === null) continue;
     const where = `${path}, line ${lines.get(key)}`;
     if (key.includes("=")) {
-      throw new DotenvError(`Cannot use ${where}: the name of a variable can't contain "="; rename it.`);
+      throw new UserError(`Cannot use ${where}: the name of a variable can't contain "="; rename it.`);
     }
     if (key.includes("\0") || value.includes("\0")) {
-      throw new DotenvError(`Cannot use ${where}: an environment can't hold a NUL character; remove it.`);
+      throw new UserError(`Cannot use ${where}: an environment can't hold a NUL character; remove it.`);
     }
   }
   return dotenv;
@@ -75,7 +70,7 @@ function readBytes(path: string): Uint8Array {
       : error instanceof Deno.errors.IsADirectory
       ? "it is a folder; name a file"
       : systemReason(error);
-    throw new DotenvError(`Cannot read ${path}: ${reason}.`);
+    throw new UserError(`Cannot read ${path}: ${reason}.`);
   }
 }
 
@@ -88,7 +83,7 @@ function decode(bytes: Uint8Array, path: string): string {
     const again = encoder.encode(new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
     const faulty = bytes.findIndex((byte, index) => byte !== again[index]);
     const line = bytes.subarray(0, faulty).filter((byte) => byte === NEWLINE).length + 1;
-    throw new DotenvError(`Cannot read ${path}: line ${line} is not UTF-8; save the file as UTF-8.`);
+    throw new UserError(`Cannot read ${path}: line ${line} is not UTF-8; save the file as UTF-8.`);
   }
 }
 
@@ -174,15 +169,7 @@ function closingQuote(text: string, open: number): number {
   return last;
 }
 
-const ESCAPES: Record<string, string> = {
-  a: "\x07",
-  b: "\b",
-  f: "\f",
-  n: "\n",
-  r: "\r",
-  t: "\t",
-  v: "\v",
-};
+const ESCAPES: Record<string, string> = { a: "\x07", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v" };
 
 function unescape(value: string, quote: "'" | '"'): string {
   const escape = quote === "'" ? /\\[\\']/g : /\\[\\'"abfnrtv]/g;
@@ -206,7 +193,7 @@ const LONGEST_VALUE = 2 ** 27;
  *
  * @param environment the variables of the process, which `${NAME}` falls back to; only own properties count
  * @param path named in messages
- * @throws {DotenvError} when references multiply a value beyond 128 Mi characters
+ * @throws {UserError} when references multiply a value beyond 128 Mi characters
  *
  * ```ts
  * import { parseDotenv } from "./dotenv.ts";
@@ -245,7 +232,7 @@ export function parseDotenv(
       const result = value === null ? null : interpolate(value, lookUp);
       if (result === undefined) {
         const where = path === undefined ? `line ${line}` : `${path}, line ${line}`;
-        throw new DotenvError(`Cannot use ${where}: its references make a value of over 128 Mi characters.`);
+        throw new UserError(`Cannot use ${where}: its references make a value of over 128 Mi characters.`);
       }
       entries.set(key, result);
       lines.set(key, line);

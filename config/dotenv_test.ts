@@ -1,7 +1,8 @@
 // @ts-types="./std.d.ts"
 import { assert, assertEquals, assertNotMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import type { Dotenv } from "./dotenv.ts";
-import { DotenvError, parseDotenv, readDotenv, withDotenv } from "./dotenv.ts";
+import { parseDotenv, readDotenv, withDotenv } from "./dotenv.ts";
+import { UserError } from "./errors.ts";
 
 interface Case {
   name: string;
@@ -28,7 +29,7 @@ function write(content: string | Uint8Array): { path: string } & Disposable {
 
 function refusal(content: string | Uint8Array): string {
   using file = write(content);
-  const error = assertThrows(() => readDotenv(file.path, {}), DotenvError);
+  const error = assertThrows(() => readDotenv(file.path, {}), UserError);
   assertStringIncludes(error.message, file.path);
   assertNotMatch(error.message, /hunter2/);
   return error.message;
@@ -118,7 +119,7 @@ Deno.test("a missing .env file is NotFound, for the caller to judge", () => {
 Deno.test("a folder in place of a .env file is said to be one", () => {
   const folder = Deno.makeTempDirSync();
   try {
-    assertThrows(() => readDotenv(folder, {}), DotenvError, "it is a folder");
+    assertThrows(() => readDotenv(folder, {}), UserError, "it is a folder");
   } finally {
     Deno.removeSync(folder);
   }
@@ -130,7 +131,7 @@ Deno.test({
   fn() {
     using file = write("A=hunter2\n");
     Deno.chmodSync(file.path, 0);
-    assertThrows(() => readDotenv(file.path, {}), DotenvError, "not permitted");
+    assertThrows(() => readDotenv(file.path, {}), UserError, "not permitted");
   },
 });
 
@@ -161,7 +162,7 @@ Deno.test("references that double a value again and again are refused before the
     refusal(lines.join("\n")),
     "line 26: its references make a value of over 128 Mi characters",
   );
-  assertThrows(() => parseDotenv(lines.join("\n"), {}), DotenvError, "line 26");
+  assertThrows(() => parseDotenv(lines.join("\n"), {}), UserError, "line 26");
 });
 
 Deno.test("values of megabytes are read in every form", () => {

@@ -8,10 +8,8 @@ import type { Dotenv } from "./dotenv.ts";
 import { readDotenv, withDotenv } from "./dotenv.ts";
 import { UserError } from "./errors.ts";
 
-/** An environment as a child gets it. */
 export type Environment = Readonly<Record<string, string>>;
 
-/** Where a run finds its things. */
 export interface Home {
   infrastructure: string;
   envFile: string;
@@ -47,21 +45,15 @@ function findInfrastructure(): string {
   return !exists(beside, "isDirectory") && inside ? folder : beside;
 }
 
-/** What `readEnvironment` found. */
-export interface FoundEnvironment {
-  environment: Environment;
-  /** What the file says, `null` where there is none. */
-  dotenv: Dotenv | null;
-  /** What was odd about the file, in sentences without values. */
-  warnings: string[];
-}
-
 /**
- * The process environment with the `.env` file over it.
+ * The process environment with the `.env` file over it, what that file says (`null` where there is none), and what was
+ * odd about it, in sentences without values.
  *
  * @throws {UserError} when the file can't be read, or is missing although it was named
  */
-export function readEnvironment(home: Home): FoundEnvironment {
+export function readEnvironment(
+  home: Home,
+): { environment: Environment; dotenv: Dotenv | null; warnings: string[] } {
   const own = Deno.env.toObject();
   try {
     const dotenv = readDotenv(home.envFile, own);
@@ -81,30 +73,18 @@ export function readEnvironment(home: Home): FoundEnvironment {
   }
 }
 
-/** Names under which a services file is looked for, in this order. */
-const SERVICES_FILES = ["services.yaml", "services.yml", "services.json"] as const;
-
 /** The services file of an infrastructure folder, or `null` when the built-in services apply. */
 export function findServicesFile(infrastructure: string): string | null {
-  let names: string[];
-  try {
-    // One look at the folder: three at files that are not there take longer.
-    names = Array.from(Deno.readDirSync(infrastructure), ({ name }) => name);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
-    // A folder that may be entered but not listed: whoever reads the file reports what is wrong.
-    names = SERVICES_FILES.filter((name) => mayBeThere(`${infrastructure}/${name}`));
-  }
-  const found = SERVICES_FILES.find((name) => names.includes(name));
-  return found === undefined ? null : `${infrastructure}/${found}`;
+  const names = ["services.yaml", "services.yml", "services.json"];
+  return names.map((name) => `${infrastructure}/${name}`).find(mayBeThere) ?? null;
 }
 
+/** Whether something is there, be it a broken link, or what can't be looked at: whoever reads it reports why. */
 function mayBeThere(path: string): boolean {
   try {
-    Deno.lstatSync(path);
+    return ifThere(() => Deno.lstatSync(path)) !== null;
+  } catch {
     return true;
-  } catch (error) {
-    return !(error instanceof Deno.errors.NotFound);
   }
 }
 
@@ -121,12 +101,10 @@ export function ifThere<T>(look: () => T): T | null {
 /** Whether a file or folder is there. What can't be looked at is not: the start that needs it says so. */
 export function exists(path: string, kind: "isFile" | "isDirectory"): boolean {
   try {
-    return Deno.statSync(path)[kind];
+    return ifThere(() => Deno.statSync(path)[kind]) ?? false;
   } catch (error) {
-    const { NotFound, NotADirectory, PermissionDenied, FilesystemLoop } = Deno.errors;
-    if ([NotFound, NotADirectory, PermissionDenied, FilesystemLoop].some((kind) => error instanceof kind)) {
-      return false;
-    }
+    const { PermissionDenied, FilesystemLoop } = Deno.errors;
+    if (error instanceof PermissionDenied || error instanceof FilesystemLoop) return false;
     throw error;
   }
 }

@@ -8,7 +8,7 @@ import type { default as Yaml, LineCounter, YAMLError } from "yaml";
 import type * as zod from "zod/mini";
 import { MAX_SHOWN, orList, quote, ServicesFileError } from "./errors.ts";
 import type { Schemas } from "./schema.ts";
-import { closest } from "./suggest.ts";
+import { didYouMean } from "./suggest.ts";
 
 export type Path = readonly PropertyKey[];
 
@@ -179,9 +179,9 @@ export class SourceFile {
   /** A name that is none of the possible ones: says the closest one, or all of them. */
   reportName(path: Path, text: string, name: string, possible: readonly string[]) {
     // Past what is shown nobody reads a suggestion, and the search for it takes time.
-    const near = this.#problems.length < MAX_SHOWN ? closest(name, possible) : null;
+    const near = this.#problems.length < MAX_SHOWN ? didYouMean(name, possible) : "";
     const some = possible.length > 40 ? `${possible.slice(0, 40).join(", ")} ...` : orList(possible);
-    this.report(path, `${text}; ${near === null ? `use ${some}` : `did you mean ${quote(near)}?`}`);
+    this.report(path, text + (near || `; use ${some}`));
   }
 
   reportIssue(issue: zod.core.$ZodIssue, schemas: Schemas): void {
@@ -205,9 +205,9 @@ export class SourceFile {
     const shown = describeValue(value, path.includes("environment"));
     const found = value === undefined ? "missing" : `${shown} is not allowed`;
     const near = issue.code === "invalid_value" && typeof value === "string"
-      ? closest(value, issue.values.map(String))
-      : null;
-    this.report(path, `${found}; ${issue.message}${near === null ? "" : `; did you mean ${quote(near)}?`}`);
+      ? didYouMean(value, issue.values.map(String))
+      : "";
+    this.report(path, `${found}; ${issue.message}${near}`);
   }
 
   /** @throws {ServicesFileError} with what was reported, in the order of the file, if anything was */

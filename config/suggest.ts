@@ -4,7 +4,7 @@
  * @module
  */
 
-import { UserError } from "./errors.ts";
+import { quote, UserError } from "./errors.ts";
 
 /**
  * The candidate most like a misspelt word, or null when none is near: case, `-` and `_` do not count, and one
@@ -44,10 +44,15 @@ function stepsBetween(a: string, b: string, limit: number): number {
   return Math.min(at(row, b.length), limit);
 }
 
+/** Names the candidate most like a misspelt word, to follow a sentence; empty when none is near. */
+export function didYouMean(word: string, candidates: Iterable<string>, show = quote): string {
+  const guess = closest(word, candidates);
+  return guess === null ? "" : `; did you mean ${show(guess)}?`;
+}
+
 /** The error of naming a service that does not exist. */
 export function unknownName(name: string, names: readonly string[]): UserError {
-  const guess = closest(name, names);
-  const hint = guess === null ? "." : `; did you mean "${guess}"?`;
+  const hint = didYouMean(name, names) || ".";
   return new UserError(`There is no service "${name}"${hint} The services are ${names.join(", ")}.`);
 }
 

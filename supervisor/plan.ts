@@ -6,7 +6,7 @@
 
 import type { Service } from "../config/definition.ts";
 import { UserError } from "../config/errors.ts";
-import { closest, unknownName } from "../config/suggest.ts";
+import { didYouMean, unknownName } from "../config/suggest.ts";
 
 /** What a run will do. */
 export interface Plan {
@@ -34,10 +34,9 @@ export function planStart(services: readonly Service[], asked: readonly string[]
   for (const name of wanted) { // a Set hands out what is added while it is walked
     for (const needed of byName.get(name)!.dependencies) {
       if (!byName.has(needed)) {
-        const guess = closest(needed, names);
+        const hint = didYouMean(needed, names) || ".";
         throw new UserError(
-          `Cannot plan a start: "${name}" depends on "${needed}", which is not defined` +
-            `${guess === null ? "." : `; did you mean "${guess}"?`}`,
+          `Cannot plan a start: "${name}" depends on "${needed}", which is not defined${hint}`,
         );
       }
       if (!wanted.has(needed)) added.push({ name: needed, neededBy: name });
