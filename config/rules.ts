@@ -27,9 +27,8 @@ export async function checkSource(path: string, text: string): Promise<Service[]
   const schemas = fileSchemas(z);
   const result = z.safeParse(schemas.file, root);
   for (const issue of result.error?.issues ?? []) source.reportIssue(issue, schemas);
-  if (isRecord(root) && Array.isArray(root.services)) {
-    checkTogether(draftsOf(root.services, schemas, z), source);
-  }
+  const items = isRecord(root) && Array.isArray(root.services) ? root.services : [];
+  checkTogether(draftsOf(items, schemas, z), source);
   source.throwProblems();
   if (!result.success) throw result.error; // every issue is a problem, so this is not reached
   return result.data.services.map(toService);
@@ -61,74 +60,57 @@ function draftsOf(items: readonly unknown[], { service: { shape } }: Schemas, z:
 }
 
 function checkTogether(drafts: readonly Draft[], source: SourceFile): void {
-  const byName = reportDoubles(drafts, "name", "name", source);
+  reportDoubles(drafts, "name", "name", source);
   reportDoubles(drafts, "port", "port", source);
   reportDoubles(drafts, "port_env", "port variable", source);
-
   const names = drafts.flatMap(({ name }) => name ?? []);
+  const known = new Set(names);
   for (const draft of drafts) {
     for (const [index, dependency] of draft.dependencies.entries()) {
-      if (dependency === undefined || byName.has(dependency)) continue;
+      if (dependency === undefined || known.has(dependency)) continue;
       const who = quote(draft.name ?? "this service");
       const text = `${who} depends on ${quote(dependency)}, which is not in this file`;
       source.reportName(draft.at("dependencies", index), text, dependency, names);
     }
-    for (
-      const [isBroken, field, text] of [...serviceRules(draft), ...delayRules(draft), ...healthRules(draft)]
-    ) {
-      if (isBroken) source.report(draft.at(...field), text);
+    const rules = [...serviceRules(draft), ...delayRules(draft), ...healthRules(draft)];
+    for (const [isBroken, field, text] of rules) {
+      if (isBroken) source.report(draft.at(...field.split(".")), text);
     }
   }
-  reportCycles(drafts, byName, source);
+  reportCycles(drafts, source);
 }
 
-/** Reports values that two services have. @returns the first service with each value */
+/** Reports values that two services have. */
 function reportDoubles(
   drafts: readonly Draft[],
   field: "name" | "port" | "port_env",
   meaning: string,
   source: SourceFile,
-): Map<unknown, Draft> {
-  const first = new Map<unknown, Draft>();
-  for (const draft of drafts) {
-    const value = draft[field];
-    const other = first.get(value);
-    if (value === undefined) continue;
-    if (other === undefined) first.set(value, draft);
-    else {
-      const who = `services[${other.index}] ${quote(other.name ?? "")} (line ${
-        source.lineOf(other.at(field))
-      })`;
-      source.report(
-        draft.at(field),
-        `${quote(value)} is already the ${meaning} of ${who}; each needs its own`,
-      );
-    }
+): void {
+  for (const [value, [first, ...others]] of Map.groupBy(drafts, (draft) => draft[field])) {
+    if (value === undefined || first === undefined || others.length === 0) continue;
+    const { index, name = "", at } = first;
+    const who = `services[${index}] ${quote(name)} (line ${source.lineOf(at(field))})`;
+    const text = `${quote(value)} is already the ${meaning} of ${who}; each needs its own`;
+    for (const draft of others) source.report(draft.at(field), text);
   }
-  return first;
 }
 
-type Rule = readonly [isBroken: boolean, field: Path, text: string];
+type Rule = readonly [isBroken: boolean, field: string, text: string];
 
 function serviceRules({ name, kind, raw }: Draft): Rule[] {
   const isTask = kind === "task";
   const isExternal = kind === "external";
   const [hasCommand, hasHealth] = [raw.command !== undefined, raw.health !== undefined];
+  const noCommand = "missing; use a list of words, or a text for /bin/sh -c";
+  const noAlways = `"always" is not allowed for a task, which runs once; use on-failure or never`;
   return [
-    [name === "orchestrator", ["name"], "the orchestrator itself has this name in logs; use another"],
-    [isExternal && hasCommand, ["command"], "not allowed; an external service is waited for, not started"],
-    [isExternal && !hasHealth, ["health"], "missing; an external service is waited for by its health check"],
-    [
-      kind !== undefined && !isExternal && !hasCommand,
-      ["command"],
-      "missing; use a list of words, or a text for /bin/sh -c",
-    ],
-    [
-      isTask && raw.restart_policy === "always",
-      ["restart_policy"],
-      `"always" is not allowed for a task, which runs once; use on-failure or never`,
-    ],
-    [isTask && hasHealth, ["health"], "not allowed for a task; it is done when it ends with status 0"],
+    [name === "orchestrator", "name", "the orchestrator itself has this name in logs; use another"],
+    [kind !== undefined && !isExternal && !hasCommand, "command", noCommand],
+    [isExternal && hasCommand, "command", "not allowed; an external service is waited for, not started"],
+    [isExternal && !hasHealth, "health", "missing; an external service is waited for by its health check"],
+    [isTask && hasHealth, "health", "not allowed for a task; it is done when it ends with status 0"],
+    [isTask && raw.restart_policy === "always", "restart_policy", noAlways],
   ];
 }
 
@@ -138,42 +120,30 @@ function delayRules({ raw, delayMs, delayMaxMs }: Draft): Rule[] {
   const { retry_delay_max: delayMax = DEFAULTS.retryDelayMaxMs / 1000 } = raw;
   const field = raw.retry_delay === undefined ? "retry_delay_max" : "retry_delay";
   const text = `retry_delay ${delay} is above retry_delay_max ${delayMax}; use a higher retry_delay_max`;
-  return [[delayMs > delayMaxMs, [field], text]];
+  return [[delayMs > delayMaxMs, field, text]];
 }
 
 function healthRules({ kind, raw: { health } }: Draft): Rule[] {
   if (!isRecord(health)) return [];
   const has = (field: string) => health[field] !== undefined;
   const [first, ...others] = PROBES.filter(has);
-  const onlyLiveness =
-    "only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command";
+  const second = `a second probe beside ${first}; keep one of them`;
+  const unread = "not allowed for an external service, whose output nobody reads; use http, tcp or command";
+  const once = "only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command";
   return [
-    [first === undefined, ["health"], `no probe is named; use one of ${orList(PROBES)}`],
-    ...others.map((
-      other,
-    ): Rule => [true, ["health", other], `a second probe beside ${first}; keep one of them`]),
-    [
-      has("body") && !has("http"),
-      ["health", "body"],
-      "only an http probe has a body; use http or remove this",
-    ],
-    [
-      has("log") && kind === "external",
-      ["health", "log"],
-      "not allowed for an external service, whose output nobody reads; use http, tcp or command",
-    ],
-    [has("log") && has("interval"), ["health", "interval"], onlyLiveness],
-    [has("log") && has("retries"), ["health", "retries"], onlyLiveness],
+    [first === undefined, "health", `no probe is named; use one of ${orList(PROBES)}`],
+    ...others.map((other) => [true, `health.${other}`, second] as const),
+    [has("body") && !has("http"), "health.body", "only an http probe has a body; use http or remove this"],
+    [has("log") && kind === "external", "health.log", unread],
+    [has("log") && has("interval"), "health.interval", once],
+    [has("log") && has("retries"), "health.retries", once],
   ];
 }
 
-function reportCycles(
-  drafts: readonly Draft[],
-  byName: ReadonlyMap<unknown, Draft>,
-  source: SourceFile,
-): void {
+function reportCycles(drafts: readonly Draft[], source: SourceFile): void {
+  const byName = Map.groupBy(drafts, ({ name }) => name);
   const needs = drafts.map(({ dependencies }) =>
-    dependencies.flatMap((name) => byName.get(name)?.index ?? [])
+    dependencies.flatMap((name) => name === undefined ? [] : byName.get(name)?.[0]?.index ?? [])
   );
   for (const cycle of cyclesOf(needs)) {
     const shown = cycle.map((index) => drafts[index]?.name);

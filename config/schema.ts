@@ -52,11 +52,12 @@ export function fileSchemas(z: Zod) {
   const choice = <const C extends readonly string[]>(choices: C, standard: C[number]) =>
     z._default(z.enum(choices, `use ${orList(choices)}`), standard);
   const flag = (standard: boolean) => z._default(z.boolean("use true or false"), standard);
-  const wholeNumber = (least: number, most?: number) => {
-    const allowed = `use a whole number${most ? ` from ${least} to ${most}` : `, ${least} or more`}`;
-    const number = z.int(allowed).check(z.minimum(least, allowed));
-    return most ? number.check(z.maximum(most, allowed)) : number;
+  const count = (least: number, standard: number) => {
+    const allowed = `use a whole number, ${least} or more`;
+    return z._default(z.int(allowed).check(z.minimum(least, allowed)), standard);
   };
+  const list = <S extends zod.ZodMiniType>(item: S, allowed: string) =>
+    z._default(z.array(item, allowed), []);
   const span = (leastMs: number, standardMs: number) => {
     const allowed = `use ${DURATION_FORMS}, ${leastMs > 0 ? "more than 0" : "0 or more"} and at most 24 days`;
     const number = z.number(allowed).check(z.minimum(0, allowed));
@@ -65,7 +66,10 @@ export function fileSchemas(z: Zod) {
     return z.prefault(z.pipe(z.pipe(either, z.transform(spanOf)), rangeMs), standardMs / 1000);
   };
   const variable = (allowed: string) => text(allowed, /^[^\s=\0]+$/);
-  const port = () => wholeNumber(1, 65535);
+  const port = () => {
+    const allowed = "use a whole number from 1 to 65535";
+    return z.int(allowed).check(z.minimum(1, allowed), z.maximum(65535, allowed));
+  };
   const portText = "use a port number from 1 to 65535, or ${NAME} of a variable that holds one";
   const word = (allowed: string) => {
     const words = z.string(allowed).check(z.regex(/^[^\0]*$/, allowed));
@@ -100,7 +104,7 @@ export function fileSchemas(z: Zod) {
     timeout: about("Longest time of one probe.", span(1, HEALTH_DEFAULTS.timeoutMs)),
     retries: about(
       "Failures in a row until the service counts as failed.",
-      z._default(wholeNumber(1), HEALTH_DEFAULTS.retries),
+      count(1, HEALTH_DEFAULTS.retries),
     ),
   }, "use a map with one of http, tcp, command or log");
 
@@ -134,13 +138,13 @@ export function fileSchemas(z: Zod) {
     ),
     env_required: about(
       "Names of variables that must be set before it starts.",
-      z._default(z.array(variable("use the name of a variable"), "use a list of names"), []),
+      list(variable("use the name of a variable"), "use a list of names"),
     ),
     port: about("Port it listens on; with port_env, the default of that variable.", z.optional(port())),
     port_env: about("Variable that holds the port.", z.optional(variable("use the name of a variable"))),
     dependencies: about(
       "Names of services that must be ready before it starts.",
-      z._default(z.array(text("use the name of a service"), "use a list of service names"), []),
+      list(text("use the name of a service"), "use a list of service names"),
     ),
     kind: about(
       "service: kept running. task: runs once, dependents wait until it ends with 0. external: not started, only waited for.",
@@ -150,10 +154,7 @@ export function fileSchemas(z: Zod) {
       "When it is started again after it ended.",
       choice(["always", "on-failure", "never"], DEFAULTS.restartPolicy),
     ),
-    max_retries: about(
-      "Restarts after failures within retry_window.",
-      z._default(wholeNumber(0), DEFAULTS.maxRetries),
-    ),
+    max_retries: about("Restarts after failures within retry_window.", count(0, DEFAULTS.maxRetries)),
     retry_window: about(
       "Span in which retries are counted; a run longer than this clears the count.",
       span(1, DEFAULTS.retryWindowMs),
