@@ -8,7 +8,7 @@ import type { Given } from "../config/command.ts";
 import { explainEnvironment } from "../config/explain.ts";
 import { entryPoint, isPort, portOf, serviceEnvironment } from "../config/launch.ts";
 import { readEnvironment } from "../config/settings.ts";
-import { serviceNamed } from "../config/suggest.ts";
+import { serviceNamed } from "../config/errors.ts";
 import { print } from "../terminal/outlet.ts";
 import { tableText } from "../terminal/text.ts";
 import { readServices } from "./options.ts";

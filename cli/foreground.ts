@@ -4,11 +4,10 @@
  * @module
  */
 
-import { UserError } from "../config/errors.ts";
+import { serviceNamed, UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
 import { prepareLaunch } from "../config/launch.ts";
 import { findHome, readEnvironment } from "../config/settings.ts";
-import { serviceNamed } from "../config/suggest.ts";
 import type { RunOptions } from "../control/run_options.ts";
 import { becomeService, canBeReplaced } from "../process/exec.ts";
 

@@ -7,9 +7,8 @@
 import { encoder } from "../config/bytes.ts";
 import type { Given } from "../config/command.ts";
 import { durationMs } from "../config/command.ts";
-import { UserError } from "../config/errors.ts";
+import { unknownName, UserError } from "../config/errors.ts";
 import { findHome, resolvePath } from "../config/settings.ts";
-import { unknownName } from "../config/suggest.ts";
 import { findRun } from "../control/client.ts";
 import { OWN } from "../control/log_files.ts";
 import type { LogChoice, LogLine } from "../control/log_reader.ts";

@@ -8,8 +8,7 @@
 // @ts-types="./std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
 import { DURATION_FORMS, spanOf } from "./duration.ts";
-import { orList, UserError } from "./errors.ts";
-import { didYouMean } from "./suggest.ts";
+import { didYouMean, orList, UserError } from "./errors.ts";
 
 /** One option of a command. */
 export interface Option {

@@ -204,7 +204,7 @@ const LONGEST_VALUE = 2 ** 27;
 export function parseDotenv(
   text: string,
   environment: Readonly<Record<string, string>>,
-  path?: string,
+  path = ".env",
 ): Dotenv {
   text = text.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n");
   const entries: Dotenv["entries"] = new Map();
@@ -231,8 +231,8 @@ export function parseDotenv(
     if (key !== null) {
       const result = value === null ? null : interpolate(value, lookUp);
       if (result === undefined) {
-        const where = path === undefined ? `line ${line}` : `${path}, line ${line}`;
-        throw new UserError(`Cannot use ${where}: its references make a value of over 128 Mi characters.`);
+        const problem = "its references make a value of over 128 Mi characters";
+        throw new UserError(`Cannot use ${path}, line ${line}: ${problem}.`);
       }
       entries.set(key, result);
       lines.set(key, line);

@@ -1,5 +1,6 @@
 /**
- * The errors that users can fix, and words for their messages. Imports nothing, so that everything may throw them.
+ * The errors that users can fix, and words for their messages: lists, quotes, the closest known word. Imports nothing,
+ * so that everything may throw them.
  *
  * @module
  */
@@ -41,4 +42,63 @@ export function quote(value: unknown): string {
 /** A text with its control and format characters as escapes. */
 export function printable(text: string): string {
   return text.replace(/[\p{C}\u2028\u2029]/gu, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`);
+}
+
+// --- Misspelt words -------------------------------------------------------------------------------------------
+
+/** Names the candidate most like a misspelt word, to follow a sentence; empty when none is near. */
+export function didYouMean(word: string, candidates: Iterable<string>, show = quote): string {
+  const guess = closest(word, candidates);
+  return guess === null ? "" : `; did you mean ${show(guess)}?`;
+}
+
+/** The error of naming a service that does not exist. */
+export function unknownName(name: string, names: readonly string[]): UserError {
+  const hint = didYouMean(name, names) || ".";
+  return new UserError(`There is no service "${name}"${hint} The services are ${names.join(", ")}.`);
+}
+
+/** The service of that name. @throws {UserError} when there is none */
+export function serviceNamed<S extends { name: string }>(name: string, services: readonly S[]): S {
+  const service = services.find((candidate) => candidate.name === name);
+  if (service === undefined) throw unknownName(name, services.map((candidate) => candidate.name));
+  return service;
+}
+
+/**
+ * The candidate most like a misspelt word, or null when none is near: case, `-` and `_` do not count, and one
+ * letter too many, too few, wrong or swapped with its neighbour is one step.
+ */
+export function closest(word: string, candidates: Iterable<string>): string | null {
+  const wanted = folded(word);
+  if (!wanted || wanted.length > 100) return null;
+  const limit = wanted.length < 4 ? 1 : wanted.length < 8 ? 2 : 3;
+  let best: string | null = null, bestSteps = limit + 1;
+  for (const candidate of candidates) {
+    const steps = stepsBetween(wanted, folded(candidate), bestSteps);
+    if (steps < bestSteps) [best, bestSteps] = [candidate, steps];
+  }
+  return best;
+}
+
+const folded = (word: string) => word.toLowerCase().replace(/[\s_-]/g, "");
+
+/** Damerau-Levenshtein distance of neighbours, given up (as `limit`) once it can't stay below `limit`. */
+function stepsBetween(a: string, b: string, limit: number): number {
+  if (Math.abs(a.length - b.length) >= limit) return limit;
+  const at = (row: readonly number[], index: number) => row[index] ?? Infinity;
+  let before: number[] = [];
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1];
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const kept = Math.min(at(next, j - 1) + 1, at(row, j) + 1, at(row, j - 1) + (same ? 0 : 1));
+      next[j] = swapped ? Math.min(kept, at(before, j - 2) + 1) : kept;
+    }
+    if (Math.min(...next) >= limit) return limit;
+    [before, row] = [row, next];
+  }
+  return Math.min(at(row, b.length), limit);
 }

@@ -1,12 +1,10 @@
 // @ts-types="./std.d.ts"
-import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
-import { closest } from "./suggest.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { UserError } from "./errors.ts";
 import { defineServices } from "./definition.ts";
-import { findServicesFile } from "./settings.ts";
 import { readServicesFile } from "./file.ts";
 import { SERVICES } from "../services.ts";
 import { servicesJsonSchema } from "./schema.ts";
-import { UserError } from "./errors.ts";
 
 /** Reads a services file with this content, as `services.yaml` of a folder that is gone afterwards. */
 async function read(content: string | Uint8Array) {
@@ -152,7 +150,7 @@ Deno.test("JSON is read as well, with tabs, a byte order mark and its $schema", 
   assertEquals((await read(json))[0]!.command, ["x", "а"]);
 });
 
-Deno.test("all mistakes are told at once, in the order of the file, with place, path, what is found and allowed", async () => {
+Deno.test("all errors are reported at once, in the order of the file, with place, path, what is found and allowed", async () => {
   const problems = await problemsOf(`services:
   - name: web
     command: [python, main.py]
@@ -177,105 +175,216 @@ Deno.test("all mistakes are told at once, in the order of the file, with place, 
   ]);
 });
 
-// Each row: fields of a service, and what its problem says from the path on.
+// Each row: fields of a service, and their problems from the line on.
 for (
-  const [fields, problem] of [
-    ["port: 0", "services[0].port: 0 is not allowed; use a whole number from 1 to 65535"],
-    ["port: 80.5", "services[0].port: 80.5 is not allowed"],
-    ['port: "8001"', 'services[0].port: "8001" is not allowed'],
-    ["port: null", "services[0].port: an empty value is not allowed"],
-    ["critical: yes", 'services[0].critical: "yes" is not allowed; use true or false'],
-    ["stop_signal: SIGTRM", 'did you mean "SIGTERM"?'],
-    ["stop_signal: SIGSTOP", "use SIGTERM, SIGINT"],
-    ["max_retries: -1", "use a whole number, 0 or more"],
-    ["timeout_start: 0", "more than 0"],
-    ["timeout_start: .inf", "services[0].timeout_start: Infinity is not allowed"],
-    ["timeout_start: -5", "services[0].timeout_start: -5 is not allowed"],
-    ["timeout_start: 25d", "at most 24 days"],
-    ['timeout_start: ""', 'services[0].timeout_start: "" is not allowed'],
-    ["retry_delay: 2m", "services[0].retry_delay: retry_delay 2m is above retry_delay_max 60"],
-    ["retry_delay_max: 500ms", "services[0].retry_delay_max: retry_delay 1 is above retry_delay_max 500ms"],
-    ["title: [a]", "services[0].title: a list is not allowed; use one line of text"],
-    ['title: "a\\nb"', "use one line of text"],
-    ['working_dir: "  "', "use the path of a folder"],
-    ['working_dir: "a\\0b"', "use the path of a folder"],
-    ["dependencies: db", "use a list of service names"],
-    ["dependencies: [db]", "services[0].dependencies: db -> db is a cycle"],
-    ["dependencies: [nothing]", '"db" depends on "nothing", which is not in this file; use db'],
-    ["environment: [A=b]", "services[0].environment: a list is not allowed; use a map of names and values"],
-    ['environment: {"A B": c}', 'services[0].environment["A B"]: '],
+  const [fields, ...problems] of [
+    ["port: 0", "4:5 services[0].port: 0 is not allowed; use a whole number from 1 to 65535"],
+    ["port: 80.5", "4:5 services[0].port: 80.5 is not allowed; use a whole number from 1 to 65535"],
+    ['port: "8001"', '4:5 services[0].port: "8001" is not allowed; use a whole number from 1 to 65535'],
+    ["port: null", "4:5 services[0].port: an empty value is not allowed; use a whole number from 1 to 65535"],
+    ["critical: yes", '4:5 services[0].critical: "yes" is not allowed; use true or false'],
+    [
+      "stop_signal: SIGTRM",
+      '4:5 services[0].stop_signal: "SIGTRM" is not allowed; use SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGABRT or SIGKILL; did you mean "SIGTERM"?',
+    ],
+    [
+      "stop_signal: SIGSTOP",
+      '4:5 services[0].stop_signal: "SIGSTOP" is not allowed; use SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGABRT or SIGKILL',
+    ],
+    ["max_retries: -1", "4:5 services[0].max_retries: -1 is not allowed; use a whole number, 0 or more"],
+    [
+      "timeout_start: 0",
+      "4:5 services[0].timeout_start: 0 is not allowed; use seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m, more than 0 and at most 24 days",
+    ],
+    [
+      "timeout_start: .inf",
+      "4:5 services[0].timeout_start: Infinity is not allowed; use seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m, more than 0 and at most 24 days",
+    ],
+    [
+      "timeout_start: -5",
+      "4:5 services[0].timeout_start: -5 is not allowed; use seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m, more than 0 and at most 24 days",
+    ],
+    [
+      "timeout_start: 25d",
+      '4:5 services[0].timeout_start: "25d" is not allowed; use seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m, more than 0 and at most 24 days',
+    ],
+    [
+      'timeout_start: ""',
+      '4:5 services[0].timeout_start: "" is not allowed; use seconds (10 or 1.5) or a text such as 500ms, 2m or 1h30m, more than 0 and at most 24 days',
+    ],
+    [
+      "retry_delay: 2m",
+      "4:5 services[0].retry_delay: retry_delay 2m is above retry_delay_max 60; use a higher retry_delay_max",
+    ],
+    [
+      "retry_delay_max: 500ms",
+      "4:5 services[0].retry_delay_max: retry_delay 1 is above retry_delay_max 500ms; use a higher retry_delay_max",
+    ],
+    ["title: [a]", "4:5 services[0].title: a list is not allowed; use one line of text"],
+    ['title: "a\\nb"', '4:5 services[0].title: "a\\nb" is not allowed; use one line of text'],
+    ['working_dir: "  "', '4:5 services[0].working_dir: "  " is not allowed; use the path of a folder'],
+    [
+      'working_dir: "a\\0b"',
+      '4:5 services[0].working_dir: "a\\u0000b" is not allowed; use the path of a folder',
+    ],
+    ["dependencies: db", '4:5 services[0].dependencies: "db" is not allowed; use a list of service names'],
+    [
+      "dependencies: [db]",
+      "4:5 services[0].dependencies: db -> db is a cycle; remove one of these dependencies",
+    ],
+    [
+      "dependencies: [nothing]",
+      '4:20 services[0].dependencies[0]: "db" depends on "nothing", which is not in this file; use db',
+    ],
+    [
+      "environment: [A=b]",
+      "4:5 services[0].environment: a list is not allowed; use a map of names and values",
+    ],
+    [
+      'environment: {"A B": c}',
+      '4:19 services[0].environment["A B"]: this value is not allowed; use a map of names and values',
+    ],
     [
       "environment: {A: null}",
-      'services[0].environment.A: an empty value is not allowed; use a text ("" for an empty one)',
+      '4:19 services[0].environment.A: an empty value is not allowed; use a text ("" for an empty one)',
     ],
-    ["env_required: [A=B]", "services[0].env_required[0]"],
-    ["kind: task\nrestart_policy: always", '"always" is not allowed for a task'],
-    ["kind: task\nhealth: {tcp: 1}", "not allowed for a task"],
-    ["kind: external", "services[0].command: not allowed; an external service is waited for, not started"],
-    ["kind: external", "services[0].health: missing; an external service is waited for by its health check"],
-    ["kind: external\nhealth: {log: x}", "services[0].health.log: not allowed for an external service"],
-    ["health: 5", "use a map with one of http, tcp, command or log"],
-    ["health: {http: 'http://a', tcp: 1}", "services[0].health.tcp: a second probe beside http"],
+    [
+      "env_required: [A=B]",
+      '4:20 services[0].env_required[0]: "A=B" is not allowed; use the name of a variable',
+    ],
+    [
+      "kind: task\nrestart_policy: always",
+      '5:5 services[0].restart_policy: "always" is not allowed for a task, which runs once; use on-failure or never',
+    ],
+    [
+      "kind: task\nhealth: {tcp: 1}",
+      "5:5 services[0].health: not allowed for a task; it is done when it ends with status 0",
+    ],
+    [
+      "kind: external",
+      "2:5 services[0].health: missing; an external service is waited for by its health check",
+      "3:5 services[0].command: not allowed; an external service is waited for, not started",
+    ],
+    [
+      "kind: external\nhealth: {log: x}",
+      "3:5 services[0].command: not allowed; an external service is waited for, not started",
+      "5:14 services[0].health.log: not allowed for an external service, whose output nobody reads; use http, tcp or command",
+    ],
+    [
+      "health: 5",
+      "4:5 services[0].health: 5 is not allowed; use a map with one of http, tcp, command or log",
+    ],
+    [
+      "health: {http: 'http://a', tcp: 1}",
+      "4:32 services[0].health.tcp: a second probe beside http; keep one of them",
+    ],
     [
       "health: {http: 'ftp://user:secret@a'}",
-      '"ftp://***@a" is not allowed; use a URL that begins with http:// or https://',
+      '4:14 services[0].health.http: "ftp://***@a" is not allowed; use a URL that begins with http:// or https://',
     ],
-    ["health: {http: 'http://[1'}", "use a URL"],
+    [
+      "health: {http: 'http://[1'}",
+      '4:14 services[0].health.http: "http://[1" is not allowed; use a URL that begins with http:// or https://',
+    ],
     [
       "health: {http: 'http://a', body: '('}",
-      'services[0].health.body: "(" is not allowed; use a regular expression',
+      '4:32 services[0].health.body: "(" is not allowed; use a regular expression as JavaScript knows them',
     ],
-    ["health: {tcp: 1, body: a}", "only an http probe has a body"],
-    ["health: {tcp: 70000}", "use a whole number from 1 to 65535"],
-    ["health: {tcp: http}", "use a port number from 1 to 65535, or ${NAME}"],
-    ["health: {log: '[', interval: 1}", "services[0].health.log"],
-    ["health: {log: a, interval: 1}", "services[0].health.interval: only for liveness"],
-    ["health: {command: []}", "services[0].health.command: an empty list is not allowed"],
-    ["name: web", "services.yaml:4:5 services[0].name: stands here a second time; the first is in line 2"],
-    ["restartPolicy: never", 'services[0].restartPolicy: not a known field; did you mean "restart_policy"?'],
-    ["zzz: 1", "services[0].zzz: not a known field; use name, title, command"],
-    ["__proto__: {a: 1}", "not a name that a field can have"],
-    ["environment: {__proto__: a}", "not a name that a field can have"],
-    ["? [a, b]\n: c", "the name of a field here is not a text"],
-    ["title: *nowhere", "an alias of no anchor above it"],
-    ["environment: &e {A: *e}", "an alias of no anchor above it"],
-    ["<<: 5", "only maps can be merged"],
-    ["title: !!python/object:os.system x", "cannot be read as YAML: unresolved tag"],
-    ["title: a\n\tport: 1", "a tab can't indent in YAML; use spaces"],
-    ["title: 'a", "cannot be read as YAML: missing closing"],
-    ["port: {", "cannot be read as YAML"],
-    ["title", "services.yaml:4:5 a name of a field without its colon; write NAME: VALUE"],
-    ["title: a: b", "a second colon in this line"],
-    ["  title: a", "cannot be read as YAML"],
-    ['title: "\\e[31m"\nport: "\\u009b\\u202ex"', 'services[0].port: "\\u{9b}\\u{202e}x" is not allowed'],
+    [
+      "health: {tcp: 1, body: a}",
+      "4:22 services[0].health.body: only an http probe has a body; use http or remove this",
+    ],
+    [
+      "health: {tcp: 70000}",
+      "4:14 services[0].health.tcp: 70000 is not allowed; use a whole number from 1 to 65535",
+    ],
+    [
+      "health: {tcp: http}",
+      '4:14 services[0].health.tcp: "http" is not allowed; use a port number from 1 to 65535, or ${NAME} of a variable that holds one',
+    ],
+    [
+      "health: {log: '[', interval: 1}",
+      '4:14 services[0].health.log: "[" is not allowed; use a regular expression as JavaScript knows them',
+      "4:24 services[0].health.interval: only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command",
+    ],
+    [
+      "health: {log: a, interval: 1}",
+      "4:22 services[0].health.interval: only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command",
+    ],
+    [
+      "health: {command: []}",
+      "4:14 services[0].health.command: an empty list is not allowed; use a list of words, or a text for /bin/sh -c",
+    ],
+    ["name: web", "4:5 services[0].name: stands here a second time; the first is in line 2"],
+    [
+      "restartPolicy: never",
+      '4:5 services[0].restartPolicy: not a known field; did you mean "restart_policy"?',
+    ],
+    [
+      "zzz: 1",
+      "4:5 services[0].zzz: not a known field; use name, title, command, working_dir, environment, env_required, port, port_env, dependencies, kind, restart_policy, max_retries, retry_window, retry_delay, retry_delay_max, timeout_start, timeout_stop, stop_signal, critical, restart_with_dependencies, autostart or health",
+    ],
+    ["__proto__: {a: 1}", "4:5 services[0].__proto__: not a name that a field can have"],
+    [
+      "environment: {__proto__: a}",
+      "4:19 services[0].environment.__proto__: not a name that a field can have",
+    ],
+    ["? [a, b]\n: c", "4:7 services[0]: the name of a field here is not a text"],
+    [
+      "title: *nowhere",
+      "4:12 services[0].title: an alias of no anchor above it; put a text that begins with * in quotes",
+    ],
+    [
+      "environment: &e {A: *e}",
+      "4:25 services[0].environment.A: an alias of no anchor above it; put a text that begins with * in quotes",
+    ],
+    ["<<: 5", "4:5 services[0].<<: only maps can be merged"],
+    ["title: !!python/object:os.system x", "4:12 cannot be read as YAML: unresolved tag"],
+    ["title: a\n\tport: 1", "5:5 a tab can't indent in YAML; use spaces"],
+    ["title: 'a", "5:1 cannot be read as YAML: missing closing 'quote"],
+    [
+      "port: {",
+      "5:1 cannot be read as YAML: flow map in block collection must be sufficiently indented and end with a }",
+    ],
+    ["title", "4:5 a name of a field without its colon; write NAME: VALUE"],
+    ["title: a: b", "4:12 a second colon in this line; put a text that holds a colon and a space in quotes"],
+    ["  title: a", "4:1 cannot be read as YAML: all mapping items must start at the same column"],
+    [
+      'title: "\\e[31m"\nport: "\\u009b\\u202ex"',
+      '4:5 services[0].title: "\\u001b[31m" is not allowed; use one line of text',
+      '5:5 services[0].port: "\\u{9b}\\u{202e}x" is not allowed; use a whole number from 1 to 65535',
+    ],
   ] as const
 ) {
-  Deno.test(`a service with ${JSON.stringify(fields)} is refused: ${problem}`, async () => {
-    assertStringIncludes((await problemsOf(withFields(fields))).join("\n"), problem);
+  Deno.test(`a service with ${JSON.stringify(fields)} is refused: ${problems.join(" ")}`, async () => {
+    assertEquals(await problemsOf(withFields(fields)), problems.map((problem) => `services.yaml:${problem}`));
   });
 }
 
+for (const name of ["db", "база-данных", "сервис_№1", "🚀", "a.b"]) {
+  Deno.test(`the name ${JSON.stringify(name)} is taken`, async () => {
+    const file = JSON.stringify({ services: [{ name, command: ["x"] }] });
+    assertEquals((await read(file))[0]!.name, name);
+  });
+}
+
+const NO_NAME =
+  "is not allowed; use a name without spaces, commas and slashes, at most 60 characters, that does not begin with - or .";
 for (
-  const [name, ok] of [
-    ["db", true],
-    ["база-данных", true],
-    ["сервис_№1", true],
-    ["🚀", true],
-    ["a.b", true],
-    ["a b", false],
-    ["a,b", false],
-    ["a/b", false],
-    ["..", false],
-    ["-a", false],
-    ["", false],
-    ["orchestrator", false],
-    ["x".repeat(61), false],
+  const [name, problem] of [
+    ["a b", `"a b" ${NO_NAME}`],
+    ["a,b", `"a,b" ${NO_NAME}`],
+    ["a/b", `"a/b" ${NO_NAME}`],
+    ["..", `".." ${NO_NAME}`],
+    ["-a", `"-a" ${NO_NAME}`],
+    ["", `"" ${NO_NAME}`],
+    ["x".repeat(61), `"${"x".repeat(60)}..." ${NO_NAME}`],
+    ["orchestrator", "the orchestrator itself has this name in logs; use another"],
   ] as const
 ) {
-  Deno.test(`the name ${JSON.stringify(name)} is ${ok ? "taken" : "refused"}`, async () => {
+  Deno.test(`the name ${JSON.stringify(name)} is refused`, async () => {
     const file = JSON.stringify({ services: [{ name, command: ["x"] }] });
-    if (ok) assertEquals((await read(file))[0]!.name, name);
-    else assertStringIncludes((await problemsOf(file))[0]!, "services[0].name");
+    assertEquals(await problemsOf(file), [`services.yaml:1:15 services[0].name: ${problem}`]);
   });
 }
 
@@ -306,7 +415,11 @@ Deno.test("a cycle of 20 names is shown whole, and none of what was passed on th
     dependencies: name === "aside" ? [] : ["aside", cycle[(index + 1) % cycle.length]],
   }));
   const [problem] = await problemsOf(JSON.stringify({ services }));
-  assertStringIncludes(problem!, `: ${[...cycle, "s0"].join(" -> ")} is a cycle`);
+  const path = [...cycle, "s0"].join(" -> ");
+  assertEquals(
+    problem,
+    `services.yaml:1:41 services[0].dependencies: ${path} is a cycle; remove one of these dependencies`,
+  );
 });
 
 Deno.test("every cycle is shown as the way around it", async () => {
@@ -353,61 +466,119 @@ Deno.test("what stands under environment is never shown, nor is a text that YAML
   }
 });
 
-// Hostile files: each ends as a few plain sentences, soon.
-const HOSTILE: [string, string | Uint8Array, RegExp][] = [
-  ["an empty file", "", /nothing is in it; it needs a list "services:"/],
-  ["only comments", "# later\n", /nothing is in it/],
-  ["an empty document", "---\n", /an empty value is not allowed; use a map with the list/],
+// Hostile files: each ends as a few plain sentences, soon. Where the place depends on how deep the parser comes, the
+// problem stands without it.
+const HOSTILE: [string, string | Uint8Array, string][] = [
+  [
+    "an empty file",
+    "",
+    'services.yaml:1:1 nothing is in it; it needs a list "services:" (orchestrator init writes a first one)',
+  ],
+  [
+    "only comments",
+    "# later\n",
+    'services.yaml:1:1 nothing is in it; it needs a list "services:" (orchestrator init writes a first one)',
+  ],
+  [
+    "an empty document",
+    "---\n",
+    'services.yaml:1:1 an empty value is not allowed; use a map with the list "services:"',
+  ],
   [
     "no services",
     "services: []",
-    /services: an empty list is not allowed|services: .*name at least one service/,
+    "services.yaml:1:1 services: an empty list is not allowed; name at least one service",
   ],
-  ["a list", "- name: a", /a list is not allowed; use a map with the list "services:"/],
-  ["a text", "hello", /"hello" is not allowed; use a map/],
-  ["a map of services", "services: {db: {command: x}}", /use a list of services/],
-  ["half a file", "services:\n  - name: db\n    comm", /:3:5 a name of a field without its colon/],
-  ["half a JSON file", '{"services": [{"name": "db", "comm', /cannot be read as YAML/],
-  ["a file of 10 MB", "#".repeat(10_000_000), /10000000 bytes, and a services file may have 524288/],
-  ["Latin-1", new Uint8Array([0x61, 0x3a, 0xe4]), /not UTF-8/],
-  ["UTF-16", new Uint8Array([0xff, 0xfe, 0x61, 0x00]), /not UTF-8/],
-  ["binary", new Uint8Array(1000), /cannot be read as YAML|is not allowed/],
-  ["10,000 lists in lists", "[".repeat(10_000) + "]".repeat(10_000), /nested too deeply/],
-  ["10,000 maps in maps", "{a: ".repeat(10_000) + "}".repeat(10_000), /nested too deeply/],
-  ["10,000 items in items", "- ".repeat(10_000) + "x", /nested too deeply/],
-  ["500 lists in lists", `services: ${"[".repeat(500)}${"]".repeat(500)}`, /nested too deeply/],
-  ["lists never closed", "[".repeat(500_000), /nested too deeply/],
+  ["a list", "- name: a", 'services.yaml:1:1 a list is not allowed; use a map with the list "services:"'],
+  ["a text", "hello", 'services.yaml:1:1 "hello" is not allowed; use a map with the list "services:"'],
+  [
+    "a map of services",
+    "services: {db: {command: x}}",
+    "services.yaml:1:1 services: a map is not allowed; use a list of services, each beginning with - name: NAME",
+  ],
+  [
+    "half a file",
+    "services:\n  - name: db\n    comm",
+    "services.yaml:3:5 a name of a field without its colon; write NAME: VALUE",
+  ],
+  [
+    "half a JSON file",
+    '{"services": [{"name": "db", "comm',
+    'services.yaml:1:35 cannot be read as YAML: missing closing "quote',
+  ],
+  [
+    "a file of 10 MB",
+    "#".repeat(10_000_000),
+    "Cannot read the services file services.yaml: it has 10000000 bytes, and a services file may have 524288 (512 KiB).",
+  ],
+  [
+    "Latin-1",
+    new Uint8Array([0x61, 0x3a, 0xe4]),
+    "Cannot read the services file services.yaml: it is not UTF-8 text; save it as UTF-8.",
+  ],
+  [
+    "UTF-16",
+    new Uint8Array([0xff, 0xfe, 0x61, 0x00]),
+    "Cannot read the services file services.yaml: it is not UTF-8 text; save it as UTF-8.",
+  ],
+  [
+    "binary",
+    new Uint8Array(1000),
+    `services.yaml:1:1 "${"\\u0000".repeat(60)}..." is not allowed; use a map with the list "services:"`,
+  ],
+  ["10,000 lists in lists", "[".repeat(10_000) + "]".repeat(10_000), "nested too deeply for a services file"],
+  [
+    "10,000 maps in maps",
+    "{a: ".repeat(10_000) + "}".repeat(10_000),
+    "nested too deeply for a services file",
+  ],
+  ["10,000 items in items", "- ".repeat(10_000) + "x", "nested too deeply for a services file"],
+  [
+    "500 lists in lists",
+    `services: ${"[".repeat(500)}${"]".repeat(500)}`,
+    "nested too deeply for a services file",
+  ],
+  ["lists never closed", "[".repeat(500_000), "nested too deeply for a services file"],
   [
     "a billion laughs",
     "x-0: &a0 [lol,lol,lol,lol,lol,lol,lol,lol,lol,lol]\n" +
     Array.from({ length: 9 }, (_, i) => `x-${i + 1}: &a${i + 1} [${Array(10).fill(`*a${i}`)}]\n`).join("") +
     "services: *a9\n",
-    /aliases stand for more than 200000 values/,
+    "services.yaml:6:11 its aliases stand for more than 200000 values; write fewer *aliases",
   ],
   [
     "a quadratic blowup",
     `x-0: &a [${"1,".repeat(50_000)}]\nservices: [{name: a, command: [${"*a,".repeat(50_000)}]}]`,
-    /aliases stand for more than/,
+    "services.yaml:2:38 its aliases stand for more than 200000 values; write fewer *aliases",
   ],
-  ["100,000 mistakes", "services:\n" + "- a\n".repeat(100_000), /and 99950 more errors/],
+  ["100,000 mistakes", "services:\n" + "- a\n".repeat(100_000), "... and 99950 more errors"],
   [
     "100,000 fields",
     "services: [{" + Array.from({ length: 60_000 }, (_, i) => `k${i}`).join() + "}]",
-    /more errors/,
+    "... and 59952 more errors",
   ],
   [
     "two documents",
     "services: [{name: a, command: x}]\n---\n{}",
-    /services.yaml:2:1 a second document begins here/,
+    "services.yaml:2:1 a second document begins here; a services file is one document",
   ],
-  ["documents without end", "---\n".repeat(120_000), /second document/],
-  ["brackets only", "]".repeat(500_000), /cannot be read as YAML/],
+  [
+    "documents without end",
+    "---\n".repeat(120_000),
+    "services.yaml:2:1 a second document begins here; a services file is one document",
+  ],
+  [
+    "brackets only",
+    "]".repeat(500_000),
+    "services.yaml:1:1 cannot be read as YAML from here on; check quotes, brackets and indentation",
+  ],
 ];
 for (const [what, content, problem] of HOSTILE) {
   Deno.test(`a services file that is ${what} ends as a plain error, soon`, async () => {
     const startedAt = performance.now();
     const problems = await problemsOf(content);
-    assertMatch(problems.join("\n"), problem);
+    const lines = problems.flatMap((line) => [line, line.replace(/^services\.yaml:\d+:\d+ /, "")]);
+    assert(lines.includes(problem), problems.slice(0, 5).join("\n"));
     assert(
       problems.length <= 51 && problems.every((line) => line.length < 1000),
       "not more than one can read",
@@ -420,47 +591,41 @@ Deno.test("10,000 services in one chain of dependencies are read without recursi
   const line = (i: number) => `{name: s${i}, command: x, dependencies: [${i ? `s${i - 1}` : ""}]}`;
   const chain = Array.from({ length: 8_000 }, (_, i) => line(i));
   assertEquals((await read(`services: [${chain.join()}]`)).length, 8_000);
-  const ring =
-    (await problemsOf(`services: [${chain.join().replace("dependencies: []", "dependencies: [s7999]")}]`))[0];
-  assertMatch(ring!, /s0 -> s7999 -> .* -> \.\.\. -> .* -> s0 is a cycle/);
+  const ring = chain.join().replace("dependencies: []", "dependencies: [s7999]");
+  const names = (from: number, to: number) =>
+    Array.from({ length: from - to + 1 }, (_, i) => `s${from - i}`).join(" -> ");
+  const path = `s0 -> ${names(7999, 7991)} -> ... -> ${names(9, 0)}`;
+  assertEquals(await problemsOf(`services: [${ring}]`), [
+    `services.yaml:1:35 services[0].dependencies: ${path} is a cycle; remove one of these dependencies`,
+  ]);
 });
 
 Deno.test("a file below the current folder is named as one would type it", async () => {
-  const file = `${Deno.cwd()}/deno.json`; // any text that is no services file
-  const error = await assertRejects(() => readServicesFile(file), UserError);
-  assertMatch(error.message, /^deno\.json:\d+:\d+ /);
+  const file = `${Deno.cwd()}/testing/dotenv-cases.json`; // any text that is no services file
+  const { message } = await assertRejects(() => readServicesFile(file), UserError);
+  assertEquals(
+    message,
+    'testing/dotenv-cases.json:1:1 a list is not allowed; use a map with the list "services:"',
+  );
 });
 
 Deno.test("a file that cannot be read says why", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const file = `${folder}/services.yaml`;
-    assertEquals(findServicesFile(folder), null);
-    assertEquals(findServicesFile(`${folder}/nowhere`), null);
-    const reason = async () => (await assertRejects(() => readServicesFile(file), UserError)).message;
-    assertStringIncludes(await reason(), "there is no such file");
+    const assertReason = async (reason: string) => {
+      const { message } = await assertRejects(() => readServicesFile(file), UserError);
+      assertEquals(message, `Cannot read the services file ${file}: ${reason}.`);
+    };
+    await assertReason("there is no such file");
     await Deno.mkdir(file);
-    assertEquals(findServicesFile(folder), file);
-    assertStringIncludes(await reason(), "it is a folder");
+    await assertReason("it is a folder; put a file there, or name another one with --config");
     await Deno.remove(file);
     await new Deno.Command("mkfifo", { args: [file] }).output();
-    assertStringIncludes(await reason(), "it is not a regular file");
+    await assertReason("it is not a regular file");
     await Deno.remove(file);
     await Deno.symlink(`${folder}/gone`, file);
-    assertEquals(findServicesFile(folder), file); // a broken link is a mistake, not the built-in registry
-    assertStringIncludes(await reason(), "there is no such file");
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
-
-Deno.test("services.yaml comes before services.yml, and that before services.json", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
-    for (const name of ["services.json", "services.yml", "services.yaml"]) {
-      await Deno.writeTextFile(`${folder}/${name}`, "");
-      assertEquals(findServicesFile(folder), `${folder}/${name}`);
-    }
+    await assertReason("there is no such file");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -506,29 +671,6 @@ Deno.test("the YAML of docs/services.md is valid", async () => {
   const [db, web] = await read(sample!);
   assertEquals([db!.maxRetries, web!.maxRetries, web!.restartPolicy], [5, 10, "on-failure"]);
 });
-
-// Words
-
-for (
-  const [word, candidates, expected] of [
-    ["allways", ["always", "never"], "always"],
-    ["stor", ["shop", "store"], "store"],
-    ["wbe", ["db", "web", "bot"], "web"],
-    ["DB", ["web", "db"], "db"],
-    ["restartPolicy", ["restart_policy"], "restart_policy"],
-    ["depends", ["dependencies", "depend"], "depend"],
-    ["бд", ["db", "бот"], null],
-    ["бота", ["db", "бот"], "бот"],
-    ["xyz", ["db", "web"], null],
-    ["", ["a"], null],
-    ["a", [], null],
-    ["x".repeat(1_000_000), ["x".repeat(1_000_000)], null],
-  ] as const
-) {
-  Deno.test(`closest to ${word.slice(0, 20)} of ${String(candidates).slice(0, 30)} is ${expected}`, () => {
-    assertEquals(closest(word, candidates), expected);
-  });
-}
 
 Deno.test("an unchanged file is read from what was kept, a changed one and a broken note are not", async () => {
   const folder = await Deno.makeTempDir();

@@ -1,5 +1,5 @@
 // @ts-types="./std.d.ts"
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { UserError } from "./errors.ts";
 import { entryPoint, findPython, portOf, prepareLaunch, serviceEnvironment } from "./launch.ts";
 import { findHome } from "./settings.ts";
@@ -29,9 +29,11 @@ for (
     const service = define({ port: 9000, portEnv: "A_PORT" });
     const environment: Record<string, string> = text === undefined ? {} : { A_PORT: text };
     if (port !== null) return assertEquals(portOf(service, environment), port);
-    const { message } = assertThrows(() => portOf(service, environment), UserError, "A_PORT");
-    assertStringIncludes(message, "1 to 65535");
-    assert(!message.includes("s3cret"), "values are secrets");
+    const { message } = assertThrows(() => portOf(service, environment), UserError);
+    assertEquals(
+      message,
+      'Cannot use A_PORT, the port of "a": its value is not a whole number from 1 to 65535.',
+    );
   });
 }
 
@@ -64,9 +66,8 @@ Deno.test("variables that a service requires are all named when they are missing
   const { message } = assertThrows(
     () => serviceEnvironment(service, { PATH: "/bin", KEY: "" }, HOME),
     UserError,
-    "TOKEN, KEY",
   );
-  assertStringIncludes(message, "/infra/.env");
+  assertEquals(message, 'Cannot start "a": it needs TOKEN, KEY; set them in /infra/.env.');
 });
 
 Deno.test("python is the first there is of venv, .venv, the active one, python3 and python", async () => {
@@ -84,7 +85,7 @@ Deno.test("python is the first there is of venv, .venv, the active one, python3 
 });
 
 for (
-  const [what, fields, said] of [
+  const [what, fields, reason] of [
     ["working folder", { workingDir: "gone" }, "its working folder FOLDER/gone does not exist"],
     [
       "working folder that is a file",
@@ -92,20 +93,31 @@ for (
       "its working folder FOLDER/.env does not exist",
     ],
     ["entry point", { command: ["python", "main.py"] }, "its entry point FOLDER/main.py does not exist"],
-    ["interpreter", { command: ["python", ".env"] }, "python3 -m venv FOLDER/venv"],
-    ["program", { command: ["nosuch"] }, "there is no program nosuch on PATH"],
-    ["program of its own", { command: ["./nosuch"] }, "there is no program ./nosuch"],
+    [
+      "interpreter",
+      { command: ["python", ".env"] },
+      "there is no Python; install python3, then make a venv with: python3 -m venv FOLDER/venv",
+    ],
+    [
+      "program",
+      { command: ["nosuch"] },
+      "there is no program nosuch on PATH; install it or correct its command",
+    ],
+    [
+      "program of its own",
+      { command: ["./nosuch"] },
+      "there is no program ./nosuch; install it or correct its command",
+    ],
   ] as const
 ) {
-  Deno.test(`a missing ${what} is told in a sentence that names the service`, async () => {
+  Deno.test(`a missing ${what} is reported in a sentence that names the service`, async () => {
     await using folder = await Folder.make();
     const home = findHome({ infrastructure: folder.path });
     const { message } = assertThrows(
       () => prepareLaunch(define(fields), { PATH: "/nowhere" }, home),
       UserError,
     );
-    assertStringIncludes(message, `Cannot start "a"`);
-    assertStringIncludes(message.replaceAll(folder.path, "FOLDER"), said);
+    assertEquals(message.replaceAll(folder.path, "FOLDER"), `Cannot start "a": ${reason}.`);
   });
 }
 

@@ -9,6 +9,7 @@ import type * as zod from "zod/mini";
 import type { Service } from "./definition.ts";
 import { DEFAULTS } from "./definition.ts";
 import { MAX_SHOWN, orList, quote } from "./errors.ts";
+import { inOrder } from "./graph.ts";
 import type { Schemas, Zod } from "./schema.ts";
 import { fileSchemas, PROBES, toService } from "./schema.ts";
 import type { Path } from "./source.ts";
@@ -142,38 +143,12 @@ function healthRules({ kind, raw: { health } }: Draft): Rule[] {
 
 function reportCycles(drafts: readonly Draft[], source: SourceFile): void {
   const byName = Map.groupBy(drafts, ({ name }) => name);
-  const needs = drafts.map(({ dependencies }) =>
-    dependencies.flatMap((name) => name === undefined ? [] : byName.get(name)?.[0]?.index ?? [])
-  );
-  for (const cycle of cyclesOf(needs)) {
-    const shown = cycle.map((index) => drafts[index]?.name);
+  const needsOf = ({ dependencies }: Draft) =>
+    dependencies.flatMap((name) => name === undefined ? [] : byName.get(name)?.[0] ?? []);
+  for (const cycle of inOrder(drafts, needsOf, MAX_SHOWN).cycles) {
+    const shown = cycle.map(({ name }) => name);
     if (shown.length > 20) shown.splice(10, shown.length - 20, "...");
     const text = `${shown.join(" -> ")} is a cycle; remove one of these dependencies`;
-    source.report(["services", cycle[0] ?? 0, "dependencies"], text);
+    if (cycle[0]) source.report(cycle[0].at("dependencies"), text);
   }
-}
-
-/** Cycles of a graph as walks that end where they began; at most `MAX_SHOWN` of them. Without recursion. */
-function cyclesOf(needs: readonly (readonly number[])[]): number[][] {
-  const cycles: number[][] = [];
-  const done = new Set<number>();
-  for (const start of needs.keys()) {
-    const walk: number[] = [];
-    const placeInWalk = new Map<number, number>();
-    const todo = [start]; // ~n stands for: all that n needs has been seen
-    for (let node = todo.pop(); node !== undefined && cycles.length < MAX_SHOWN; node = todo.pop()) {
-      const place = placeInWalk.get(node);
-      if (node < 0) {
-        walk.pop();
-        placeInWalk.delete(~node);
-        done.add(~node);
-      } else if (place !== undefined) cycles.push([...walk.slice(place), node]);
-      else if (!done.has(node)) {
-        placeInWalk.set(node, walk.push(node) - 1);
-        todo.push(~node);
-        for (const next of needs[node]?.toReversed() ?? []) todo.push(next);
-      }
-    }
-  }
-  return cycles;
 }

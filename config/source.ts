@@ -6,9 +6,8 @@
 
 import type { default as Yaml, LineCounter, YAMLError } from "yaml";
 import type * as zod from "zod/mini";
-import { MAX_SHOWN, orList, quote, ServicesFileError } from "./errors.ts";
+import { didYouMean, MAX_SHOWN, orList, quote, ServicesFileError } from "./errors.ts";
 import type { Schemas } from "./schema.ts";
-import { didYouMean } from "./suggest.ts";
 
 export type Path = readonly PropertyKey[];
 

@@ -5,8 +5,8 @@
  */
 
 import type { Service } from "../config/definition.ts";
-import { UserError } from "../config/errors.ts";
-import { didYouMean, unknownName } from "../config/suggest.ts";
+import { didYouMean, unknownName, UserError } from "../config/errors.ts";
+import { inOrder } from "../config/graph.ts";
 
 /** What a run will do. */
 export interface Plan {
@@ -43,32 +43,13 @@ export function planStart(services: readonly Service[], asked: readonly string[]
       wanted.add(needed);
     }
   }
-  const order: Service[] = [];
-  const mark = new Map<string, "open" | "done">();
-  for (const root of services.filter(({ name }) => wanted.has(name))) {
-    // An explicit stack: a chain of ten thousand services must not overflow the engine's.
-    const path: { service: Service; next: number }[] = [];
-    const enter = (service: Service) => {
-      mark.set(service.name, "open");
-      path.push({ service, next: 0 });
-    };
-    if (!mark.has(root.name)) enter(root);
-    for (let top = path.at(-1); top !== undefined; top = path.at(-1)) {
-      const needed = top.service.dependencies[top.next++];
-      if (needed === undefined) {
-        mark.set(top.service.name, "done");
-        order.push(top.service);
-        path.pop();
-      } else if (mark.get(needed) === "open") {
-        const open = path.map(({ service }) => service.name);
-        const cycle = [...open.slice(open.indexOf(needed)), needed].join(" -> ");
-        throw new UserError(
-          `Cannot plan a start: the dependencies ${cycle} form a cycle; remove one of them.`,
-        );
-      } else if (!mark.has(needed)) {
-        enter(byName.get(needed)!);
-      }
-    }
+  const { order, cycles: [cycle] } = inOrder(
+    services.filter(({ name }) => wanted.has(name)),
+    ({ dependencies }) => dependencies.map((name) => byName.get(name)!),
+  );
+  if (cycle !== undefined) {
+    const shown = cycle.map(({ name }) => name).join(" -> ");
+    throw new UserError(`Cannot plan a start: the dependencies ${shown} form a cycle; remove one of them.`);
   }
   return { services: order, added };
 }

@@ -7,12 +7,11 @@
 import type { Clock } from "../config/clock.ts";
 import { systemClock } from "../config/clock.ts";
 import type { Service } from "../config/definition.ts";
-import { UserError } from "../config/errors.ts";
+import { unknownName, UserError } from "../config/errors.ts";
 import type { Launch } from "../config/launch.ts";
 import type { Level } from "../config/levels.ts";
 import type { Environment, Home } from "../config/settings.ts";
 import { readEnvironment } from "../config/settings.ts";
-import { unknownName } from "../config/suggest.ts";
 import { Guard } from "../process/guard.ts";
 import { describeHolder, isPortFree } from "../process/ports.ts";
 import { Attempt } from "./attempt.ts";
