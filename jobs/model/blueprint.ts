@@ -252,54 +252,51 @@ export class StateMachineBlueprint {
 
   /** The graph in Graphviz' language. */
   toDot(): string {
-    const edges = this.edges();
-    const lines = ["digraph {", `  label=${quoted(this.name)}`, "  node [shape=box style=rounded]"];
-    for (const name of this.#names(edges)) {
-      const marks = [
-        this.states.get(name)?.isStart ? "penwidth=2" : "",
-        this.ends(name) ? "peripheries=2" : "",
-      ].filter((mark) => mark !== "");
-      lines.push(`  ${quoted(name)}${marks.length > 0 ? ` [${marks.join(" ")}]` : ""}`);
-    }
-    for (const { from, to, label } of edges) {
-      lines.push(`  ${quoted(from)} -> ${quoted(to)} [label=${quoted(edgeText(label, to))}]`);
-    }
-    return lines.join("\n") + "\n}\n";
+    const { states, ways } = this.#drawn();
+    return [
+      "digraph {",
+      `  label=${quoted(this.name)}`,
+      "  node [shape=box style=rounded]",
+      ...states.map(({ name, role }) => `  ${quoted(name)}${DOT_MARKS[role]}`),
+      ...ways.map(({ from, to, text }) => `  ${quoted(from)} -> ${quoted(to)} [label=${quoted(text)}]`),
+      "}",
+      "",
+    ].join("\n");
   }
 
   /** The graph in Mermaid's language. */
   toMermaid(): string {
-    const edges = this.edges();
-    const names = this.#names(edges);
-    const id = (name: string) => `s${names.indexOf(name)}`;
-    const text = (name: string) => `"${name.replaceAll('"', "#quot;")}"`;
-    const lines = ["flowchart TD"];
-    for (const name of names) {
-      const [open, close] = this.states.get(name)?.isStart
-        ? ["([", "])"]
-        : this.ends(name)
-        ? ["[[", "]]"]
-        : ["(", ")"];
-      lines.push(`  ${id(name)}${open}${text(name)}${close}`);
-    }
-    for (const { from, to, label } of edges) {
-      lines.push(`  ${id(from)} -->|${text(edgeText(label, to))}| ${id(to)}`);
-    }
-    return lines.join("\n") + "\n";
+    const { states, ways } = this.#drawn();
+    const id = (wanted: string) => `s${states.findIndex(({ name }) => name === wanted)}`;
+    const quote = (text: string) => `"${text.replaceAll('"', "#quot;")}"`;
+    return [
+      "flowchart TD",
+      ...states.map(({ name, role }) => `  ${id(name)}${MERMAID_BRACKETS[role].join(quote(name))}`),
+      ...ways.map(({ from, to, text }) => `  ${id(from)} -->|${quote(text)}| ${id(to)}`),
+      "",
+    ].join("\n");
   }
 
-  #names(edges: readonly Edge[]): string[] {
-    return [...new Set([...this.states.keys(), ...edges.flatMap((edge) => [edge.from, edge.to])])];
+  #drawn() {
+    const edges = this.edges();
+    const names = new Set([...this.states.keys(), ...edges.flatMap(({ from, to }) => [from, to])]);
+    const states = Array.from(names, (name) => {
+      const inner = this.ends(name) ? "end" as const : "inner" as const;
+      return { name, role: this.states.get(name)?.isStart ? "start" as const : inner };
+    });
+    // An outcome named like its target is a direct transition; anything else is what happened to a task or question.
+    const ways = edges.map(({ from, to, label }) => (
+      { from, to, text: label === to || label === "transition" ? "transition" : `on ${label}` }
+    ));
+    return { states, ways };
   }
 }
+
+const DOT_MARKS = { start: " [penwidth=2]", inner: "", end: " [peripheries=2]" };
+const MERMAID_BRACKETS = { start: ["([", "])"], inner: ["(", ")"], end: ["[[", "]]"] };
 
 function quoted(text: string): string {
   return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
-}
-
-// An outcome named like its target is a direct transition; anything else is what happened to a task or question.
-function edgeText(label: string, to: string): string {
-  return label === to || label === "transition" ? "transition" : `on ${label}`;
 }
 
 /** Everything that is wrong with a blueprint, as sentences; empty when it can run. */
