@@ -15,7 +15,6 @@ import type { EngineCore } from "./core.ts";
 import { LEASE_MS } from "./core.ts";
 import type { JobRunner } from "./runner.ts";
 import { MAX_CONFLICTS } from "./runner.ts";
-import type { Schedule } from "./scheduler.ts";
 import type { Client } from "./tokens.ts";
 import { beginSpan } from "./trace.ts";
 
@@ -31,7 +30,7 @@ export type Submitted =
   | { kind: "over-quota"; retryAfterSeconds: number }
   | { kind: "key-reused" };
 
-/** Requests of clients, and of the schedules that stand for them. */
+/** Requests of clients. */
 export class ClientRequests {
   constructor(private readonly core: EngineCore, private readonly runner: JobRunner) {}
 
@@ -86,19 +85,6 @@ export class ClientRequests {
         throw new Error("A new job could not be stored (conflict).");
     }
   }
-  /** Takes the job of a schedule's tick, once however often it is asked for. */
-  async submitScheduled(schedule: Schedule, tick: number): Promise<void> {
-    const { name, blueprint: blueprintName, inputData, client: clientName } = schedule;
-    const blueprint = this.core.blueprints.get(blueprintName);
-    if (blueprint === undefined) return;
-    const known = this.core.authenticator.named(clientName);
-    const client: Client = { name: clientName, plan: "unknown", params: {}, tokenDigest: "", ...known };
-    delete client.monthlyAttempts;
-    // The tick is the key: several engines, or one that died between the job and its note, begin it once.
-    const idempotencyKey = `schedule ${name} ${new Date(tick).toISOString()}`;
-    await this.submit(client, blueprint, inputData, { idempotencyKey });
-  }
-
   /** Ends a job and its sub-jobs. `sent`: a worker that runs its task was notified at once. */
   async cancel(jobId: string): Promise<"ended" | "accepted" | "sent" | "unknown"> {
     const { cancels, storage } = this.core;

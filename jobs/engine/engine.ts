@@ -18,7 +18,7 @@ import type { JobListener } from "./core.ts";
 import { EngineCore, LEASE_MS } from "./core.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { JobRunner } from "./runner.ts";
-import type { Schedule, Scheduler } from "./scheduler.ts";
+import type { Scheduler } from "./scheduler.ts";
 import { readSettingsFile } from "./toml.ts";
 import type { MadeTokens } from "./tokens.ts";
 import { loadTokens, readWorkers } from "./tokens.ts";
@@ -96,14 +96,14 @@ export class JobEngine implements AsyncDisposable {
     this.#loops = [
       checks.watch(() => this.#housekeeping.check(), stopping),
       this.#housekeeping.run(),
-      ...(scheduler === undefined ? [] : [scheduler.run(stopping)]),
+      ...(scheduler === undefined ? [] : [scheduler.run()]),
     ];
     return madeTokens;
   }
 
   /** Loads the scheduler only where there are schedules. */
   async #openScheduler(): Promise<Scheduler | undefined> {
-    const { blueprints, clock, config: { schedulesPath, timeZone }, log, storage } = this.core;
+    const { blueprints, config: { schedulesPath, timeZone } } = this.core;
     if (schedulesPath === "") return undefined;
     const { readSchedules, Scheduler } = await import("./scheduler.ts");
     const schedules = readSchedules(await readSettingsFile(schedulesPath), schedulesPath, timeZone);
@@ -113,8 +113,7 @@ export class JobEngine implements AsyncDisposable {
         `Cannot use ${schedulesPath}: "${unknown.name}" names the blueprint "${unknown.blueprint}", which is not registered.`,
       );
     }
-    const begin = (schedule: Schedule, tick: number) => this.clientRequests.submitScheduled(schedule, tick);
-    return new Scheduler(schedules, storage, clock, begin, log);
+    return new Scheduler(schedules, this.core, this.clientRequests);
   }
 
   #warnAboutFile = (message: string) => this.core.log("warn", "workers_file_warning", { message });

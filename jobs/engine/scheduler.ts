@@ -7,11 +7,10 @@
 
 import { Cron } from "croner";
 import { z } from "zod";
-import type { Clock } from "../../config/clock.ts";
-import type { Log } from "../model/errors.ts";
 import { ConfigError, messageOf } from "../model/errors.ts";
 import type { JsonObject } from "../model/job.ts";
-import type { Storage } from "../model/store.ts";
+import type { ClientRequests } from "./client_requests.ts";
+import type { EngineCore } from "./core.ts";
 import { readEntries, TomlTable } from "./toml.ts";
 
 /** When a schedule's ticks are. */
@@ -118,50 +117,61 @@ export function nextTick(timing: Timing, after: number): number {
 export class Scheduler {
   constructor(
     private readonly schedules: readonly Schedule[],
-    private readonly storage: Storage,
-    private readonly clock: Clock,
-    /** Begins the job of a tick, once however often it is called for the same tick. */
-    private readonly begin: (schedule: Schedule, tick: number) => Promise<void>,
-    private readonly log: Log,
+    private readonly core: EngineCore,
+    private readonly clientRequests: ClientRequests,
   ) {}
 
-  /** Works until `signal` is aborted. */
-  async run(signal: AbortSignal): Promise<void> {
-    if (this.schedules.length === 0) return;
-    while (!signal.aborted) {
+  /** Works until the engine stops. */
+  async run(): Promise<void> {
+    const { clock, log, stopping } = this.core;
+    while (!stopping.aborted && this.schedules.length > 0) {
       let next = Infinity;
       for (const schedule of this.schedules) {
         try {
           next = Math.min(next, await this.#runDue(schedule));
         } catch (error) {
-          this.log("error", "schedule_failed", { schedule: schedule.name, error: messageOf(error) });
+          log("error", "schedule_failed", { schedule: schedule.name, error: messageOf(error) });
         }
       }
       // Short sleeps: the wall may be moved meanwhile.
-      await this.clock.sleep(Math.min(1_000, Math.max(1, next - this.clock.wall())), signal);
+      await clock.sleep(Math.min(1_000, Math.max(1, next - clock.wall())), stopping);
     }
   }
 
   // Begins what is due; returns the next tick.
   async #runDue(schedule: Schedule): Promise<number> {
+    const { clock, storage } = this.core;
     const { name, timing, missed } = schedule;
     const key = `schedule ${name}`;
-    const now = this.clock.wall();
-    const text = await this.storage.get(key);
+    const now = clock.wall();
+    const text = await storage.get(key);
     let last = text === undefined ? undefined : Number(text);
     if (last === undefined || last > now + LATE_MS) {
       // New: an interval begins at once (one key for all engines that see it new), a calendar with its next tick. Or the
       // calendar was put back: it goes on from here. What has run already is known by its tick.
-      if (last === undefined && "intervalMs" in timing) await this.begin(schedule, 0);
+      if (last === undefined && "intervalMs" in timing) await this.#begin(schedule, 0);
       last = now;
     } else {
       const due = nextTick(timing, last);
       if (due > now) return due;
       last = latestTick(timing, due, now);
-      if (now - last <= LATE_MS || missed === "once") await this.begin(schedule, last);
+      if (now - last <= LATE_MS || missed === "once") await this.#begin(schedule, last);
     }
-    await this.storage.set(key, String(last));
+    await storage.set(key, String(last));
     return nextTick(timing, last);
+  }
+
+  // Submits the job of a tick. The tick is the key: several engines, or one that died between the job and its note, begin
+  // it once.
+  async #begin({ name, blueprint: blueprintName, inputData, client: clientName }: Schedule, tick: number) {
+    const { authenticator, blueprints } = this.core;
+    const blueprint = blueprints.get(blueprintName);
+    if (blueprint === undefined) return;
+    const known = authenticator.named(clientName);
+    const unknown = { name: clientName, plan: "unknown", params: {}, tokenDigest: "" };
+    const client = { ...unknown, ...known, monthlyAttempts: undefined };
+    const idempotencyKey = `schedule ${name} ${new Date(tick).toISOString()}`;
+    await this.clientRequests.submit(client, blueprint, inputData, { idempotencyKey });
   }
 }
 

@@ -18,7 +18,7 @@ export interface Client {
   plan: string;
   params: JsonObject;
   /** Submissions a calendar month; undefined: as many as it likes. */
-  monthlyAttempts?: number;
+  monthlyAttempts?: number | undefined;
   /** Hex SHA-256 of the token: the key that webhooks to this client are signed with. */
   tokenDigest: string;
 }
@@ -29,7 +29,7 @@ export interface WorkerGrant {
   pattern: string;
   tokenDigest: string;
   /** Price a second, for workers that do not send theirs. */
-  cost?: number;
+  cost?: number | undefined;
 }
 
 /** Tokens that were made because none were configured. */
@@ -56,25 +56,24 @@ export function readClients(text: string, path: string): Client[] {
     const other = names.get(tokenDigest);
     if (other !== undefined) throw fail(`has the same token as "${other}"; give each its own`);
     names.set(tokenDigest, name);
-    const client = { name, plan, params: { ...toJson(others), ...params }, tokenDigest };
-    return monthlyAttempts === undefined ? client : { ...client, monthlyAttempts };
+    return { name, plan, params: { ...toJson(others), ...params }, tokenDigest, monthlyAttempts };
   });
 }
 
 /** Reads a workers file. `warn` is called for entries without a token, which are left out. @throws ConfigError */
 export function readWorkers(text: string, path: string, warn: (sentence: string) => void): WorkerGrant[] {
   return Object.entries(tables(text, path)).flatMap(([pattern, entry]) => {
-    if (!isTable(entry) || typeof entry.token !== "string" || entry.token === "") {
+    const { token, cost_per_second: cost } = isTable(entry) ? entry : {};
+    if (typeof token !== "string" || token === "") {
       warn(`${path}: worker "${pattern}" has no "token" and is left out.`);
       return [];
     }
-    const { cost_per_second: cost } = entry;
-    if (cost !== undefined && !(typeof cost === "number" && cost >= 0)) {
-      throw new ConfigError(
-        `Cannot use ${path}: worker "${pattern}" has a "cost_per_second" that is not a number.`,
-      );
+    if (cost === undefined || (typeof cost === "number" && cost >= 0)) {
+      return [{ pattern, tokenDigest: digest(token), cost }];
     }
-    return [{ pattern, tokenDigest: digest(entry.token), ...(typeof cost === "number" ? { cost } : {}) }];
+    throw new ConfigError(
+      `Cannot use ${path}: worker "${pattern}" has a "cost_per_second" that is not a number.`,
+    );
   });
 }
 
@@ -101,16 +100,12 @@ export async function loadTokens(
         `(or a clients and a workers file), or listen on 127.0.0.1.`,
     );
   }
-  if (clientToken !== "") {
-    const tokenDigest = digest(clientToken);
-    if (!clients.some((client) => client.tokenDigest === tokenDigest)) {
-      if (clients.some((client) => client.name === "default")) {
-        throw new ConfigError(
-          `Cannot use ${config.clientsPath}: the name "default" belongs to CLIENT_TOKEN.`,
-        );
-      }
-      clients.push({ name: "default", plan: "unknown", params: {}, tokenDigest });
+  const tokenDigest = digest(clientToken);
+  if (clientToken !== "" && clients.every((client) => client.tokenDigest !== tokenDigest)) {
+    if (clients.some((client) => client.name === "default")) {
+      throw new ConfigError(`Cannot use ${config.clientsPath}: the name "default" belongs to CLIENT_TOKEN.`);
     }
+    clients.push({ name: "default", plan: "unknown", params: {}, tokenDigest });
   }
   const workerDigest = workerToken === "" ? undefined : digest(workerToken);
   return { authenticator: new Authenticator(clients, grants, workerDigest), madeTokens };
