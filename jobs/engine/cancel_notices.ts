@@ -7,7 +7,6 @@
 import type { Clock } from "../../config/clock.ts";
 import { Groups } from "../model/groups.ts";
 
-/** A command for a worker. */
 export interface CancelCommand {
   taskId: string;
   jobId: string;

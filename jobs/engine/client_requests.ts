@@ -30,7 +30,6 @@ export type Submitted =
   | { kind: "over-quota"; retryAfterSeconds: number }
   | { kind: "key-reused" };
 
-/** Requests of clients. */
 export class ClientRequests {
   constructor(private readonly core: EngineCore, private readonly runner: JobRunner) {}
 

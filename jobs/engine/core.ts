@@ -61,7 +61,6 @@ export class EngineCore {
     return this.#stopping.signal;
   }
 
-  /** Begins the stop. */
   stop(): void {
     this.#stopping.abort();
   }

@@ -38,7 +38,6 @@ export class Dispatcher {
     private readonly onTaken: (task: HeldTask) => void,
   ) {}
 
-  /** Polls that wait. */
   get waiting(): number {
     const waiters = [...this.#byWorker.values()].flatMap((waiters) => [...waiters]);
     return waiters.filter(({ isAsking }) => !isAsking).length;

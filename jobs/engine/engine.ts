@@ -24,9 +24,6 @@ import type { MadeTokens } from "./tokens.ts";
 import { loadTokens, readWorkers } from "./tokens.ts";
 import { WorkerRequests } from "./worker_requests.ts";
 
-/**
- * Accepts jobs, runs their blueprints, dispatches tasks to workers.
- */
 export class JobEngine implements AsyncDisposable {
   readonly core: EngineCore;
   readonly clientRequests: ClientRequests;

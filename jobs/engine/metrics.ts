@@ -12,13 +12,13 @@ type Sample = Dashboard["samples"][number];
 const KEPT_SAMPLES = 300;
 const BOUNDS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 
-interface BlueprintCounts {
-  submitted: number;
-  failed: number;
-  ended: Map<string, number>;
-  durationSum: number;
+class BlueprintCounts {
+  submitted = 0;
+  failed = 0;
+  ended = new Map<string, number>();
+  durationSum = 0;
   /** Jobs by the first bound that their duration keeps; those beyond all bounds are last. */
-  durations: number[];
+  durations = new Array<number>(BOUNDS_SECONDS.length + 1).fill(0);
 }
 
 type Labels = Record<string, string>;
@@ -55,10 +55,7 @@ export class Metrics {
   }
 
   #of(blueprint: string): BlueprintCounts {
-    return this.#blueprints.getOrInsertComputed(blueprint, () => {
-      const durations = new Array(BOUNDS_SECONDS.length + 1).fill(0);
-      return { submitted: 0, failed: 0, ended: new Map(), durationSum: 0, durations };
-    });
+    return this.#blueprints.getOrInsertComputed(blueprint, () => new BlueprintCounts());
   }
 
   /** Closes the current second's point. */

@@ -31,7 +31,6 @@ interface Run {
   startedAt: number;
 }
 
-/** Runs jobs of one engine. */
 export class JobRunner {
   /** Handlers that are being awaited, by job; `waiting` ends the wait. */
   readonly running = new Map<string, { run: Run; waiting: AbortController }>();

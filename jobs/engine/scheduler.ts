@@ -113,7 +113,6 @@ export function nextTick(timing: Timing, after: number): number {
   return timing.cron.nextRun(new Date(after))?.getTime() ?? Infinity;
 }
 
-/** Begins scheduled jobs while it runs. */
 export class Scheduler {
   constructor(
     private readonly schedules: readonly Schedule[],

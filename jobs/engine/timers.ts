@@ -16,7 +16,6 @@ export interface EngineClock extends Clock {
   setNow(time: number): void;
 }
 
-/** A clock of engine time. */
 export function engineClock(machine: Clock): EngineClock {
   let offset = 0;
   const now = () => offset + machine.now();

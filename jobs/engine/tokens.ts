@@ -116,7 +116,6 @@ function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-/** Recognizes tokens. */
 export class Authenticator {
   // Clients are found under a digest that nobody outside this process can foretell, so the time of a look-up reveals nothing.
   #salt = makeSecret();

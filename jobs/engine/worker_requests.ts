@@ -17,7 +17,6 @@ import type { LiveWorker } from "./workers.ts";
 /** What became of a result. */
 export type ResultAnswer = { status: ResultStatus } | { status: "ignored"; reason: string };
 
-/** Requests of workers. */
 export class WorkerRequests {
   constructor(private readonly core: EngineCore, private readonly runner: JobRunner) {}
 

@@ -9,20 +9,20 @@ import type { Heartbeat, Registration, WorkerHistoryEntry, WorkerView } from "..
 import type { JsonObject } from "../model/job.ts";
 import type { Storage, Tally, WorkerProfile, WorkerRecord } from "../model/store.ts";
 
-/** What a worker reports about itself, checked. */
-export interface WorkerInfo {
-  type: string;
+/** What a worker reports about itself, checked; and what counts for it before. */
+class WorkerInfo {
+  type = "unknown";
   /** Every task type it ever named. */
-  skills: string[];
+  skills: string[] = [];
   /** What it can take now, by its last heartbeat; a full worker names nothing. */
-  available: string[];
-  status: string;
-  load: number;
-  maxTasks: number;
-  hotCache: string[];
-  models: { name: string; version?: string | null | undefined }[];
-  resources: JsonObject;
-  gpu?: { model: string; vram_gb: number } | undefined;
+  available: string[] = [];
+  status = "idle";
+  load = 0;
+  maxTasks = 1;
+  hotCache: string[] = [];
+  models: { name: string; version?: string | null | undefined }[] = [];
+  resources: JsonObject = {};
+  gpu?: WorkerProfile["gpu"];
   hostname?: string | undefined;
   ip?: string | undefined;
   /** Price a second. */
@@ -44,18 +44,6 @@ export interface LiveWorker extends Omit<WorkerRecord, "info"> {
   info: WorkerInfo;
   profile: WorkerProfile;
 }
-
-const UNKNOWN: WorkerInfo = {
-  type: "unknown",
-  skills: [],
-  available: [],
-  status: "idle",
-  load: 0,
-  maxTasks: 1,
-  hotCache: [],
-  models: [],
-  resources: {},
-};
 
 /** Merges a message into what is known. Unknown fields, and those that belong to the engine, are left out. */
 function merged(known: WorkerInfo, message: Heartbeat): WorkerInfo {
@@ -148,7 +136,7 @@ export class Workers {
 
   /** A worker registers: its record is replaced. */
   register(message: Registration): Promise<void> {
-    return this.#update(message.worker_id, UNKNOWN, message, "registered", this.clock.wall());
+    return this.#update(message.worker_id, new WorkerInfo(), message, "registered", this.clock.wall());
   }
 
   /** A heartbeat with content; from a worker that is not known it is a registration. */
@@ -212,7 +200,6 @@ export class Workers {
     this.#tallies.getOrInsert(`${workerId}\0${day}`, none)[succeeded ? "succeeded" : "failed"]++;
   }
 
-  /** Stores what was counted. */
   async storeCounts(): Promise<void> {
     if (this.#tallies.size === 0) return;
     const tallies = [...this.#tallies.values()];
@@ -235,7 +222,6 @@ export class Workers {
     return Math.floor(this.clock.wall() / DAY_MS);
   }
 
-  /** As clients see it. */
   view(worker: LiveWorker, held: number, websocket: boolean): WorkerView {
     const { id, info, seenAt, registeredAt } = worker;
     return {
