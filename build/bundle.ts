@@ -8,8 +8,7 @@
 import { builtinModules } from "node:module";
 import { pathToFileURL } from "node:url";
 import project from "../deno.json" with { type: "json" };
-
-export const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname).replace(/\/$/, "");
+import { ROOT } from "./sources.ts";
 
 /** Bundling fetches esbuild from the npm registry: through a company's proxy, with the certificates of the system. */
 export const NETWORK = { DENO_TLS_CA_STORE: Deno.env.get("DENO_TLS_CA_STORE") ?? "system,mozilla" };

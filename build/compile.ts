@@ -10,7 +10,8 @@
 // @ts-types="../config/std.d.ts"
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
-import { bundle, deno, ROOT } from "./bundle.ts";
+import { bundle, deno } from "./bundle.ts";
+import { ROOT } from "./sources.ts";
 
 const { output } = parseArgs(Deno.args, { string: ["output"], default: { output: `${ROOT}/orchestrator` } });
 const folder = await Deno.makeTempDir({ prefix: "orchestrator-parts-" });

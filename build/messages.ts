@@ -1,19 +1,14 @@
 /**
- * Writes `docs/messages.txt`: every text of the program that holds more than one word, by file, for review. A text that
+ * Makes `docs/messages.txt`: every text of the program that holds more than one word, by file, for review. A text that
  * is put together shows what is put in between braces.
- *
- *     deno task messages
  *
  * @module
  */
 
-import { ROOT, sources } from "./sources.ts";
+import { sources } from "./sources.ts";
 
 /** Texts for other readers than people: queries, programs of other languages, and what the page and its styles are. */
 const OTHER_LANGUAGES = /^jobs\/(?:http\/page\/|stores\/(?:sqlite|redis)_?\w*\.ts$)/;
-
-/** The list, from the root of the project. */
-export const LIST = "docs/messages.txt";
 
 /** A literal as it stands in a source. */
 interface Literal {
@@ -123,5 +118,3 @@ function unescape(text: string): string {
     (_, code: string) => code === "n" ? "⏎" : /[rt\n]/.test(code) ? "" : code,
   );
 }
-
-if (import.meta.main) Deno.writeTextFileSync(`${ROOT}/${LIST}`, messages());

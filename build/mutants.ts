@@ -5,6 +5,8 @@
  * @module
  */
 
+import { ROOT } from "./sources.ts";
+
 interface Subject {
   /** The tests that have to notice, the fastest first. */
   tests: readonly string[];
@@ -114,7 +116,6 @@ function mutantsOf(text: string): Mutant[] {
   });
 }
 
-const ROOT = decodeURIComponent(new URL("..", import.meta.url).pathname);
 const NOT_COPIED = /^(\.git|\.orchestrator|node_modules|dist|logs|orchestrator)$/;
 
 async function copyProject(from: string, to: string): Promise<void> {

@@ -631,13 +631,6 @@ Deno.test("a file that cannot be read says why", async () => {
   }
 });
 
-Deno.test("services.schema.json is current (deno task schema writes it)", async () => {
-  assertEquals(
-    await Deno.readTextFile(new URL("../services.schema.json", import.meta.url)),
-    await servicesJsonSchema(),
-  );
-});
-
 Deno.test("docs/services.md has a row for every field, with its default", async () => {
   const docs = await Deno.readTextFile(new URL("../docs/services.md", import.meta.url));
   const [service, health] = docs.split("## Fields of ").slice(1);
