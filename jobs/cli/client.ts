@@ -9,8 +9,9 @@ import type { Clock } from "../../config/clock.ts";
 import { systemClock } from "../../config/clock.ts";
 import { LinkedAbort } from "../model/abort.ts";
 import { END_STATUSES, type JsonObject } from "../model/job.ts";
-import { errorIn } from "../model/json.ts";
+import { errorIn, parseJson } from "../model/json.ts";
 import { reasonOf } from "../model/errors.ts";
+import { httpCall } from "../model/http_call.ts";
 import { Accepted, HistoryEntry, JobSummary, JobView, WorkerView } from "../model/wire.ts";
 
 /** A request that did not succeed. `status` 0: the engine could not be reached. The message never holds the token. */
@@ -36,8 +37,6 @@ export interface SubmitOptions {
 const Blueprints = z.array(
   z.object({ name: z.string(), endpoint: z.string().nullish(), version: z.string().nullish() }),
 );
-/** Those that are not defined are left out. */
-type OptionalHeaders = Record<string, string | undefined>;
 
 const TIMEOUT_MS = 60_000;
 /** How long an engine that went away is left alone. */
@@ -151,18 +150,20 @@ export class JobClient {
 
   // Yields at once, and whenever the engine says that the job has changed.
   async *#changes(id: string, signal: AbortSignal): AsyncGenerator<void> {
-    const response = await this.#fetch("GET", "/api/jobs/events", signal);
-    yield;
-    const text = response.body?.pipeThrough(new TextDecoderStream());
-    let rest = "";
     try {
-      for await (const chunk of text ?? []) {
+      const call = { headers: this.#headers, redirect: "manual", signal } as const;
+      const response = await fetch(`${this.url}/api/jobs/events`, call);
+      if (!response.ok) throw this.#refusal(response.status, await response.text());
+      yield;
+      let rest = "";
+      for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
         const lines = (rest + chunk).split("\n");
         rest = lines.pop() ?? "";
         // The id is in the summary that each event carries; what it says is read from the job itself.
         if (lines.some((line) => line.startsWith("data:") && line.includes(id))) yield;
       }
     } catch (error) {
+      if (error instanceof ClientError) throw error;
       throw new ClientError(`The engine at ${this.url} went away: ${reasonOf(error)}.`, 0);
     }
   }
@@ -171,34 +172,26 @@ export class JobClient {
     schema: z.ZodType<T>,
     method: "GET" | "POST",
     path: string,
-    body?: string,
-    headers: OptionalHeaders = {},
+    body: string | null = null,
+    headers: Record<string, string | undefined> = {},
   ): Promise<T> {
-    const response = await this.#fetch(method, path, AbortSignal.timeout(TIMEOUT_MS), body, headers);
-    const { data } = schema.safeParse(await response.json().catch(() => undefined));
+    const call = { method, body, headers: { ...headers, ...this.#headers }, timeoutMs: TIMEOUT_MS };
+    const { status, text } = await httpCall(this.url + path, call);
+    if (status < 200 || status > 299) throw this.#refusal(status, text);
+    const { data } = schema.safeParse(parseJson(text));
     if (data !== undefined) return data;
     throw new ClientError(`What answers at ${this.url} is not this engine; check the address.`, 502);
   }
 
-  async #fetch(
-    method: "GET" | "POST",
-    path: string,
-    signal: AbortSignal,
-    body: string | null = null,
-    headers: OptionalHeaders = {},
-  ): Promise<Response> {
-    let response: Response;
-    try {
-      const content = { "Content-Type": body === null ? undefined : "application/json" };
-      const given = Object.entries({ ...headers, ...content, "X-Client-Token": this.token })
-        .filter((header): header is [string, string] => header[1] !== undefined);
-      response = await fetch(this.url + path, { method, body, signal, redirect: "manual", headers: given });
-    } catch (error) {
-      throw new ClientError(`Cannot reach the engine at ${this.url}: ${reasonOf(error)}.`, 0);
-    }
-    if (response.ok) return response;
-    const error = errorIn(await response.text().catch(() => ""));
-    throw new ClientError(error ?? `The engine answered with status ${response.status}.`, response.status);
+  get #headers(): Record<string, string> {
+    return { "X-Client-Token": this.token };
+  }
+
+  #refusal(status: number, text: string): ClientError {
+    const message = status === 0
+      ? `Cannot reach the engine at ${this.url}: ${text}.`
+      : errorIn(text) ?? `The engine answered with status ${status}.`;
+    return new ClientError(message, status);
   }
 }
 

@@ -3,15 +3,12 @@
  *
  * @module
  */
-import { LinkedAbort } from "../model/abort.ts";
-import { reasonOf } from "../model/errors.ts";
+import { type HttpAnswer, type HttpCall, httpCall } from "../model/http_call.ts";
 import { errorIn } from "../model/json.ts";
 import type { RunState } from "./run_state.ts";
 
-/** What an engine answered. Status 0: it could not be reached, and the text says why. */
-export interface Answer {
-  status: number;
-  text: string;
+/** What an engine answered. */
+export interface Answer extends HttpAnswer {
   /** From Retry-After. */
   retryMs: number | undefined;
 }
@@ -40,39 +37,18 @@ export class EngineHttp {
     this.workerPath = `/_worker/workers/${encodeURIComponent(run.settings.id)}`;
   }
 
-  /** Sends a request. A body is JSON. */
+  /** Sends a request. */
   async send(
-    method: "GET" | "POST" | "PATCH",
+    method: HttpCall["method"],
     path: string,
-    { body, timeoutMs = 30_000, signal = this.run.ended.signal }: {
-      body?: string;
-      timeoutMs?: number | undefined;
-      signal?: AbortSignal | undefined;
-    } = {},
+    { timeoutMs = 30_000, signal = this.run.ended.signal, body = null }: Partial<HttpCall> = {},
   ): Promise<Answer> {
-    using control = new LinkedAbort(signal);
-    const cancelTimeout = this.run.clock.wake(timeoutMs, () => control.abort(new Error("no answer in time")));
-    try {
-      const response = await fetch(this.url + path, {
-        method,
-        headers: {
-          "X-Worker-Token": this.token,
-          ...body === undefined ? {} : { "Content-Type": "application/json" },
-        },
-        body: body ?? null,
-        redirect: "manual",
-        client: this.run.client,
-        signal: control.signal,
-      });
-      const text = await response.text();
-      const seconds = Number(response.headers.get("Retry-After") ?? NaN);
-      const retryMs = seconds >= 0 ? Math.min(seconds, LONGEST_RETRY_SECONDS) * 1000 : undefined;
-      return { status: response.status, text, retryMs };
-    } catch (error) { // fetch() rejects for every kind of failure: name, connection, time
-      return { status: 0, text: signal.aborted ? "stopped" : reasonOf(error), retryMs: undefined };
-    } finally {
-      cancelTimeout();
-    }
+    const { client, clock } = this.run;
+    const headers = { "X-Worker-Token": this.token };
+    const call = { method, headers, body, timeoutMs, signal, client, clock };
+    const answer = await httpCall(this.url + path, call);
+    const seconds = Number(answer.headers.get("Retry-After") ?? NaN);
+    return { ...answer, retryMs: seconds >= 0 ? Math.min(seconds, LONGEST_RETRY_SECONDS) * 1000 : undefined };
   }
 
   /** Why an answer is not the one that was hoped for. */
