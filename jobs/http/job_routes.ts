@@ -215,7 +215,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
       answers: { 200: ["It ends", Changed], 409: "It has ended before" },
       async handle(call) {
         await own(engine, call);
-        const outcome = await clientRequests.cancel(call.params.id);
+        const outcome = await clientRequests.cancel(call.id);
         if (outcome === "unknown" || outcome === "ended") throw refused(outcome);
         return json({ status: `cancellation_request_${outcome}` });
       },
@@ -234,9 +234,9 @@ export function jobRoutes(engine: JobEngine): Route[] {
       },
       async handle(call) {
         await own(engine, call);
-        const secret = await clientRequests.approvalLink(call.params.id);
+        const secret = await clientRequests.approvalLink(call.id);
         if (secret === undefined) throw refused("not waiting");
-        const path = `/_public/webhooks/approval/${encodeURIComponent(call.params.id)}?secret=${secret}`;
+        const path = `/_public/webhooks/approval/${encodeURIComponent(call.id)}?secret=${secret}`;
         return json({ url: new URL(call.request.url).origin + path });
       },
     },
@@ -245,9 +245,9 @@ export function jobRoutes(engine: JobEngine): Route[] {
       answers: { 200: ["It runs again", ChangedJob], 409: "It has not failed" },
       async handle(call) {
         await own(engine, call);
-        const outcome = await clientRequests.requeue(call.params.id);
+        const outcome = await clientRequests.requeue(call.id);
         if (outcome !== "requeued") throw refused(outcome);
-        return json({ status: outcome, job_id: call.params.id });
+        return json({ status: outcome, job_id: call.id });
       },
     },
     {
@@ -255,7 +255,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
       answers: { 200: ["It is off", Changed], 409: "It is not on the list" },
       async handle(call) {
         await own(engine, call);
-        if (!await clientRequests.unlist(call.params.id)) throw refused("not listed");
+        if (!await clientRequests.unlist(call.id)) throw refused("not listed");
         return json({ status: "removed" });
       },
     },
@@ -265,9 +265,9 @@ export function jobRoutes(engine: JobEngine): Route[] {
 /** A job that the client may see; others are not there for it. */
 async function own(
   { core }: JobEngine,
-  { params, client }: RequestContext,
+  { id, client }: RequestContext,
 ): Promise<{ job: Job; tasks: Task[] }> {
-  const read = await core.storage.read(params.id);
+  const read = await core.storage.read(id);
   if (read?.job.client !== client.name) throw refused("unknown");
   return read;
 }
@@ -283,8 +283,8 @@ async function approve(engine: JobEngine, call: RequestContext, secret?: string)
   if (!body.success) throw new HttpError(400, "decision is required in body");
   const { decision } = body.data;
   if (secret === undefined) await own(engine, call);
-  const outcome = await engine.clientRequests.approve(call.params.id, decision, secret);
-  if (outcome === "approved") return json({ status: "approval_received", job_id: call.params.id });
+  const outcome = await engine.clientRequests.approve(call.id, decision, secret);
+  if (outcome === "approved") return json({ status: "approval_received", job_id: call.id });
   if (outcome === "invalid decision") {
     throw new HttpError(400, `Invalid decision '${decision}' for this job`);
   }

@@ -63,8 +63,8 @@ export function overviewRoutes(engine: JobEngine): Route[] {
         200: ["Its registrations and heartbeats", z.array(WorkerHistoryEntry)],
         404: "No such worker",
       },
-      handle({ params }) {
-        const worker = core.workers.get(params.worker_id);
+      handle({ id }) {
+        const worker = core.workers.get(id);
         if (worker === undefined) throw new HttpError(404, "Worker not found");
         return json(worker.info.history ?? []);
       },
@@ -105,8 +105,8 @@ export function overviewRoutes(engine: JobEngine): Route[] {
       ...atBlueprints("GET", "/api/blueprints/{name}/graph", "A blueprint's graph"),
       query: { format: "dot (default), mermaid or json" },
       answers: { 200: ["The graph", "text/vnd.graphviz"], 404: "No such blueprint" },
-      handle({ params, query }) {
-        const blueprint = core.blueprints.get(params.name);
+      handle({ id, query }) {
+        const blueprint = core.blueprints.get(id);
         if (blueprint === undefined) throw new HttpError(404, "Blueprint not found");
         return graph(blueprint, query.get("format"));
       },

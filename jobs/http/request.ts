@@ -26,6 +26,12 @@ export function clientOf({ core }: JobEngine, { headers }: Request): Client {
   return client;
 }
 
+export function workerToken({ headers }: Request): string {
+  const token = headers.get("x-worker-token");
+  if (token === null) throw new HttpError(401, "Missing X-Worker-Token header");
+  return token;
+}
+
 /** Milliseconds of a parameter in seconds. */
 export function secondsOf(text: string | null, name: string): number | undefined {
   if (text === null) return undefined;

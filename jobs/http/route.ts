@@ -10,11 +10,13 @@ import type { Client } from "../engine/tokens.ts";
 /** A request that found its route and passed its token check. */
 export interface RequestContext {
   request: Request;
-  /** Values of `{id}` and the like in the route's path, decoded; those that its path does not have are missing. */
-  params: Readonly<Record<"id" | "worker_id" | "name", string>>;
+  /** What `{id}` or the like in the route's path stands for, decoded; empty where its path has none. */
+  id: string;
   query: URLSearchParams;
-  /** Missing where the route's access is not `client`. */
+  /** Who asks; missing where the route's access is not `client`. */
   client: Client;
+  /** Not checked yet; missing where the route's access is not `worker`. */
+  token: string;
 }
 
 /** What an answer means, and its content: JSON of this schema, or this other type. An error is a sentence alone. */
@@ -26,7 +28,10 @@ export interface Route {
   access: "public" | "client" | "worker" | "link";
   group: "Public" | "Jobs" | "Workers" | "Worker protocol" | "Administration";
   method: "GET" | "POST" | "PATCH" | "DELETE";
-  /** Below `/api`, the same route also exists below each version: `/api/jobs/{id}` and `/api/v1/jobs/{id}`. */
+  /**
+   * With one parameter at most. Below `/api`, the same route also exists below each version: `/api/jobs/{id}` and
+   * `/api/v1/jobs/{id}`.
+   */
   path: string;
   summary: string;
   /** Names and meanings of query parameters. */

@@ -10,7 +10,7 @@ import { docsRoutes } from "./docs_page.ts";
 import { jobRoutes, submissionRoutes } from "./job_routes.ts";
 import { overviewRoutes } from "./overview_routes.ts";
 import { pageRoutes } from "./page/mod.ts";
-import { clientOf, drain } from "./request.ts";
+import { clientOf, drain, workerToken } from "./request.ts";
 import type { RequestContext, Route } from "./route.ts";
 import { JSON_TYPE } from "./route.ts";
 import { workerRoutes } from "./worker_routes.ts";
@@ -21,59 +21,44 @@ export function routes(engine: JobEngine): Route[] {
   return [...table, ...docsRoutes([...submissionRoutes(engine), ...table])];
 }
 
-/** A tree of paths, segment by segment; the first step is the method. */
-interface Node {
-  children: Map<string, Node>;
-  parameter?: Node;
-  /** With the names of the parameters on the way. */
-  match?: { route: Route; names: readonly string[] };
+/** Routes without a parameter by method and path, and the others with what stands around it: they have one each. */
+interface RouteTable {
+  fixed: Map<string, Route>;
+  patterns: { route: Route; before: string; after: string }[];
 }
 
-function addRoute(root: Node, path: string, route: Route): void {
-  let node = root;
-  const names: string[] = [];
-  for (const segment of [route.method, ...path.split("/").slice(1)]) {
-    const name = /^\{(\w+)\}$/.exec(segment)?.[1];
-    const known = name === undefined ? node.children.get(segment) : node.parameter;
-    const next = known ?? { children: new Map() };
-    if (name === undefined) node.children.set(segment, next);
-    else {
-      node.parameter = next;
-      names.push(name);
-    }
-    node = next;
-  }
-  node.match = { route, names };
-}
-
-/** What stands below a node; `values` receives the parameters. A fixed segment goes before a parameter. */
-function find(
-  node: Node | undefined,
-  segments: readonly string[],
-  index: number,
-  values: string[],
-): Node["match"] {
-  const segment = segments[index];
-  if (node === undefined || segment === undefined) return node?.match;
-  const found = find(node.children.get(segment), segments, index + 1, values);
-  if (found !== undefined || node.parameter === undefined || segment === "") return found;
-  values.push(segment);
-  const below = find(node.parameter, segments, index + 1, values);
-  if (below === undefined) values.pop();
-  return below;
-}
-
-function treeOf(engine: JobEngine): Node {
-  const root: Node = { children: new Map() };
+function tableOf(engine: JobEngine): RouteTable {
+  const table: RouteTable = { fixed: new Map(), patterns: [] };
+  const add = (path: string, route: Route) => {
+    const [before = "", after] = path.split(/\{\w+\}/);
+    if (after === undefined) table.fixed.set(`${route.method} ${path}`, route);
+    else table.patterns.push({ route, before, after });
+  };
   const prefixes = new Set(["/api/"]);
   for (const { apiVersion } of engine.core.blueprints.values()) {
     if (apiVersion !== undefined) prefixes.add(`/api/${apiVersion}/`);
   }
   for (const route of routes(engine)) {
-    for (const prefix of prefixes) addRoute(root, route.path.replace(/^\/api\//, prefix), route);
+    if (!route.path.startsWith("/api/")) add(route.path, route);
+    else for (const prefix of prefixes) add(route.path.replace("/api/", prefix), route);
   }
-  for (const route of submissionRoutes(engine)) addRoute(root, route.path, route);
-  return root;
+  for (const route of submissionRoutes(engine)) add(route.path, route);
+  return table;
+}
+
+/** The route for a method and a path. A fixed path goes before one with a parameter. */
+function find(
+  { fixed, patterns }: RouteTable,
+  method: string,
+  path: string,
+): { route: Route; id: string } | undefined {
+  const route = fixed.get(`${method} ${path}`);
+  if (route !== undefined) return { route, id: "" };
+  for (const { route, before, after } of patterns) {
+    if (route.method !== method || !path.startsWith(before) || !path.endsWith(after)) continue;
+    const id = path.slice(before.length, path.length - after.length);
+    if (id !== "" && !id.includes("/")) return { route, id };
+  }
 }
 
 const METHODS = ["GET", "POST", "PATCH", "DELETE"];
@@ -81,27 +66,26 @@ const NO_QUERY = new URLSearchParams();
 
 /** Answers requests for an engine. */
 export function handler(engine: JobEngine): (request: Request) => Promise<Response> {
-  const root = treeOf(engine);
+  const table = tableOf(engine);
   return async (request) => {
     try {
       const { url, method } = request;
       const start = url.indexOf("/", url.indexOf("//") + 2);
       const mark = url.indexOf("?", start);
-      const segments = (mark === -1 ? url.slice(start) : url.slice(start, mark)).split("/");
-      segments[0] = method === "HEAD" ? "GET" : method;
-      const values: string[] = [];
-      const match = find(root, segments, 0, values);
+      const path = mark === -1 ? url.slice(start) : url.slice(start, mark);
+      const match = find(table, method === "HEAD" ? "GET" : method, path);
       if (match === undefined) {
-        const allowed = METHODS.filter((other) => find(root, segments.with(0, other), 0, []) !== undefined);
+        const allowed = METHODS.filter((other) => find(table, other, path) !== undefined);
         if (allowed.length === 0) throw new HttpError(404, "404: Not Found");
         throw new HttpError(405, "405: Method Not Allowed", { allow: allowed.join(", ") });
       }
-      const { route, names } = match;
-      const params = Object.fromEntries(names.map((name, index) => [name, decoded(values[index] ?? "")]));
+      const { route } = match;
+      const id = decoded(match.id);
       const client = route.access === "client" ? clientOf(engine, request) : undefined;
+      const token = route.access === "worker" ? workerToken(request) : undefined;
       if (route.body === undefined) await drain(request);
       const query = mark === -1 ? NO_QUERY : new URLSearchParams(url.slice(mark + 1));
-      return await route.handle({ request, params, query, client } as RequestContext);
+      return await route.handle({ request, id, query, client, token } as RequestContext);
     } catch (error) {
       await drain(request);
       if (error instanceof HttpError) return errorResponse(error);

@@ -34,7 +34,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
   const { core, workerRequests } = engine;
   const { maxResultBytes, maxSubmissionBytes, maxDepth } = core.config;
   const at = rows("worker", "Worker protocol");
-  const limit = new RateLimit(core);
+  const count = rateLimit(core);
   const sockets = new Map<string, WebSocket>();
   return [
     {
@@ -45,15 +45,11 @@ export function workerRoutes(engine: JobEngine): Route[] {
       ),
       body: Registration,
       answers: { 200: ["It is known", z.object({ status: z.literal("registered") })] },
-      async handle({ request }) {
-        const token = workerToken(request);
+      async handle({ request, token }) {
         const body = parseBody(await readText(core, request, maxResultBytes), maxDepth, false);
         const id = isObject(body) ? textOf(body.worker_id) : undefined;
-        if (id === undefined) {
-          checkAnyWorker(core, token, "Unauthorized: Invalid token or missing worker_id");
-          throw new HttpError(400, "Missing required field: worker_id");
-        }
-        checkWorker(core, id, token);
+        checkWorker(core, token, id, "Unauthorized: Invalid token or missing worker_id");
+        if (id === undefined) throw new HttpError(400, "Missing required field: worker_id");
         await workerRequests.register(check(Registration, body));
         return json({ status: "registered" });
       },
@@ -72,7 +68,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
       },
       async handle(call) {
         const id = workerIn(core, call);
-        limit.count(`heartbeat ${id}`);
+        count(`heartbeat ${id}`);
         const body = heartbeatBody(await readText(core, call.request, maxSubmissionBytes), maxDepth);
         if (body === undefined) {
           if (!await workerRequests.seen(id)) throw new HttpError(404, "Worker not found");
@@ -96,7 +92,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
         204: ["None came"],
         429: "Too many polls that found nothing",
       },
-      handle: (call) => poll(engine, call, workerIn(core, call), limit),
+      handle: (call) => poll(engine, call, workerIn(core, call), count),
     },
     {
       ...at(
@@ -109,17 +105,13 @@ export function workerRoutes(engine: JobEngine): Route[] {
         200: ["It counted, or was ignored with a reason", ResultAnswer],
         413: "The body is too large",
       },
-      async handle({ request }) {
-        const token = workerToken(request);
+      async handle({ request, token }) {
         const text = await readText(core, request, maxResultBytes);
         const body = parseBody(text, maxDepth, false);
         if (!isObject(body)) throw new HttpError(400, "Invalid JSON body");
         const workerId = textOf(body.worker_id);
-        if (workerId === undefined) {
-          checkAnyWorker(core, token, "Unauthorized: No valid token found");
-          throw new HttpError(400, "Could not identify authenticated worker.");
-        }
-        checkWorker(core, workerId, token);
+        checkWorker(core, token, workerId);
+        if (workerId === undefined) throw new HttpError(400, "Could not identify authenticated worker.");
         const [jobId, taskId] = [textOf(body.job_id), textOf(body.task_id)];
         if (jobId === undefined || taskId === undefined) {
           throw new HttpError(400, "job_id and task_id are required");
@@ -133,8 +125,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
       ...at("POST", "/_worker/events", "Progress of a task"),
       body: WorkerEvent,
       answers: { 200: ["It was read", z.object({ status: z.string() })] },
-      async handle({ request }) {
-        const token = workerToken(request);
+      async handle({ request, token }) {
         const body = parseBody(await readText(core, request, maxResultBytes), maxDepth, false);
         const id = isObject(body) && typeof body.worker_id === "string"
           ? body.worker_id
@@ -142,7 +133,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
         if (id === undefined) {
           throw new HttpError(401, "Unauthorized: Invalid token or missing worker_id");
         }
-        checkWorker(core, id, token);
+        checkWorker(core, token, id);
         await recordEvent(engine, id, check(WorkerEvent, body));
         return json({ status: "accepted" });
       },
@@ -155,9 +146,9 @@ export function workerRoutes(engine: JobEngine): Route[] {
     {
       ...at("GET", "/_worker/ws", "The same for workers that do not name themselves"),
       answers: { 101: ["It is open"] },
-      handle({ request }) {
-        const { id } = checkAnyWorker(core, workerToken(request), "Unauthorized: No valid token found");
-        return openSocket(engine, request, sockets, id);
+      handle({ request, token }) {
+        checkWorker(core, token, undefined);
+        return openSocket(engine, request, sockets, core.authenticator.workerOf(token)?.id);
       },
     },
   ];
@@ -165,58 +156,49 @@ export function workerRoutes(engine: JobEngine): Route[] {
 
 // ---- Who asks -------------------------------------------------------------------------------------------------------
 
-function workerToken({ headers }: Request): string {
-  const token = headers.get("x-worker-token");
-  if (token === null) throw new HttpError(401, "Missing X-Worker-Token header");
-  return token;
-}
-
-function checkWorker(core: EngineCore, workerId: string, token: string): void {
-  const verdict = core.authenticator.checkWorker(workerId, token);
+/** Checks the token of a worker, or of one that has not named itself: then `stranger` refuses a wrong one. */
+function checkWorker(
+  { authenticator }: EngineCore,
+  token: string,
+  workerId: string | undefined,
+  stranger = "Unauthorized: No valid token found",
+): void {
+  if (workerId === undefined) {
+    if (authenticator.workerOf(token) === undefined) throw new HttpError(401, stranger);
+    return;
+  }
+  const verdict = authenticator.checkWorker(workerId, token);
   if (verdict === "wrong individual") {
     throw new HttpError(401, "Unauthorized: Invalid individual worker token");
   }
   if (verdict === "wrong global") throw new HttpError(401, "Unauthorized: No valid token found");
 }
 
-/** Checks the token of a worker that has not named itself; the token may do so. */
-function checkAnyWorker(core: EngineCore, token: string, refusal: string): { id?: string } {
-  const worker = core.authenticator.workerOf(token);
-  if (worker === undefined) throw new HttpError(401, refusal);
-  return worker;
-}
-
 /** The worker in the path, whose token is right. */
-function workerIn(core: EngineCore, { request, params }: RequestContext): string {
-  checkWorker(core, params.worker_id, workerToken(request));
-  if (!WorkerId.safeParse(params.worker_id).success) throw new HttpError(400, "This is no worker's id");
-  return params.worker_id;
+function workerIn(core: EngineCore, { token, id }: RequestContext): string {
+  checkWorker(core, token, id);
+  if (!WorkerId.safeParse(id).success) throw new HttpError(400, "This is no worker's id");
+  return id;
 }
 
-/** Heartbeats and polls that find nothing, by worker, in fixed minutes. Work itself is never counted. */
-class RateLimit {
-  #minutes = new Map<string, { endsAt: number; count: number }>();
-  constructor(readonly core: EngineCore) {}
-
-  /** Counts one; refuses it when there were too many. */
-  count(key: string): void {
-    const { rateLimiting, rateLimitPerMinute } = this.core.config;
-    if (!rateLimiting) return;
-    const now = this.core.clock.now();
-    let minute = this.#minutes.get(key);
+/** Counts heartbeats and polls that find nothing, by worker, in fixed minutes, and refuses those beyond the limit. */
+function rateLimit({ config, clock }: EngineCore): (key: string) => void {
+  const minutes = new Map<string, { endsAt: number; count: number }>();
+  return (key) => {
+    if (!config.rateLimiting) return;
+    const now = clock.now();
+    let minute = minutes.get(key);
     if (minute === undefined || minute.endsAt <= now) {
-      if (this.#minutes.size > 10_000) this.#forget(now);
-      this.#minutes.set(key, minute = { endsAt: now + 60_000, count: 0 });
+      if (minutes.size > 10_000) {
+        for (const [other, { endsAt }] of minutes) if (endsAt <= now) minutes.delete(other);
+      }
+      minutes.set(key, minute = { endsAt: now + 60_000, count: 0 });
     }
-    if (++minute.count <= rateLimitPerMinute) return;
+    if (++minute.count <= config.rateLimitPerMinute) return;
     throw new HttpError(429, "Too Many Requests", {
       "retry-after": String(Math.ceil((minute.endsAt - now) / 1000)),
     });
-  }
-
-  #forget(now: number): void {
-    for (const [key, { endsAt }] of this.#minutes) if (endsAt <= now) this.#minutes.delete(key);
-  }
+  };
 }
 
 // ---- What they send -------------------------------------------------------------------------------------------------
@@ -298,7 +280,7 @@ async function poll(
   { core, workerRequests }: JobEngine,
   { query, request: { signal } }: RequestContext,
   workerId: string,
-  limit: RateLimit,
+  count: (key: string) => void,
 ): Promise<Response> {
   const waitMs = Math.min(core.config.pollTimeoutMs, secondsOf(query.get("wait"), "wait") ?? Infinity);
   const commandsOnly = query.get("tasks") === "0";
@@ -312,7 +294,7 @@ async function poll(
   const nextTask = async (gone: AbortSignal) => {
     const task = await workerRequests.poll(workerId, gone, waitMs);
     if (task !== undefined) return raw(task.payload);
-    if (!gone.aborted) limit.count(`poll ${workerId}`);
+    if (!gone.aborted) count(`poll ${workerId}`);
     return none();
   };
   if (query.get("commands") !== "1") return await nextTask(signal);

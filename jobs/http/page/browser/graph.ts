@@ -5,27 +5,25 @@
  */
 import type { Status } from "../../../model/job.ts";
 import { draw, make } from "./dom.ts";
-import { type Box, type Graph, layout, type Line } from "./layout.ts";
+import { type Arrow, type Box, type Graph, labelOf, layout } from "./layout.ts";
 
 const BOX_HEIGHT = 38;
 
 /** The graph; `walk` are the states that the job went through, the present one last. */
 export function drawGraph(graph: Graph, walk: readonly string[], status: Status): HTMLElement {
   const steps = walk.slice(1).map((to, index) => ({ from: walk[index] ?? to, to, label: "" }));
-  const { width, height, boxes, lines } = layout({
+  const { width, height, boxes, arrows } = layout({
     states: [...graph.states, ...walk.map((name) => ({ name }))],
     edges: [...graph.edges, ...steps],
   });
+  const isLit = ({ from, to }: Arrow) => steps.some((step) => step.from === from.name && step.to === to.name);
   const kindOf = ({ name }: Box) =>
     name === walk.at(-1) ? `present.${status}` : walk.includes(name) ? "lit" : "";
-  const arrows = lines.map((line) => ({
-    line,
-    isLit: steps.some(({ from, to }) => from === line.from && to === line.to),
-  }));
-  const names = boxes.map(({ name }) => name).join(", ");
   const attributes = {
     role: "img",
-    "aria-label": `Way of the job: ${walk.join(", then ")}. States: ${names}.`,
+    "aria-label": `Way of the job: ${walk.join(", then ")}. States: ${
+      boxes.map(({ name }) => name).join(", ")
+    }.`,
     viewBox: `0 0 ${width} ${height}`,
     width,
     height,
@@ -33,9 +31,8 @@ export function drawGraph(graph: Graph, walk: readonly string[], status: Status)
   const drawing = draw(width > 700 ? "svg.wide" : "svg", attributes, [
     draw("defs", arrowTip("arrow"), arrowTip("arrow-lit")),
     // Arrows that were taken lie above the others.
-    arrows.toSorted((a, b) => Number(a.isLit) - Number(b.isLit)).map(({ line, isLit }) =>
-      drawArrow(line, isLit)
-    ),
+    arrows.filter((arrow) => !isLit(arrow)).map((arrow) => drawArrow(arrow, false)),
+    arrows.filter(isLit).map((arrow) => drawArrow(arrow, true)),
     boxes.map((box) => drawBox(box, kindOf(box))),
   ]);
   const region = { tabindex: 0, role: "region", "aria-label": "Graph, can be scrolled" };
@@ -46,8 +43,10 @@ function short(text: string): string {
   return text.length > 28 ? `${text.slice(0, 27)}…` : text;
 }
 
-function drawArrow({ from, to, label, path, x, y }: Line, isLit: boolean): SVGElement {
+function drawArrow(arrow: Arrow, isLit: boolean): SVGElement {
+  const { from, to, path, x, y } = arrow;
   const anchor = from === to ? "start" : "middle";
+  const label = labelOf(arrow);
   return draw(isLit ? "g.edge.lit" : "g.edge", [
     draw("path", { d: path, "marker-end": `url(#arrow${isLit ? "-lit" : ""})` }),
     label && draw("text", { x, y: y + 4, "text-anchor": anchor }, short(label)),

@@ -12,46 +12,35 @@ export interface Graph {
   edges: readonly { from: string; to: string; label: string }[];
 }
 
-/** A state; its point is its middle. */
-export interface Box {
-  name: string;
-  isStart: boolean;
-  isEnd: boolean;
-  width: number;
-  x: number;
-  y: number;
-}
-
-/** An arrow; its point is the place of its label. */
-export interface Line {
-  from: string;
-  to: string;
-  label: string;
-  /** As the path of a drawing. */
-  path: string;
-  x: number;
-  y: number;
-}
-
-/** What has a place in a row: a state, or a bend of an arrow that passes the row. */
+/** What has a place in a row: a state, or a bend of an arrow that passes the row. Its point is its middle. */
 interface Item {
+  x: number;
+  y: number;
   row: number;
   index: number;
   space: number;
-  x: number;
-  y: number;
   above: Item[];
   below: Item[];
 }
 
-interface Node extends Item, Box {
+/** A state. */
+export interface Box extends Item {
+  name: string;
+  isStart: boolean;
+  isEnd: boolean;
+  width: number;
   out: Arrow[];
 }
 
-interface Arrow {
-  from: Node;
-  to: Node;
+/** An arrow; its point is the place of its label. */
+export interface Arrow {
+  from: Box;
+  to: Box;
   labels: Set<string>;
+  x: number;
+  y: number;
+  /** As a drawing has it. */
+  path: string;
   bends: Item[];
   /** Whether it leads back to a state that it comes from. */
   isBack: boolean;
@@ -64,15 +53,17 @@ const MARGIN = 6;
 const LETTER = { state: 7.6, label: 6.4 };
 
 /** Lays a graph out. */
-export function layout(graph: Graph): { width: number; height: number; boxes: Box[]; lines: Line[] } {
-  const { nodes, arrows } = read(graph);
-  const order = rank(nodes);
+export function layout(graph: Graph): { width: number; height: number; boxes: Box[]; arrows: Arrow[] } {
+  const { boxes, arrows } = read(graph);
+  const order = rank(boxes);
   for (const arrow of arrows) bend(arrow);
   const rows: Item[][] = [];
   for (const item of [...order, ...arrows.flatMap(({ bends }) => bends)]) (rows[item.row] ??= []).push(item);
   arrange(rows);
   spread(rows);
-  return { ...place(rows), boxes: order, lines: arrows.map(lineOf) };
+  const size = place(rows);
+  for (const arrow of arrows) trace(arrow);
+  return { ...size, boxes: order, arrows };
 }
 
 /** The states a job went through, in order, the present one last. */
@@ -85,33 +76,34 @@ export function walkOf(
 }
 
 /** States by name, also those that only arrows name, and one arrow for all that have the same ends. */
-function read({ states, edges }: Graph): { nodes: Node[]; arrows: Arrow[] } {
-  const nodes = new Map<string, Node>();
-  const arrows: Arrow[] = [];
-  const nodeOf = (name: string, isStart = false, isEnd = false): Node => {
-    const known = nodes.get(name);
+function read({ states, edges }: Graph): { boxes: Box[]; arrows: Arrow[] } {
+  const boxes = new Map<string, Box>();
+  const boxOf = (name: string, isStart = false, isEnd = false): Box => {
+    const known = boxes.get(name);
     if (known !== undefined) return known;
     const width = Math.max(64, textWidth(name, LETTER.state) + 18);
-    const node = { ...itemOf(0, width), name, isStart, isEnd, width, out: [] };
-    nodes.set(name, node);
-    return node;
+    const box = { ...itemOf(0, width), name, isStart, isEnd, width, out: [] };
+    boxes.set(name, box);
+    return box;
   };
-  for (const state of states) nodeOf(state.name, state.is_start, state.is_end);
+  for (const state of states) boxOf(state.name, state.is_start, state.is_end);
+  const arrows: Arrow[] = [];
   for (const edge of edges) {
-    const [from, to] = [nodeOf(edge.from), nodeOf(edge.to)];
+    const [from, to] = [boxOf(edge.from), boxOf(edge.to)];
     let arrow = from.out.find((other) => other.to === to);
     if (arrow === undefined) {
-      arrow = { from, to, labels: new Set(), bends: [], isBack: false };
+      arrow = { from, to, labels: new Set(), bends: [], isBack: false, path: "", x: 0, y: 0 };
       from.out.push(arrow);
       arrows.push(arrow);
     }
     const label = edge.label.replace(/^on /, "");
     if (label !== "" && edge.label !== edge.to && edge.label !== "transition") arrow.labels.add(label);
   }
-  return { nodes: [...nodes.values()], arrows };
+  return { boxes: [...boxes.values()], arrows };
 }
 
-function labelOf({ labels }: Arrow): string {
+/** What an arrow is labelled with. */
+export function labelOf({ labels }: Arrow): string {
   return [...labels].join(", ");
 }
 
@@ -123,22 +115,22 @@ function textWidth(text: string, letter: number): number {
   return Math.max(14, Math.min(text.length, 28) * letter + 12);
 }
 /** Gives each state its row. @returns the states so that arrows lead onwards, except for those that lead back */
-function rank(nodes: readonly Node[]): Node[] {
-  const order: Node[] = [];
-  const entered = new Map<Node, "open" | "done">();
-  const enter = (node: Node) => {
-    if (entered.has(node)) return;
-    entered.set(node, "open");
-    for (const arrow of node.out) {
+function rank(boxes: readonly Box[]): Box[] {
+  const order: Box[] = [];
+  const entered = new Map<Box, "open" | "done">();
+  const enter = (box: Box) => {
+    if (entered.has(box)) return;
+    entered.set(box, "open");
+    for (const arrow of box.out) {
       arrow.isBack = entered.get(arrow.to) === "open";
       enter(arrow.to);
     }
-    entered.set(node, "done");
-    order.unshift(node);
+    entered.set(box, "done");
+    order.unshift(box);
   };
-  nodes.toSorted((a, b) => Number(b.isStart) - Number(a.isStart)).forEach(enter);
-  for (const node of order) {
-    for (const { to, isBack } of node.out) if (!isBack) to.row = Math.max(to.row, node.row + 2);
+  boxes.toSorted((a, b) => Number(b.isStart) - Number(a.isStart)).forEach(enter);
+  for (const box of order) {
+    for (const { to, isBack } of box.out) if (!isBack) to.row = Math.max(to.row, box.row + 2);
   }
   return order;
 }
@@ -223,23 +215,24 @@ function place(rows: readonly Item[][]): { width: number; height: number } {
   return { width: Math.max(0, ...all.map(({ x, space }) => x + space / 2)) + MARGIN, height: top + MARGIN };
 }
 
-function lineOf(arrow: Arrow): Line {
+/** Draws an arrow from its start through its bends to its end. */
+function trace(arrow: Arrow): void {
   const { from, to, bends } = arrow;
-  const ends = { from: from.name, to: to.name, label: labelOf(arrow) };
   if (from === to) {
     const side = from.x + from.width / 2;
-    return { ...ends, path: `M${side} ${from.y - 8}c28 -10 28 26 4 16`, x: side + 30, y: from.y };
+    arrow.path = `M${side} ${from.y - 8}c28 -10 28 26 4 16`;
+    [arrow.x, arrow.y] = [side + 30, from.y];
+    return;
   }
   const way = Math.sign(to.y - from.y);
   const half = ROW_HEIGHTS[0] / 2;
   let { x } = from;
   let y = from.y + way * half;
-  let path = `M${x} ${y}`;
+  arrow.path = `M${x} ${y}`;
   for (const next of [...bends, { x: to.x, y: to.y - way * (half + 4) }]) {
     const middle = (y + next.y) / 2;
-    path += `C${x} ${middle} ${next.x} ${middle} ${next.x} ${next.y}`;
+    arrow.path += `C${x} ${middle} ${next.x} ${middle} ${next.x} ${next.y}`;
     ({ x, y } = next);
   }
-  const [named = from] = bends;
-  return { ...ends, path, x: named.x, y: named.y };
+  ({ x: arrow.x, y: arrow.y } = bends[0] ?? from);
 }

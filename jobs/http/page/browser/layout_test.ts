@@ -1,4 +1,4 @@
-import { layout, walkOf } from "./layout.ts";
+import { labelOf, layout, walkOf } from "./layout.ts";
 // @ts-types="../../../../config/std.d.ts"
 import { assert, assertEquals } from "@std/assert";
 
@@ -20,9 +20,9 @@ Deno.test("a graph's states and labels keep apart, whatever its arrows", () => {
       to: anyName(),
       label: "label".repeat(chance(4)),
     }));
-    const { boxes, lines, width, height } = layout({ states, edges });
+    const { boxes, arrows, width, height } = layout({ states, edges });
     assertEquals(boxes.length, count);
-    assertEquals(lines.length, new Set(edges.map(({ from, to }) => `${from} ${to}`)).size);
+    assertEquals(arrows.length, new Set(edges.map(({ from, to }) => `${from} ${to}`)).size);
     for (const box of boxes) {
       assert(box.x - box.width / 2 >= 0 && box.x + box.width / 2 <= width && box.y > 0 && box.y < height);
       for (const other of boxes) {
@@ -33,8 +33,9 @@ Deno.test("a graph's states and labels keep apart, whatever its arrows", () => {
         );
       }
     }
-    for (const line of lines) assert(!/NaN|undefined/.test(line.path), line.path);
-    const labels = lines.filter((line) => line.label !== "" && line.from !== line.to);
+    for (const { path } of arrows) assert(!/NaN|undefined/.test(path), path);
+    const labels = arrows.filter(({ from, to }) => from !== to)
+      .map((arrow) => ({ ...arrow, label: labelOf(arrow) })).filter(({ label }) => label !== "");
     for (const a of labels) {
       for (const b of labels) {
         if (a === b || a.y !== b.y) continue;
