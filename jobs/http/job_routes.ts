@@ -296,7 +296,7 @@ async function approve(engine: JobEngine, call: RequestContext, secret?: string)
 function jobEvents(engine: JobEngine, client: string, gone: AbortSignal): Response {
   const { stopping } = engine.core;
   const encoder = new TextEncoder();
-  let end = () => {};
+  const over = new AbortController();
   const stream = new ReadableStream<Uint8Array>({
     start(controller) {
       const send = (text: string) => {
@@ -307,21 +307,20 @@ function jobEvents(engine: JobEngine, client: string, gone: AbortSignal): Respon
         if (job.client === client) send(`event: job\ndata: ${JSON.stringify(jobSummary(job))}\n\n`);
       });
       const timer = setInterval(() => send(": still here\n\n"), EVENTS_PING_MS);
-      const close = () => {
-        end();
-        controller.close();
-      };
-      end = () => {
+      over.signal.addEventListener("abort", () => {
         unhear();
         clearInterval(timer);
-        stopping.removeEventListener("abort", close);
+      });
+      const close = () => {
+        over.abort();
+        controller.close();
       };
-      stopping.addEventListener("abort", close);
-      gone.addEventListener("abort", end);
+      stopping.addEventListener("abort", close, { signal: over.signal });
       send(": hello\n\n");
     },
-    cancel: () => end(),
+    cancel: () => over.abort(),
   });
+  gone.addEventListener("abort", () => over.abort());
   return new Response(stream, {
     headers: { "content-type": "text/event-stream", "cache-control": "no-store" },
   });

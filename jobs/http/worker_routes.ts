@@ -326,7 +326,7 @@ function openSocket(
   }
   const { cancels, config, log, stopping } = engine.core;
   const { socket, response } = Deno.upgradeWebSocket(request);
-  let end = () => {};
+  const over = new AbortController();
   socket.onopen = () => {
     if (workerId !== undefined) {
       sockets.get(workerId)?.close(1008, "Another connection of this worker was opened");
@@ -336,16 +336,15 @@ function openSocket(
       if (socket.readyState === WebSocket.OPEN) socket.send(cancelCommand(cancelled));
     });
     const stop = () => socket.close(1001, "The engine stops");
-    stopping.addEventListener("abort", stop);
-    end = () => {
+    stopping.addEventListener("abort", stop, { signal: over.signal });
+    over.signal.addEventListener("abort", () => {
       unhear();
-      stopping.removeEventListener("abort", stop);
       // Only its own entry: a newer connection of the same worker stays.
       if (workerId !== undefined && sockets.get(workerId) === socket) sockets.delete(workerId);
-    };
+    });
   };
-  socket.onclose = () => end();
-  socket.onerror = () => end();
+  socket.onclose = () => over.abort();
+  socket.onerror = () => over.abort();
   socket.onmessage = ({ data }) => {
     const event = readEvent(data, config.maxDepth);
     if (event === undefined) return;
