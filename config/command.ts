@@ -184,25 +184,17 @@ export function durationMs<Otherwise>(given: Given, name: string, otherwise: Oth
   throw new UserError(`--${name} takes a duration, not "${text}"; use ${DURATION_FORMS}.`);
 }
 
-/** A command line as the table understands it. */
-export interface CommandLine<Program> {
-  command: Command<Program>;
-  /** Whether no command was named, so that the first of the table applies. */
-  isBare: boolean;
-  /** What remains when the command's name is taken out. */
-  args: string[];
-}
-
 /**
- * Finds the command of a command line. Global options may stand before it.
+ * Finds the command of a command line, and the arguments that remain when its name is taken out. Global options may
+ * stand before it.
  *
- * @param table the command that applies when none is named comes first
+ * @param table the command that applies when none is named (`isBare`) comes first
  * @throws {UserError} for a word that is no command, with the closest one
  */
 export function findCommand<Program>(
   table: readonly Command<Program>[],
   args: readonly string[],
-): CommandLine<Program> {
+): { command: Command<Program>; isBare: boolean; args: string[] } {
   const [bare] = table;
   if (bare === undefined) throw new Error("a command table needs a row");
   const at = commandIndex(args);

@@ -36,17 +36,15 @@ export function assertStringIncludes(actual: string, expected: string, message?:
 export function assertGreater<T>(actual: T, expected: T, message?: string): void;
 export function assertGreaterOrEqual<T>(actual: T, expected: T, message?: string): void;
 export function assertLess<T>(actual: T, expected: T, message?: string): void;
+// deno-lint-ignore no-explicit-any
+type Class<E> = new (...args: any[]) => E;
 export function assertThrows<E extends Error = Error>(
   fn: () => unknown,
-  // deno-lint-ignore no-explicit-any
-  type?: new (...args: any[]) => E,
+  type?: Class<E>,
   includes?: string,
-  message?: string,
 ): E;
 export function assertRejects<E extends Error = Error>(
   fn: () => PromiseLike<unknown>,
-  // deno-lint-ignore no-explicit-any
-  type?: new (...args: any[]) => E,
+  type?: Class<E>,
   includes?: string,
-  message?: string,
 ): Promise<E>;
