@@ -20,7 +20,7 @@ import {
   serviceEnvironment,
 } from "../config/launch.ts";
 import type { Environment, Home } from "../config/settings.ts";
-import { findHome, readEnvironment, resolvePath } from "../config/settings.ts";
+import { exists, findHome, readEnvironment, resolvePath } from "../config/settings.ts";
 import { isPortFree, portHolder } from "../process/ports.ts";
 
 /** Reports every error. @returns 0, or 2 when a start would fail */
@@ -123,11 +123,11 @@ function checkPython(
   if (python === null) return void error("there is no Python; install python3, then run orchestrator setup.");
   const requirements = `${infrastructure}/requirements.txt`;
   const venv = python.replace(/\/bin\/[^/]*$/, "");
-  if (fileAt(`${venv}/pyvenv.cfg`)) {
+  if (exists(`${venv}/pyvenv.cfg`, "isFile")) {
     if (isVenvOutdated(infrastructure, venv)) {
       warning(`${requirements} is newer than ${venv}; run orchestrator setup.`);
     }
-  } else if (fileAt(requirements) && /^\s*[^\s#]/m.test(Deno.readTextFileSync(requirements))) {
+  } else if (exists(requirements, "isFile") && /^\s*[^\s#]/m.test(Deno.readTextFileSync(requirements))) {
     warning(`${requirements} names packages, and there is no venv for them; run orchestrator setup.`);
   }
 }
@@ -172,17 +172,17 @@ function checkService(
   }
 
   const folder = resolvePath(home.infrastructure, expand(service.workingDir, environment));
-  if (!folderAt(folder)) return void error(`its working folder ${folder} does not exist.`);
+  if (!exists(folder, "isDirectory")) return void error(`its working folder ${folder} does not exist.`);
   if (typeof service.command === "string") return;
   const [program = "", script] = service.command.map((word) => expand(word, final));
   if (program === "python") {
     if (script === undefined || script.startsWith("-")) return;
     const entry = resolvePath(folder, script);
-    if (!fileAt(entry)) error(`its entry point ${entry} does not exist.`);
+    if (!exists(entry, "isFile")) error(`its entry point ${entry} does not exist.`);
     return;
   }
   const path = program.includes("/") ? resolvePath(folder, program) : findProgram(program, final);
-  if (path === null || !fileAt(path)) {
+  if (path === null || !exists(path, "isFile")) {
     error(`there is no program ${path ?? `${program} on PATH`}; install it or correct its command.`);
   } else if (!((Deno.statSync(path).mode ?? 0o111) & 0o111)) {
     error(`${path} may not be executed; chmod +x it.`);
@@ -196,21 +196,4 @@ function unsetReferences(service: Service, final: Environment): string[] {
   if (health?.probe.kind === "http") texts.push(health.probe.url);
   if (health?.probe.kind === "tcp") texts.push(health.probe.port);
   return referencesIn(texts.join("\n")).filter((name) => final[name] === undefined);
-}
-
-const fileAt = (path: string) => stat(path)?.isFile ?? false;
-
-const folderAt = (path: string) => stat(path)?.isDirectory ?? false;
-
-function stat(path: string): Deno.FileInfo | null {
-  try {
-    return Deno.statSync(path);
-  } catch (error) {
-    const { NotFound, NotADirectory, PermissionDenied, FilesystemLoop } = Deno.errors;
-    // What can't be looked at can't be started either.
-    if ([NotFound, NotADirectory, PermissionDenied, FilesystemLoop].some((kind) => error instanceof kind)) {
-      return null;
-    }
-    throw error;
-  }
 }
