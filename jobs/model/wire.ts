@@ -10,7 +10,7 @@ import { z } from "zod";
 import type { Job, JsonObject, JsonValue, TaskSpec, Transitions } from "./job.ts";
 import { hasEnded, HISTORY_TYPES, STATUSES } from "./job.ts";
 
-export const Json: z.ZodType<JsonValue> = z.unknown().transform((value) => value as JsonValue);
+const Json: z.ZodType<JsonValue> = z.unknown().transform((value) => value as JsonValue);
 
 /** A JSON object with any fields. */
 export const AnyObject: z.ZodType<JsonObject> = z.record(z.string(), z.unknown()).transform((value) =>
@@ -83,15 +83,6 @@ export const Command = z.object({
   job_id: z.string(),
 });
 export type Command = z.infer<typeof Command>;
-
-/** The `result` of a task, or the body itself from workers that send it flat. Any other status is a transition's name. */
-export const TaskResult = z.looseObject({
-  status: z.string().max(200).nullish(),
-  data: Json.optional(),
-  error: z.union([z.string(), z.looseObject({ code: z.string().nullish(), message: z.string().nullish() })])
-    .nullish(),
-});
-export type TaskResult = z.infer<typeof TaskResult>;
 
 /** POST /_worker/tasks/result */
 export const ResultBody = z.looseObject({
@@ -361,7 +352,7 @@ export function historyEntries(jobId: string, events: readonly HistoryEvent[]): 
 }
 
 /** A moment as people and programs read it. */
-export function iso(wall: number): string {
+function iso(wall: number): string {
   return new Date(wall).toISOString();
 }
 

@@ -78,7 +78,7 @@ const STATEMENTS = {
   holdTask: "UPDATE tasks SET worker_id = ?, taken_at = ? WHERE seq = ?",
   releaseSince: "UPDATE tasks SET worker_id = NULL, taken_at = NULL WHERE taken_at >= ?",
   deleteTask: "DELETE FROM tasks WHERE seq = ?",
-  getKey: "SELECT job_id, fingerprint FROM idempotency WHERE client = ? AND key = ?",
+  getKey: "SELECT job_id AS jobId, fingerprint FROM idempotency WHERE client = ? AND key = ?",
   insertKey: "INSERT INTO idempotency (client, key, job_id, fingerprint) VALUES (?, ?, ?, ?)",
   deleteKeys: "DELETE FROM idempotency WHERE job_id = ?",
   getUsage: "SELECT used FROM quotas WHERE client = ? AND month = ?",
@@ -86,13 +86,15 @@ const STATEMENTS = {
     "INSERT INTO quotas (client, month, used) VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET used = used + 1",
   putWorker:
     "INSERT OR REPLACE INTO workers (id, expires_at, seen_at, registered_at, info) VALUES (?, ?, ?, ?, ?)",
-  getWorkers: "SELECT * FROM workers",
+  getWorkers: `
+    SELECT id, expires_at AS expiresAt, seen_at AS seenAt, registered_at AS registeredAt, info FROM workers`,
   dropWorker: "DELETE FROM workers WHERE id = ? AND expires_at = ?",
   addTally: `
     INSERT INTO tallies (worker_id, day, succeeded, failed) VALUES (?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed`,
   sumTallies: `
-    SELECT worker_id, sum(succeeded) AS succeeded, sum(failed) AS failed FROM tallies WHERE day >= ? GROUP BY worker_id`,
+    SELECT worker_id AS workerId, ?1 AS day, sum(succeeded) AS succeeded, sum(failed) AS failed
+    FROM tallies WHERE day >= ?1 GROUP BY worker_id`,
   getSetting: "SELECT value FROM settings WHERE key = ?",
   setSetting: "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)",
   deleteSetting: "DELETE FROM settings WHERE key = ?",
@@ -134,15 +136,11 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
     this.label = `sqlite:${path}`;
     this.#db = openDatabase(path);
     this.#sql = prepare(this.#db);
-    this.#undoLastAssignments();
-    this.#load();
-    if (path !== ":memory:") this.#wal = Deno.openSync(`${path}-wal`, { read: true, write: true });
-  }
-
-  // An engine that was killed may have assigned tasks whose answers never left it; nobody knows, so they are queued again.
-  #undoLastAssignments(): void {
+    // An engine that was killed may have assigned tasks whose answers never left it; nobody knows, so they are queued again.
     if (this.setting("closed") !== undefined) this.#sql.deleteSetting.run("closed");
     else this.#sql.releaseSince.run(Number(this.setting("time") ?? 0) - SURELY_SENT_MS);
+    this.#load();
+    if (path !== ":memory:") this.#wal = Deno.openSync(`${path}-wal`, { read: true, write: true });
   }
 
   #load(): void {
@@ -230,8 +228,7 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
   }
 
   protected insertedWith(client: string, key: string): Insertion | undefined {
-    const row = this.#sql.getKey.get(client, key);
-    return row && { jobId: String(row.job_id), fingerprint: String(row.fingerprint) };
+    return select<Insertion>(this.#sql.getKey, client, key)[0];
   }
 
   protected used(client: string, month: string): number {
@@ -281,15 +278,7 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
   }
 
   workers(): Promise<WorkerRecord[]> {
-    return Promise.resolve(
-      this.#sql.getWorkers.all().map((row) => ({
-        id: String(row.id),
-        expiresAt: Number(row.expires_at),
-        seenAt: Number(row.seen_at),
-        registeredAt: Number(row.registered_at),
-        info: String(row.info),
-      })),
-    );
+    return Promise.resolve(select<WorkerRecord>(this.#sql.getWorkers));
   }
 
   dropWorker(id: string, expiresAt: number): Promise<boolean> {
@@ -337,14 +326,7 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
   }
 
   tallies(sinceDay: number): Promise<Tally[]> {
-    return Promise.resolve(
-      this.#sql.sumTallies.all(sinceDay).map((row) => ({
-        workerId: String(row.worker_id),
-        day: sinceDay,
-        succeeded: Number(row.succeeded),
-        failed: Number(row.failed),
-      })),
-    );
+    return Promise.resolve(select<Tally>(this.#sql.sumTallies, sinceDay));
   }
 
   protected setting(key: string): string | undefined {
@@ -375,6 +357,11 @@ export class SqliteStorage extends SingleEngineStorage implements Storage {
     this.#wal?.close();
     this.#db.close();
   }
+}
+
+// What a statement selects under the names of a type's fields.
+function select<T>(statement: StatementSync, ...values: (string | number)[]): T[] {
+  return statement.all(...values).map((row) => ({ ...row }) as T);
 }
 
 function readBody(row: Record<string, unknown>): Job {
