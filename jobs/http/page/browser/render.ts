@@ -4,8 +4,7 @@
  * @module
  */
 import { byId, make, morph } from "./dom.ts";
-import { jobList } from "./job_list.ts";
-import { jobView } from "./job_view.ts";
+import { jobList, jobView } from "./jobs_view.ts";
 import { loadView } from "./load_view.ts";
 import { place, type State, state } from "./state.ts";
 
