@@ -177,11 +177,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
       },
     },
     {
-      ...at(
-        "GET",
-        "/api/jobs/events",
-        "Changes of own jobs as they happen (server-sent events named job)",
-      ),
+      ...at("GET", "/api/jobs/events", "Changes of own jobs as they happen (server-sent events named job)"),
       answers: { 200: ["A stream", "text/event-stream"] },
       handle: ({ client, request }) => jobEvents(engine, client.name, request.signal),
     },

@@ -28,10 +28,7 @@ export interface Route {
   access: "public" | "client" | "worker" | "link";
   group: "Public" | "Jobs" | "Workers" | "Worker protocol" | "Administration";
   method: "GET" | "POST" | "PATCH" | "DELETE";
-  /**
-   * With one parameter at most. Below `/api`, the same route also exists below each version: `/api/jobs/{id}` and
-   * `/api/v1/jobs/{id}`.
-   */
+  /** With one parameter at most. What is below `/api` is also below each version: `/api/v1/jobs/{id}`. */
   path: string;
   summary: string;
   /** Names and meanings of query parameters. */
