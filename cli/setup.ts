@@ -8,7 +8,7 @@ import type { Given } from "../config/command.ts";
 import { homeOptions } from "./options.ts";
 import { print } from "../terminal/outlet.ts";
 import { findProgram } from "../config/launch.ts";
-import { findHome, readEnvironment } from "../config/settings.ts";
+import { findHome, ifThere, readEnvironment } from "../config/settings.ts";
 import { UserError } from "../config/errors.ts";
 import type { Environment } from "../config/settings.ts";
 
@@ -101,12 +101,7 @@ export function isVenvOutdated(infrastructure: string, venv: string): boolean {
 }
 
 function modifiedAt(path: string): number | null {
-  try {
-    return Deno.statSync(path).mtime?.getTime() ?? null;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
-    throw error;
-  }
+  return ifThere(() => Deno.statSync(path))?.mtime?.getTime() ?? null;
 }
 
 const exists = (path: string) => modifiedAt(path) !== null;
