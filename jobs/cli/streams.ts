@@ -5,8 +5,8 @@
  */
 
 import type { Given } from "../../config/command.ts";
-import { readDotenv, withDotenv } from "../../config/dotenv.ts";
 import { UserError } from "../../config/errors.ts";
+import { readEnvironment } from "../../config/settings.ts";
 import { Outlet } from "../../terminal/outlet.ts";
 
 /** Where a command writes that goes on for long. */
@@ -43,7 +43,10 @@ export interface Variables {
  */
 export function readVariables(given: Given): Variables {
   const options = given.command.options ?? [];
-  const environment = readEnvironment(given);
+  const infrastructure = given.one("infrastructure") ?? "infrastructure";
+  const envFile = given.one("env-file") ?? `${infrastructure}/.env`;
+  const home = { infrastructure, envFile, envFileNamed: given.has("env-file") };
+  const environment: Record<string, string> = { ...readEnvironment(home).environment };
   const used = options.flatMap(({ name, variable }) => {
     const value = given.one(name);
     return value === undefined || variable === undefined ? [] : [{ name, variable, value }];
@@ -59,21 +62,6 @@ export function readVariables(given: Given): Variables {
         ),
       ),
   };
-}
-
-function readEnvironment(given: Given): Record<string, string> {
-  const named = given.one("env-file");
-  const own = Deno.env.toObject();
-  try {
-    return withDotenv(
-      own,
-      readDotenv(named ?? `${given.one("infrastructure") ?? "infrastructure"}/.env`, own),
-    );
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    if (named === undefined) return own;
-    throw new UserError(`There is no file ${named}; check what --env-file names.`);
-  }
 }
 
 /** A number that an option gives. @throws {UserError} when it is out of its range */
