@@ -5,28 +5,20 @@
  */
 
 import type { Given } from "../config/command.ts";
-import { homeOptions } from "./options.ts";
-import { print } from "../terminal/outlet.ts";
-import { isVenvOutdated } from "./setup.ts";
 import type { Service } from "../config/definition.ts";
 import { ServicesFileError, UserError } from "../config/errors.ts";
 import { loadServices } from "../config/file.ts";
-import {
-  expand,
-  findProgram,
-  findPython,
-  portOf,
-  referencesIn,
-  serviceEnvironment,
-} from "../config/launch.ts";
+import { findPython, portOf, prepareLaunch, referencesIn, serviceEnvironment } from "../config/launch.ts";
 import type { Environment, Home } from "../config/settings.ts";
-import { exists, findHome, readEnvironment, resolvePath } from "../config/settings.ts";
+import { exists, findHome, readEnvironment } from "../config/settings.ts";
 import { isPortFree, portHolder } from "../process/ports.ts";
+import { print } from "../terminal/outlet.ts";
+import { homeOptions } from "./options.ts";
+import { isVenvOutdated } from "./setup.ts";
 
 /** Reports every error. @returns 0, or 2 when a start would fail */
 export async function run(given: Given): Promise<number> {
-  const options = homeOptions(given);
-  const report = await checkInfrastructure({ home: findHome(options), config: options.config });
+  const report = await checkInfrastructure(findHome(homeOptions(given)), given.one("config"));
   print(given.has("json") ? JSON.stringify(report, null, 2) : checkText(report));
   return report.status;
 }
@@ -39,13 +31,6 @@ export interface Finding {
   text: string;
 }
 
-/** What is checked. */
-export interface CheckInput {
-  home: Home;
-  /** The services file asked for by name. */
-  config?: string | undefined;
-}
-
 /** Everything found, in the order in which one would correct it. */
 export interface CheckReport {
   findings: Finding[];
@@ -55,7 +40,7 @@ export interface CheckReport {
 }
 
 /** Checks the services file, `.env`, the interpreter, and every service's folder, program, variables and port. */
-export async function checkInfrastructure({ home, config }: CheckInput): Promise<CheckReport> {
+export async function checkInfrastructure(home: Home, config?: string): Promise<CheckReport> {
   const findings: Finding[] = [];
   const finder = (about: string) => ({
     error: (text: string) => findings.push({ level: "error", about, text }),
@@ -114,11 +99,7 @@ function report(error: unknown, add: (text: string) => void) {
 
 const usesPython = ({ command }: Service) => Array.isArray(command) && command[0] === "python";
 
-function checkPython(
-  { infrastructure }: Home,
-  environment: Environment,
-  { error, warning }: Finder,
-) {
+function checkPython({ infrastructure }: Home, environment: Environment, { error, warning }: Finder) {
   const python = findPython(infrastructure, environment);
   if (python === null) return void error("there is no Python; install python3, then run orchestrator setup.");
   const requirements = `${infrastructure}/requirements.txt`;
@@ -132,7 +113,7 @@ function checkPython(
   }
 }
 
-/** `ports` says which service claimed which port so far. */
+/** @param ports which service claimed which port so far */
 function checkService(
   service: Service,
   environment: Environment,
@@ -140,6 +121,7 @@ function checkService(
   { error, warning }: Finder,
   ports: Map<number, string>,
 ) {
+  const { name, portEnv, envRequired } = service;
   let port: number | null = null;
   try {
     port = portOf(service, environment);
@@ -149,43 +131,33 @@ function checkService(
   if (port !== null) {
     const other = ports.get(port);
     if (other !== undefined) {
-      error(`port ${port} is also the port of "${other}"; change ${service.portEnv ?? "one of them"}.`);
+      error(`port ${port} is also the port of "${other}"; change ${portEnv ?? "one of them"}.`);
     } else if (!isPortFree(port)) {
       const holder = portHolder(port);
       const who = holder === null ? "another process" : `PID ${holder.pid} (${holder.command})`;
       error(`port ${port} is taken by ${who}; stop it or change the port.`);
     }
-    ports.set(port, other ?? service.name);
+    ports.set(port, other ?? name);
   }
 
   // Without what is checked here by itself, so that all faults are reported, not the first one.
-  const own = serviceEnvironment(
-    { ...service, envRequired: [], portEnv: null, port },
-    environment,
-    home,
-  );
-  const final = service.portEnv === null || port === null ? own : { ...own, [service.portEnv]: `${port}` };
-  const missing = service.envRequired.filter((name) => !final[name]);
+  const rest = { ...service, envRequired: [], portEnv: null, port };
+  const shared = portEnv === null || port === null ? environment : { ...environment, [portEnv]: `${port}` };
+  const own = serviceEnvironment(rest, shared, home);
+  const missing = envRequired.filter((variable) => !own[variable]);
   if (missing.length > 0) error(`${missing.join(", ")} must be set; add a line for each to ${home.envFile}.`);
-  for (const name of unsetReferences(service, port === null ? final : { PORT: `${port}`, ...final })) {
-    warning(`\${${name}} is not set (expands to an empty string).`);
+  for (const variable of unsetReferences(service, port === null ? own : { PORT: `${port}`, ...own })) {
+    warning(`\${${variable}} is not set (expands to an empty string).`);
   }
-
-  const folder = resolvePath(home.infrastructure, expand(service.workingDir, environment));
-  if (!exists(folder, "isDirectory")) return void error(`its working folder ${folder} does not exist.`);
-  if (typeof service.command === "string") return;
-  const [program = "", script] = service.command.map((word) => expand(word, final));
-  if (program === "python") {
-    if (script === undefined || script.startsWith("-")) return;
-    const entry = resolvePath(folder, script);
-    if (!exists(entry, "isFile")) error(`its entry point ${entry} does not exist.`);
-    return;
-  }
-  const path = program.includes("/") ? resolvePath(folder, program) : findProgram(program, final);
-  if (path === null || !exists(path, "isFile")) {
-    error(`there is no program ${path ?? `${program} on PATH`}; install it or correct its command.`);
-  } else if (!((Deno.statSync(path).mode ?? 0o111) & 0o111)) {
-    error(`${path} may not be executed; chmod +x it.`);
+  try {
+    const { program } = prepareLaunch(rest, shared, home);
+    const mode = usesPython(service) ? null : Deno.statSync(program).mode;
+    if (((mode ?? 0o111) & 0o111) === 0) error(`${program} may not be executed; chmod +x it.`);
+  } catch (fault) {
+    report(fault, (message) => {
+      const why = message.replace(`Cannot start "${name}": `, "");
+      if (!why.startsWith("there is no Python")) error(why); // that is reported once for all
+    });
   }
 }
 

@@ -17,7 +17,7 @@ async function check(
     }
     await prepare(folder);
     const home = findHome({ infrastructure: folder });
-    const report = await checkInfrastructure({ home });
+    const report = await checkInfrastructure(home);
     const names = Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
     return { ...report, text: checkText(report).replaceAll(folder, "."), names };
   } finally {
