@@ -13,67 +13,58 @@ import { print } from "../terminal/outlet.ts";
 import type { Program } from "./options.ts";
 import { readServices } from "./options.ts";
 
-type Table = readonly Command<never>[];
-
 /** The width that help is written for. */
 const WIDTH = 80;
 
 /** Explains the program, or the command that is named. @throws {UserError} for a word that is no command */
 export async function run(given: Given, { commands }: Pick<Program, "commands">): Promise<number> {
-  const [word] = given.words;
-  const group = commands.filter(({ name }) => name.startsWith(`${given.words.join(" ")} `));
-  if (word !== undefined && group.length > 0) {
-    print(
-      [`usage: orchestrator ${word} COMMAND [options]`, "", "commands:", ...listCommands(group)].join("\n"),
-    );
-    return 0;
+  const { words } = given;
+  const group = commands.filter(({ name }) => name.startsWith(`${words.join(" ")} `));
+  if (words.length === 0 || group.length === 0) {
+    return await showHelp(words.length === 0 ? null : findCommand(commands, words).command, given, commands);
   }
-  return await showHelp(
-    word === undefined ? null : findCommand(commands, given.words).command,
-    given,
-    commands,
+  print(
+    [`usage: orchestrator ${words[0]} COMMAND [options]`, "", "commands:", ...listCommands(group)].join("\n"),
   );
+  return 0;
 }
 
 /** Shows the help of a command, or of the program. */
 export async function showHelp(
   command: Command<never> | null,
   given: Given,
-  commands: Table,
+  commands: readonly Command<never>[],
 ): Promise<number> {
   print(command === null ? programHelp(commands, await knownServices(given)) : commandHelp(command));
   return 0;
 }
 
 /** The help of the program, with the names of the folder's own services. */
-export function programHelp(commands: Table, services: readonly Service[]): string {
+export function programHelp(commands: readonly Command<never>[], services: readonly Service[]): string {
   const names = services.map(({ name }) => name);
-  const [bare] = commands;
+  const { options = [], examples = [], more = "" } = commands[0] ?? {};
   return [
     "Starts, watches and stops the services of an infrastructure folder, and runs",
     "jobs over workers.",
     "",
     "usage: orchestrator [options]              start services",
     "       orchestrator COMMAND [options]      see: orchestrator help COMMAND",
-    ...GROUPS.flatMap((group) => [
-      "",
-      `${group.toLowerCase()}:`,
-      ...listCommands(commands.filter((command) => command.group === group)),
-    ]),
     "",
-    "options without a command:",
-    ...listOptions(bare?.options ?? []),
-    "",
-    "options of every command, before or after it:",
-    ...listOptions(GLOBAL_OPTIONS),
-    "",
+    ...GROUPS.flatMap((group) =>
+      section(group.toLowerCase(), listCommands(commands.filter((command) => command.group === group)))
+    ),
+    ...section("options without a command", listOptions(options)),
+    ...section("options of every command, before or after it", listOptions(GLOBAL_OPTIONS)),
     ...wrap(`services: ${names.join(", ")}`, "  "),
     "",
-    "examples:",
-    ...listExamples(examplesWith(bare?.examples ?? [], names)),
-    "",
-    ...wrap(bare?.more ?? "", "  "),
+    ...section("examples", listExamples(examplesWith(examples, names))),
+    ...wrap(more, "  "),
   ].join("\n");
+}
+
+/** Lines with a heading above and a blank line below; nothing of no lines. */
+function section(heading: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : [`${heading}:`, ...lines, ""];
 }
 
 /** The examples of the plain command, with the names of real services. */
@@ -88,40 +79,35 @@ function examplesWith(examples: Command["examples"], names: readonly string[]): 
 
 /** The help of one command. */
 export function commandHelp(
-  { name, aliases = [], words = "", does, options = [], examples, more }: Command<never>,
-) {
-  const usage = ["usage: orchestrator", name, words, "[options]"].filter(Boolean).join(" ");
+  { name, aliases = [], words = "", does, options = [], examples, more = "" }: Command<never>,
+): string {
   return [
     ...wrap(`${does[0]?.toUpperCase()}${does.slice(1)}.`, ""),
     "",
-    usage,
+    ["usage: orchestrator", name, words, "[options]"].filter(Boolean).join(" "),
     ...(aliases.length > 0 ? [`also: ${aliases.map((alias) => `orchestrator ${alias}`).join(", ")}`] : []),
     "",
-    ...(options.length > 0 ? ["options:", ...listOptions(options), ""] : []),
-    "options of every command:",
-    ...listOptions(GLOBAL_OPTIONS),
-    "",
-    examples.length > 1 ? "examples:" : "example:",
-    ...listExamples(examples),
-    ...(more === undefined
-      ? []
-      : ["", ...more.split("\n\n").flatMap((part) => [...wrap(part, ""), ""]).slice(0, -1)]),
-  ].join("\n");
+    ...section("options", listOptions(options)),
+    ...section("options of every command", listOptions(GLOBAL_OPTIONS)),
+    ...section(examples.length > 1 ? "examples" : "example", listExamples(examples)),
+    ...more.split("\n\n").flatMap((part) => [...wrap(part, ""), ""]),
+  ].join("\n").trimEnd();
 }
 
 function listCommands(commands: readonly Command<never>[]): string[] {
   return columns(commands.map(({ name, words, does, aliases = [] }) => [
-    `${name}${words === undefined ? "" : ` ${words}`}`,
+    words === undefined ? name : `${name} ${words}`,
     aliases.length > 0 ? `${does} (also: ${aliases.join(", ")})` : does,
   ]));
 }
 
 function listOptions(options: readonly Option[]): string[] {
-  const shown = options.filter(({ hidden }) => !hidden);
-  return columns(shown.map(({ name, letter, value, variable, does }) => [
-    `${letter === undefined ? "    " : `-${letter}, `}--${name}${value === undefined ? "" : ` ${value}`}`,
-    variable === undefined ? does : `${does} (${variable})`,
-  ]));
+  return columns(
+    options.filter(({ hidden }) => !hidden).map(({ name, letter, value, variable, does }) => [
+      `${letter === undefined ? "    " : `-${letter}, `}--${name}${value === undefined ? "" : ` ${value}`}`,
+      variable === undefined ? does : `${does} (${variable})`,
+    ]),
+  );
 }
 
 function listExamples(examples: Command["examples"]): string[] {
@@ -130,7 +116,7 @@ function listExamples(examples: Command["examples"]): string[] {
 
 /** Two columns; a left part that is too long has its line for itself. */
 function columns(rows: readonly (readonly [string, string])[]): string[] {
-  const width = Math.min(30, Math.max(...rows.map(([left]) => left.length)));
+  const width = Math.min(30, Math.max(0, ...rows.map(([left]) => left.length)));
   const indent = " ".repeat(width + 4);
   return rows.flatMap(([left, right]) => {
     const [first = "", ...rest] = wrap(right, "", WIDTH - indent.length);

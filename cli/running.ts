@@ -11,7 +11,7 @@ import type { Home } from "../config/settings.ts";
 import { findHome } from "../config/settings.ts";
 import { ask, findRun, lines, PAUSE_MS, reach, request } from "../control/client.ts";
 import { conclude, Mirror, waitFor } from "../control/mirror.ts";
-import type { Status } from "../control/protocol.ts";
+import type { ServiceStatus, Status } from "../control/protocol.ts";
 import type { RunRecord } from "../control/run_folder.ts";
 import type { RunOptions } from "../control/run_options.ts";
 import type { Exit } from "../process/child.ts";
@@ -65,39 +65,32 @@ export function showStatus(given: Given): Promise<number> {
   });
 }
 
+/** The columns of a status: the heading of each with what it shows of a service. */
+const COLUMNS: readonly (readonly [head: string, cell: (service: ServiceStatus) => string])[] = [
+  ["Service", ({ title }) => title],
+  ["Alias", ({ name }) => name],
+  ["Status", ({ state }) => `${STATUS[state].mark} ${STATUS[state].label}`],
+  ["PID", ({ pid }) => `${pid ?? "-"}`],
+  ["Port", ({ port }) => `${port ?? "-"}`],
+  ["Uptime", ({ uptimeMs }) => uptimeMs === null ? "-" : formatUptime(uptimeMs)],
+  ["Restarts", ({ restarts }) => `${restarts}`],
+  ["Last exit", ({ lastExit }) => lastExit === null ? "-" : showExit(lastExit)],
+  ["CPU", ({ cpuMs }) => cpuMs === null ? "-" : formatSpan(cpuMs)],
+  ["Memory", ({ memoryBytes }) => formatMemory(memoryBytes)],
+  ["", ({ note }) => note],
+];
+
 /** A status as a table with a line about the orchestrator itself below. */
 export async function statusTable(status: Status): Promise<string> {
   const { pid, detached, startedAt, stopping, logs, memoryBytes, services } = status;
-  const columns = [
-    "Service",
-    "Alias",
-    "Status",
-    "PID",
-    "Port",
-    "Uptime",
-    "Restarts",
-    "Last exit",
-    "CPU",
-    "Memory",
-    "",
+  const cells = [
+    COLUMNS.map(([head]) => head),
+    ...services.map((row) => COLUMNS.map(([, cell]) => cell(row))),
   ];
-  const rows = services.map((service) => [
-    service.title,
-    service.name,
-    `${STATUS[service.state].mark} ${STATUS[service.state].label}`,
-    `${service.pid ?? "-"}`,
-    `${service.port ?? "-"}`,
-    service.uptimeMs === null ? "-" : formatUptime(service.uptimeMs),
-    `${service.restarts}`,
-    service.lastExit === null ? "-" : showExit(service.lastExit),
-    service.cpuMs === null ? "-" : formatSpan(service.cpuMs),
-    formatMemory(service.memoryBytes),
-    service.note,
-  ]);
   const colored = useColors();
   const paint = (cell: string, row: number, column: number) => {
     const service = services[row - 1]; // the headings come first
-    return colored && service !== undefined && columns[column] === "Status"
+    return colored && service !== undefined && COLUMNS[column]?.[0] === "Status"
       ? STATUS[service.state].paint(cell)
       : cell;
   };
@@ -109,7 +102,7 @@ export async function statusTable(status: Status): Promise<string> {
     ...(logs === null ? [] : [`logs in ${logs}`]),
     ...(stopping ? ["being stopped"] : []),
   ];
-  return [await tableText([columns, ...rows], paint), "", `orchestrator: ${facts.join(", ")}`].join("\n");
+  return [await tableText(cells, paint), "", `orchestrator: ${facts.join(", ")}`].join("\n");
 }
 
 function formatMemory(bytes: number | null): string {
