@@ -1,8 +1,8 @@
 /**
  * The JSON shapes of the HTTP interface, shared by the engine, the workers and the command line, and jobs in them as
- * their clients see them. Requests are checked by these schemas, and the OpenAPI document is made from them. Requests are
- * read leniently where existing workers differ (unknown fields are kept or ignored), strictly where a wrong type would
- * matter. Answers never hold a token, and moments as ISO texts.
+ * their clients see them: never a token, moments as ISO texts. Requests are checked by these schemas, leniently where
+ * existing workers differ (unknown fields are kept or ignored), strictly where a wrong type would matter. The OpenAPI
+ * document is made from them; those that are exported have a name in it.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { z } from "zod";
 import type { Job, JsonObject, JsonValue, TaskSpec, Transitions } from "./job.ts";
 import { hasEnded, HISTORY_TYPES, STATUSES } from "./job.ts";
 
-const Json: z.ZodType<JsonValue> = z.unknown().transform((value) => value as JsonValue);
+export const Json: z.ZodType<JsonValue> = z.unknown().transform((value) => value as JsonValue);
 
 /** A JSON object with any fields. */
 export const AnyObject: z.ZodType<JsonObject> = z.record(z.string(), z.unknown()).transform((value) =>
