@@ -76,12 +76,13 @@ export class Arrivals {
 
   /** What arrives in time. @throws HttpError 408 */
   async wait<T>(reading: Promise<T>): Promise<T> {
-    const { promise, reject } = Promise.withResolvers<never>();
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
     const late = () => reject(new HttpError(408, "The body did not arrive in time"));
     const arriving = { late, by: this.clock.now() + this.timeoutMs };
     this.#arriving.add(arriving);
+    reading.then(resolve, reject);
     try {
-      return await Promise.race([reading, promise]);
+      return await promise;
     } finally {
       this.#arriving.delete(arriving);
     }

