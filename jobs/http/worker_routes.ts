@@ -183,20 +183,20 @@ function workerIn(core: EngineCore, { token, id }: RequestContext): string {
 
 /** Counts heartbeats and polls that find nothing, by worker, in fixed minutes, and refuses those beyond the limit. */
 function rateLimit({ config, clock }: EngineCore): (key: string) => void {
-  const minutes = new Map<string, { endsAt: number; count: number }>();
+  const counts = new Map<string, number>();
+  let endsAt = 0;
   return (key) => {
     if (!config.rateLimiting) return;
     const now = clock.now();
-    let minute = minutes.get(key);
-    if (minute === undefined || minute.endsAt <= now) {
-      if (minutes.size > 10_000) {
-        for (const [other, { endsAt }] of minutes) if (endsAt <= now) minutes.delete(other);
-      }
-      minutes.set(key, minute = { endsAt: now + 60_000, count: 0 });
+    if (now >= endsAt) {
+      counts.clear();
+      endsAt = now + 60_000;
     }
-    if (++minute.count <= config.rateLimitPerMinute) return;
+    const count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    if (count <= config.rateLimitPerMinute) return;
     throw new HttpError(429, "Too Many Requests", {
-      "retry-after": String(Math.ceil((minute.endsAt - now) / 1000)),
+      "retry-after": String(Math.ceil((endsAt - now) / 1000)),
     });
   };
 }

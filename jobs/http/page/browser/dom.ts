@@ -50,28 +50,19 @@ export function byId(id: string): HTMLElement | null {
 /** Makes `old` look like `fresh`, which is used up: focus, scrolling, selection and what is unfolded stay. */
 export function morph(old: Element, fresh: Element): void {
   morphAttributes(old, fresh);
-  const keys = new Set([...fresh.childNodes].map(keyOf));
-  const keyed = new Map<string, ChildNode>();
-  for (const child of [...old.childNodes]) {
-    const key = keyOf(child);
-    if (key === undefined) continue;
-    if (keys.has(key)) keyed.set(key, child);
-    else child.remove();
-  }
+  const known = Map.groupBy(old.childNodes, kindOf);
+  const children = [...fresh.childNodes].map((child) => {
+    const same = known.get(kindOf(child))?.shift();
+    if (same instanceof Element && child instanceof Element) morph(same, child);
+    else if (same && same.nodeValue !== child.nodeValue) same.nodeValue = child.nodeValue;
+    return same ?? child;
+  });
+  for (const gone of [...known.values()].flat()) gone.remove();
   let next = old.firstChild;
-  for (const child of [...fresh.childNodes]) {
-    const key = keyOf(child);
-    const same = key === undefined ? next : keyed.get(key);
-    if (!same || same.nodeName !== child.nodeName || keyOf(same) !== key) old.insertBefore(child, next);
-    else {
-      if (same === next) next = next.nextSibling;
-      else old.insertBefore(same, next);
-      if (same instanceof Element && child instanceof Element) morph(same, child);
-      else if (same.nodeValue !== child.nodeValue) same.nodeValue = child.nodeValue;
-    }
+  for (const child of children) {
+    if (child === next) next = next.nextSibling;
+    else old.insertBefore(child, next);
   }
-  while (next?.nextSibling) next.nextSibling.remove();
-  next?.remove();
 }
 
 function morphAttributes(old: Element, fresh: Element): void {
@@ -83,6 +74,7 @@ function morphAttributes(old: Element, fresh: Element): void {
   }
 }
 
-function keyOf(node: Node): string | undefined {
-  return node instanceof HTMLElement ? node.dataset.key : undefined;
+/** What a node may become: another one of the same name and, where it has one, the same key. */
+function kindOf(node: Node): string {
+  return node instanceof HTMLElement ? `${node.nodeName} ${node.dataset.key ?? ""}` : node.nodeName;
 }
