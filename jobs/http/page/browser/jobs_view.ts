@@ -7,7 +7,7 @@
 import type { Status } from "../../../model/job.ts";
 import type { HistoryEntry, JobSummary, JobView } from "../../../model/wire.ts";
 import { type Content, draw, make } from "./dom.ts";
-import { type Arrow, type Box, type Graph, labelOf, layout, walkOf } from "./layout.ts";
+import { type Arrow, type Box, type Graph, layout, walkOf } from "./layout.ts";
 import type { OpenJob, State } from "./state.ts";
 import { clock, isEnd, pill, span, STATUS_WORDS } from "./words.ts";
 
@@ -233,10 +233,8 @@ function short(text: string): string {
   return text.length > 28 ? `${text.slice(0, 27)}…` : text;
 }
 
-function drawArrow(arrow: Arrow, isLit: boolean): SVGElement {
-  const { path, x, y } = arrow;
-  const anchor = arrow.from === arrow.to ? "start" : "middle";
-  const label = labelOf(arrow);
+function drawArrow({ from, to, label, path, x, y }: Arrow, isLit: boolean): SVGElement {
+  const anchor = from === to ? "start" : "middle";
   return draw(isLit ? "g.edge.lit" : "g.edge", [
     draw("path", { d: path, "marker-end": `url(#arrow${isLit ? "-lit" : ""})` }),
     label && draw("text", { x, y: y + 4, "text-anchor": anchor }, short(label)),

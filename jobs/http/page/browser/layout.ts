@@ -36,7 +36,7 @@ export interface Box extends Item {
 export interface Arrow {
   from: Box;
   to: Box;
-  labels: Set<string>;
+  label: string;
   x: number;
   y: number;
   /** As a drawing has it. */
@@ -54,16 +54,16 @@ const LETTER = { state: 7.6, label: 6.4 };
 
 /** Lays a graph out. */
 export function layout(graph: Graph): { width: number; height: number; boxes: Box[]; arrows: Arrow[] } {
-  const { boxes, arrows } = read(graph);
-  const order = rank(boxes);
+  const boxes = rank(read(graph));
+  const arrows = boxes.flatMap(({ out }) => out);
   for (const arrow of arrows) bend(arrow);
   const rows: Item[][] = [];
-  for (const item of [...order, ...arrows.flatMap(({ bends }) => bends)]) (rows[item.row] ??= []).push(item);
+  for (const item of [...boxes, ...arrows.flatMap(({ bends }) => bends)]) (rows[item.row] ??= []).push(item);
   arrange(rows);
   spread(rows);
   const size = place(rows);
   for (const arrow of arrows) trace(arrow);
-  return { ...size, boxes: order, arrows };
+  return { ...size, boxes, arrows };
 }
 
 /** The states a job went through, in order, the present one last. */
@@ -76,7 +76,7 @@ export function walkOf(
 }
 
 /** States by name, also those that only arrows name, and one arrow for all that have the same ends. */
-function read({ states, edges }: Graph): { boxes: Box[]; arrows: Arrow[] } {
+function read({ states, edges }: Graph): Box[] {
   const boxes = new Map<string, Box>();
   const boxOf = (name: string, isStart = false, isEnd = false): Box => {
     const known = boxes.get(name);
@@ -87,24 +87,17 @@ function read({ states, edges }: Graph): { boxes: Box[]; arrows: Arrow[] } {
     return box;
   };
   for (const state of states) boxOf(state.name, state.is_start, state.is_end);
-  const arrows: Arrow[] = [];
-  for (const edge of edges) {
-    const [from, to] = [boxOf(edge.from), boxOf(edge.to)];
-    let arrow = from.out.find((other) => other.to === to);
-    if (arrow === undefined) {
-      arrow = { from, to, labels: new Set(), bends: [], isBack: false, path: "", x: 0, y: 0 };
-      from.out.push(arrow);
-      arrows.push(arrow);
+  for (const [source, leaving] of Map.groupBy(edges, ({ from }) => from)) {
+    for (const [target, same] of Map.groupBy(leaving, ({ to }) => to)) {
+      const texts = same.map(({ label }) =>
+        label === target || label === "transition" ? "" : label.replace(/^on /, "")
+      );
+      const label = [...new Set(texts)].filter(Boolean).join(", ");
+      const [from, to] = [boxOf(source), boxOf(target)];
+      from.out.push({ from, to, label, x: 0, y: 0, path: "", bends: [], isBack: false });
     }
-    const label = edge.label.replace(/^on /, "");
-    if (label !== "" && edge.label !== edge.to && edge.label !== "transition") arrow.labels.add(label);
   }
-  return { boxes: [...boxes.values()], arrows };
-}
-
-/** What an arrow is labelled with. */
-export function labelOf({ labels }: Arrow): string {
-  return [...labels].join(", ");
+  return [...boxes.values()];
 }
 
 function itemOf(row: number, space: number): Item {
@@ -114,6 +107,7 @@ function itemOf(row: number, space: number): Item {
 function textWidth(text: string, letter: number): number {
   return Math.max(14, Math.min(text.length, 28) * letter + 12);
 }
+
 /** Gives each state its row. @returns the states so that arrows lead onwards, except for those that lead back */
 function rank(boxes: readonly Box[]): Box[] {
   const order: Box[] = [];
@@ -136,9 +130,8 @@ function rank(boxes: readonly Box[]): Box[] {
 }
 
 /** Gives an arrow its places in the rows between its ends, in its direction. The first one holds the label. */
-function bend(arrow: Arrow): void {
-  const { from, to, bends } = arrow;
-  const labelWidth = textWidth(labelOf(arrow), LETTER.label);
+function bend({ from, to, label, bends }: Arrow): void {
+  const labelWidth = textWidth(label, LETTER.label);
   if (from === to) {
     from.space += 2 * (labelWidth + 30);
     return;
