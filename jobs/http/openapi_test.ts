@@ -1,8 +1,7 @@
 import { routes } from "./router.ts";
 import { StateMachineBlueprint } from "../mod.ts";
-import { docsHtml } from "./docs_page.ts";
 import type { OpenApi } from "./openapi.ts";
-import { openapiDocument } from "./openapi.ts";
+import { docsHtml, openapiDocument } from "./openapi.ts";
 import { openTestEngine } from "../testing/engine.ts";
 // @ts-types="../../config/std.d.ts"
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";

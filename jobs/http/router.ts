@@ -6,7 +6,7 @@
 import { UserError } from "../../config/errors.ts";
 import type { JobEngine } from "../engine/engine.ts";
 import { HttpError, messageOf } from "../model/errors.ts";
-import { docsRoutes } from "./docs_page.ts";
+import { docsRoutes } from "./openapi.ts";
 import { jobRoutes, submissionRoutes } from "./job_routes.ts";
 import { overviewRoutes } from "./overview_routes.ts";
 import { pageRoutes } from "./page/mod.ts";
