@@ -7,7 +7,7 @@ import { z } from "zod";
 import { concat, decoder, encoder } from "../../config/bytes.ts";
 import { stripControl } from "../../terminal/text.ts";
 import { LinkedAbort } from "../model/abort.ts";
-import { type Clock, systemClock } from "../../config/clock.ts";
+import { systemClock } from "../../config/clock.ts";
 import { parseJson } from "../model/json.ts";
 import { AnyObject } from "../model/wire.ts";
 import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";
@@ -16,16 +16,12 @@ import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStop
 export interface ExecOptions {
   /** Variables of the command; those that hold this program's tokens are left out. Default: the process's. */
   environment?: Readonly<Record<string, string>>;
-  /** Folder it runs in. */
-  cwd?: string;
   /** Longest result; a command that writes more is stopped. Default 16 MiB, what an engine takes. */
   maxOutputBytes?: number;
   /** From SIGTERM to SIGKILL when it is stopped; default 2 000. */
   killGraceMs?: number;
   /** Is given each line that it writes to stderr, without control codes. */
   onStderr?: (line: string, context: TaskContext) => void;
-  /** Where its time comes from; default: the machine. */
-  clock?: Clock;
 }
 
 /** Variables that are kept from commands: with them it could act as this worker, or as a client. */
@@ -50,17 +46,18 @@ const PIPE_GRACE_MS = 1_000;
  * The command gets TASK_ID, JOB_ID and TASK_TYPE in its environment. What it writes to stdout is read as
  * {@linkcode outcomeOf} says; another exit status than 0 is a failure that is tried again.
  */
-export function execTask(name: string, command: string, options: ExecOptions = {}): TaskHandler {
-  const { maxOutputBytes = 16 << 20, killGraceMs = 2_000, onStderr = () => {}, clock = systemClock } =
-    options;
-  const inherited = Object.entries(options.environment ?? Deno.env.toObject())
-    .filter(([key]) => !SECRETS.includes(key));
+export function execTask(
+  name: string,
+  command: string,
+  { environment = Deno.env.toObject(), maxOutputBytes = 16 << 20, killGraceMs = 2_000, onStderr }:
+    ExecOptions = {},
+): TaskHandler {
+  const inherited = Object.entries(environment).filter(([key]) => !SECRETS.includes(key));
   return async (params, context) => {
     const { taskId, jobId, signal } = context;
     if (signal.aborted) return failure("TRANSIENT_ERROR", "The task was stopped before it began.");
     const child = new Deno.Command("/bin/sh", {
       args: ["-c", command],
-      ...options.cwd !== undefined && { cwd: options.cwd },
       env: { ...Object.fromEntries(inherited), TASK_ID: taskId, JOB_ID: jobId, TASK_TYPE: name },
       clearEnv: true,
       detached: true, // a group of its own: the shell's children are stopped with it
@@ -69,25 +66,31 @@ export function execTask(name: string, command: string, options: ExecOptions = {
       stderr: "piped",
     }).spawn();
     using stop = new LinkedAbort(signal);
-    const output = new Collected(maxOutputBytes, () => stop.abort());
-    const lines = new LineReader((line) => onStderr(line, context));
-    const ended = endOf(child, stop.signal, killGraceMs, clock);
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    const takeOutput = (part: Uint8Array) => {
+      size += part.length;
+      if (size <= maxOutputBytes) parts.push(part);
+      else stop.abort();
+    };
+    const lines = new LineReader((line) => onStderr?.(line, context));
+    const ended = endOf(child, stop.signal, killGraceMs);
     const reading = new AbortController();
-    void ended.then(() => clock.sleep(PIPE_GRACE_MS, reading.signal)).then(() => reading.abort());
+    void ended.then(() => systemClock.sleep(PIPE_GRACE_MS, reading.signal)).then(() => reading.abort());
     await Promise.all([
       feed(child.stdin, JSON.stringify(params)),
-      read(child.stdout, output, reading.signal),
-      read(child.stderr, lines, reading.signal),
+      read(child.stdout, takeOutput, reading.signal),
+      read(child.stderr, (part) => lines.take(part), reading.signal),
     ]);
     reading.abort();
     const status = await ended;
     const stderr = lines.end();
-    if (output.isOverflown) {
+    if (size > maxOutputBytes) {
       const message = `The command of task ${name} wrote more than ${maxOutputBytes} bytes to stdout.`;
       return failure("PERMANENT_ERROR", message);
     }
     if (signal.reason instanceof TaskStopped) return failure("TRANSIENT_ERROR", signal.reason.message);
-    return resultOf(name, status, output.text(), stderr);
+    return resultOf(name, status, decoder.decode(concat(parts)), stderr);
   };
 }
 
@@ -103,7 +106,7 @@ function resultOf(name: string, status: Deno.CommandStatus, stdout: string, stde
   return failure("TRANSIENT_ERROR", `The command of task ${name} ${how}${why}`);
 }
 
-const OutcomeSchema = z.strictObject({
+const Outcome = z.strictObject({
   status: z.string().min(1),
   data: AnyObject.optional(),
   error: z.union([z.string(), z.object({ code: z.string(), message: z.string() })]).optional(),
@@ -119,23 +122,18 @@ export function outcomeOf(text: string): TaskOutcome | undefined {
   if (text.trim() === "") return { status: "success" };
   const value = parseJson(text);
   if (value === undefined) return undefined;
-  const outcome = OutcomeSchema.safeParse(value);
+  const outcome = Outcome.safeParse(value);
   if (outcome.success) return outcome.data;
   const data = AnyObject.safeParse(value);
   return { status: "success", data: data.success ? data.data : AnyObject.parse({ result: value }) };
 }
 
 // Waits for a command's exit, and ends its group when `stop` is aborted.
-async function endOf(
-  child: Deno.ChildProcess,
-  stop: AbortSignal,
-  killGraceMs: number,
-  clock: Clock,
-): Promise<Deno.CommandStatus> {
+async function endOf(child: Deno.ChildProcess, stop: AbortSignal, killGraceMs: number) {
   const exited = new AbortController();
   const end = async () => {
     signalGroup(child.pid, "SIGTERM");
-    await clock.sleep(killGraceMs, exited.signal);
+    await systemClock.sleep(killGraceMs, exited.signal);
     if (!exited.signal.aborted) signalGroup(child.pid, "SIGKILL");
   };
   stop.addEventListener("abort", end);
@@ -166,45 +164,26 @@ async function feed(stdin: WritableStream<Uint8Array>, text: string): Promise<vo
   }
 }
 
-interface Sink {
-  take(bytes: Uint8Array): void;
-}
-
 // Reads a pipe to its end, or until `letGo` is aborted.
-async function read(pipe: ReadableStream<Uint8Array>, sink: Sink, letGo: AbortSignal): Promise<void> {
+async function read(
+  pipe: ReadableStream<Uint8Array>,
+  take: (part: Uint8Array) => void,
+  letGo: AbortSignal,
+): Promise<void> {
   const reader = pipe.getReader();
   letGo.addEventListener("abort", () => void reader.cancel(), { once: true });
-  for (let part = await reader.read(); !part.done; part = await reader.read()) sink.take(part.value);
+  for (let part = await reader.read(); !part.done; part = await reader.read()) take(part.value);
 }
 
-class Collected implements Sink {
-  readonly #parts: Uint8Array[] = [];
-  #size = 0;
-  constructor(readonly limit: number, readonly onOverflow: () => void) {}
-
-  get isOverflown(): boolean {
-    return this.#size > this.limit;
-  }
-
-  take(bytes: Uint8Array): void {
-    this.#size += bytes.length;
-    if (this.isOverflown) this.onOverflow();
-    else this.#parts.push(bytes);
-  }
-
-  text(): string {
-    return decoder.decode(concat(this.#parts));
-  }
-}
-
-class LineReader implements Sink {
+/** Splits what comes in parts into lines. */
+class LineReader {
   readonly #decoder = new TextDecoder();
   #line = "";
   #tail = "";
   constructor(readonly onLine: (line: string) => void) {}
 
-  take(bytes: Uint8Array): void {
-    const lines = (this.#line + this.#decoder.decode(bytes, { stream: true })).split("\n");
+  take(part: Uint8Array): void {
+    const lines = (this.#line + this.#decoder.decode(part, { stream: true })).split("\n");
     this.#line = lines.pop() ?? "";
     if (this.#line.length > LONGEST_LINE) {
       lines.push(this.#line);

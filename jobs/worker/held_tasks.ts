@@ -1,14 +1,17 @@
 /**
- * The tasks of one engine that this worker holds: from their arrival until their result is delivered.
+ * The tasks of one engine that a worker holds: from their arrival, through the function of their type, until their result
+ * is delivered.
  *
  * @module
  */
-import { reasonOf } from "../model/errors.ts";
+import { messageOf, reasonOf } from "../model/errors.ts";
 import { Command, type WireTask } from "../model/wire.ts";
 import type { Answer, EngineHttp } from "./engine_http.ts";
-import { failure, performTask, type Progress, type TaskOutcome, TaskStopped } from "./task.ts";
-import { Backoff } from "./waiting.ts";
+import { Backoff } from "./run_state.ts";
+import { failure, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";
 
+/** Longer limits are left to the engine: timers do not count so far. */
+const LONGEST_TIMEOUT_SECONDS = 2_000_000;
 const RESULT_TIMEOUT_MS = 60_000;
 const LONGEST_RESULT_DELAY_MS = 16_000;
 
@@ -16,10 +19,8 @@ const LONGEST_RESULT_DELAY_MS = 16_000;
 export class HeldTasks {
   readonly #held = new Map<string, AbortController>();
 
-  /** @param sendOverSocket Sends an event if a socket is open for it, and says whether. */
-  constructor(readonly engine: EngineHttp, readonly sendOverSocket: (event: string) => boolean) {}
+  constructor(readonly engine: EngineHttp) {}
 
-  /** Their ids. */
   get ids(): string[] {
     return [...this.#held.keys()];
   }
@@ -37,7 +38,7 @@ export class HeldTasks {
 
     const outcome = type === undefined
       ? failure("PERMANENT_ERROR", `Unsupported task: ${name}`)
-      : await performTask(type.handler, task, control, run, (value) => this.#sendProgress(task, value));
+      : await this.#perform(type.handler, task, control);
 
     run.end(type);
     const { reason } = control.signal;
@@ -45,8 +46,8 @@ export class HeldTasks {
     const ms = Math.round(run.clock.now() - startedAt);
     run.log("info", "task_ended", { task_id, job_id, type: name, status: why ?? outcome.status, ms });
     // Out of time: the engine has settled it. Given back: another worker has it.
-    if (why === undefined) await deliverResult(this.engine, task, outcome);
-    else if (why === "cancelled") await deliverResult(this.engine, task, { status: why });
+    if (why === undefined) await this.#deliver(task, outcome);
+    else if (why === "cancelled") await this.#deliver(task, { status: why });
     this.#held.delete(task_id);
     run.delivered();
   }
@@ -68,63 +69,103 @@ export class HeldTasks {
     this.#held.clear();
   }
 
-  async #sendProgress({ task_id, job_id }: WireTask, value: Progress): Promise<void> {
-    const type = "progress_update"; // engines read one or the other key
-    const worker_id = this.engine.run.settings.id;
-    const body = JSON.stringify({ event: type, type, worker_id, job_id, task_id, ...value });
-    if (this.sendOverSocket(body)) return;
-    await this.engine.send("POST", "/_worker/events", { body }); // a lost one is no error: the next one will do
-  }
-}
-
-// Delivers an outcome: again and again, until the engine has it or refuses it for good.
-async function deliverResult(engine: EngineHttp, task: WireTask, outcome: TaskOutcome): Promise<void> {
-  const { settings, log } = engine.run;
-  const fields = { task_id: task.task_id, job_id: task.job_id };
-  const bodyOf = (result: TaskOutcome) => JSON.stringify({ ...fields, worker_id: settings.id, result });
-  let body: string;
-  try {
-    body = bodyOf(outcome);
-  } catch (error) { // BigInt, or a value that contains itself
-    body = bodyOf(failure("PERMANENT_ERROR", `The result cannot be written as JSON: ${reasonOf(error)}`));
-  }
-  let answer = await sendResult(engine, body, fields);
-  if (answer?.status === 400 || answer?.status === 413) {
-    // A repeat would be refused as well; without a result the job would wait for its time-out.
-    const message = `The engine refuses the result: ${engine.problem(answer)}`;
-    answer = await sendResult(engine, bodyOf(failure("PERMANENT_ERROR", message)), fields);
-  }
-  if (answer === undefined) return;
-  if (answer.status !== 200) log("warn", "result_refused", { ...fields, error: engine.problem(answer) });
-  else if (answer.text.includes('"ignored"')) {
-    log("warn", "result_ignored", { ...fields, answer: answer.text });
-  }
-}
-
-// Resolves with an answer that a repeat would not change; undefined: given up.
-async function sendResult(
-  engine: EngineHttp,
-  body: string,
-  fields: Record<string, unknown>,
-): Promise<Answer | undefined> {
-  const { clock, log, settings, ended } = engine.run;
-  const { RESULT_MAX_RETRIES: mostRetries = Infinity } = settings;
-  const backoff = new Backoff(settings.RESULT_RETRY_INITIAL_DELAY, LONGEST_RESULT_DELAY_MS);
-  for (let tries = 0; !ended.signal.aborted; tries++) {
-    const answer = await engine.send("POST", "/_worker/tasks/result", { body, timeoutMs: RESULT_TIMEOUT_MS });
-    if (isFinal(answer)) return answer;
-    const error = engine.problem(answer);
-    if (tries >= mostRetries) {
-      log("error", "result_dropped", { ...fields, error });
-      return undefined;
+  async #perform(handler: TaskHandler, task: WireTask, control: AbortController): Promise<TaskOutcome> {
+    const { run, run: { clock, hotCache } } = this.engine;
+    const { task_id: taskId, job_id: jobId, timeout_seconds: limit = Infinity } = task;
+    const cancelTimeout = limit <= LONGEST_TIMEOUT_SECONDS
+      ? clock.wake(limit * 1000, () => control.abort(new TaskStopped("timeout")))
+      : () => {};
+    const sendEvent = newestOnly((body: string) => this.engine.sendEvent(body));
+    try {
+      const outcome = await handler(task.params, {
+        taskId,
+        jobId,
+        priority: task.priority,
+        signal: control.signal,
+        sendProgress: (progress, message) => {
+          const type = "progress_update"; // engines read one or the other key
+          const fields = { worker_id: run.settings.id, job_id: jobId, task_id: taskId, progress, message };
+          return sendEvent(JSON.stringify({ event: type, type, ...fields }));
+        },
+        addToHotCache: (name) => {
+          hotCache.add(name);
+          run.changed.notify();
+        },
+        removeFromHotCache: (name) => {
+          hotCache.delete(name);
+          run.changed.notify();
+        },
+      }) ?? { status: "success" };
+      if (typeof outcome === "object" && typeof outcome.status === "string") return outcome;
+      return failure(
+        "PERMANENT_ERROR",
+        `The function of task ${task.type} returned something without a status; return { status, data }.`,
+      );
+    } catch (error) {
+      return failure("TRANSIENT_ERROR", messageOf(error));
+    } finally {
+      cancelTimeout();
     }
-    log("warn", "result_delayed", { ...fields, error });
-    await clock.sleep(answer.retryMs ?? backoff.nextMs(), ended.signal);
   }
-  return undefined;
+
+  // Delivers an outcome: again and again, until the engine has it or refuses it for good.
+  async #deliver({ task_id, job_id }: WireTask, outcome: TaskOutcome): Promise<void> {
+    const { settings, log } = this.engine.run;
+    const fields = { task_id, job_id };
+    const bodyOf = (result: TaskOutcome) => JSON.stringify({ ...fields, worker_id: settings.id, result });
+    let body: string;
+    try {
+      body = bodyOf(outcome);
+    } catch (error) { // BigInt, or a value that contains itself
+      body = bodyOf(failure("PERMANENT_ERROR", `The result cannot be written as JSON: ${reasonOf(error)}`));
+    }
+    let answer = await this.#sendResult(body, fields);
+    if (answer?.status === 400 || answer?.status === 413) {
+      // A repeat would be refused as well; without a result the job would wait for its time-out.
+      const message = `The engine refuses the result: ${answer.problem}`;
+      answer = await this.#sendResult(bodyOf(failure("PERMANENT_ERROR", message)), fields);
+    }
+    if (answer === undefined) return;
+    if (answer.status !== 200) log("warn", "result_refused", { ...fields, error: answer.problem });
+    else if (answer.text.includes('"ignored"')) {
+      log("warn", "result_ignored", { ...fields, answer: answer.text });
+    }
+  }
+
+  // Resolves with an answer that a repeat would not change; undefined: given up.
+  async #sendResult(body: string, fields: Record<string, unknown>): Promise<Answer | undefined> {
+    const { clock, log, settings, ended: { signal } } = this.engine.run;
+    const backoff = new Backoff(settings.resultDelayMs, LONGEST_RESULT_DELAY_MS);
+    for (let tries = 0; !signal.aborted; tries++) {
+      const call = { body, timeoutMs: RESULT_TIMEOUT_MS };
+      const answer = await this.engine.send("POST", "/_worker/tasks/result", call);
+      const { status, problem: error, retryMs = backoff.nextMs() } = answer;
+      // An engine that is away, has another token for a moment or is busy may take it later.
+      if (status > 0 && status < 500 && ![401, 403, 408, 429].includes(status)) return answer;
+      if (tries >= settings.resultRetries) {
+        log("error", "result_dropped", { ...fields, error });
+        return undefined;
+      }
+      log("warn", "result_delayed", { ...fields, error });
+      await clock.sleep(retryMs, signal);
+    }
+    return undefined;
+  }
 }
 
-// An engine that is away, has another token for a moment or is busy may take it later.
-function isFinal({ status }: Answer): boolean {
-  return status > 0 && status < 500 && ![401, 403, 408, 429].includes(status);
+// Sends one at a time; while one is on its way only the newest is kept.
+function newestOnly<T>(transmit: (value: T) => Promise<void>): (value: T) => Promise<void> {
+  let waiting: T | undefined;
+  let sending: Promise<void> | undefined;
+  const drain = async () => {
+    for (let value = waiting; value !== undefined; value = waiting) {
+      waiting = undefined;
+      await transmit(value);
+    }
+    sending = undefined;
+  };
+  return (value) => {
+    waiting = value;
+    return sending ??= drain();
+  };
 }

@@ -1,13 +1,15 @@
 /**
- * Asks one engine for tasks while there is room for them, and for commands while there is none.
+ * Keeps an engine served: registers, asks it for tasks while there is room for them, and for commands while there is none.
  *
  * @module
  */
 import { parseJson } from "../model/json.ts";
 import { WireTask } from "../model/wire.ts";
+import type { EngineConnection } from "./connection.ts";
 import { type Answer, ConnectionError, type EngineHttp } from "./engine_http.ts";
+import { Backoff, jittered, type RunState } from "./run_state.ts";
+import { WorkerError } from "./settings.ts";
 import type { HeldTasks } from "./held_tasks.ts";
-import { jittered } from "./waiting.ts";
 
 /** A worker that is full, or whose type is, for less than this does not bother the engine with it. */
 const SHORT_WAIT_MS = 250;
@@ -18,46 +20,62 @@ const MOST_POLLS = 4;
 const AT_ONCE_MS = 20;
 /** With fewer places than engines they take turns, so nobody may sit on one for longer. */
 const SHARED_WAIT_MS = 1_000;
+const FIRST_RETRY_MS = 100;
 const TIMEOUT_MS = 5_000;
 const PAUSE_MS = 1_000;
 
-/** What polls use of their connection. */
-interface PollHost {
+/** Keeps a worker busy with the tasks of one engine. */
+export class Polls {
+  readonly run: RunState;
   readonly engine: EngineHttp;
   readonly tasks: HeldTasks;
-  /** Whether this engine is the one to poll now. */
-  readonly isTurn: boolean;
-  /** Whether commands come by another way. */
-  readonly hasSocket: boolean;
-  /** Whether the last heartbeat names types that are full. */
-  readonly isOverstated: boolean;
-  heartbeat(): Promise<void>;
-}
-
-/** The polls of one engine. */
-export class Polls {
+  readonly #backoff: Backoff;
   /** Until then one poll at a time will do. */
   #singleUntil = 0;
 
-  constructor(readonly host: PollHost) {}
+  /** @param isTurn Whether this engine is the one to poll now. */
+  constructor(readonly connection: EngineConnection, readonly isTurn: () => boolean) {
+    this.run = connection.run;
+    this.engine = connection.engine;
+    this.tasks = connection.tasks;
+    this.#backoff = new Backoff(FIRST_RETRY_MS, this.run.settings.errorDelayMs);
+  }
 
   /**
-   * Polls until `stop`; `onAnswer` is called whenever one was answered as it should be.
+   * Registers and polls until `stop`; begins again whenever the engine was away.
    *
-   * @throws ConnectionError when one was not
+   * @throws WorkerError when it refuses the first registration
    */
-  async poll(stop: AbortSignal, onAnswer: () => void): Promise<void> {
-    const { host } = this;
-    const { run, url } = host.engine;
-    const { settings, slots, clock } = run;
-    const shares = settings.MULTI_ORCHESTRATOR_MODE === "ROUND_ROBIN" &&
-      settings.engines.length > settings.MAX_CONCURRENT_TASKS;
-    const waitMs = shares ? Math.min(SHARED_WAIT_MS, settings.TASK_POLL_TIMEOUT) : settings.TASK_POLL_TIMEOUT;
-    run.log("info", "polling_started", { engine: url });
+  async work(stop: AbortSignal): Promise<void> {
+    const { connection, engine: { url }, run: { settings, log, clock } } = this;
+    while (!stop.aborted) {
+      try {
+        log("debug", "registering", { engine: url });
+        await connection.register(stop);
+        log("info", "registered", { engine: url, worker: settings.id });
+        await this.#poll(stop);
+      } catch (error) {
+        if (!(error instanceof ConnectionError)) throw error;
+        connection.lose();
+        if (stop.aborted) return;
+        if (!connection.isKnown && error.isFinal) throw new WorkerError(`The engine at ${error.message}.`);
+        const delayMs = error.answer?.retryMs ?? this.#backoff.nextMs();
+        log("warn", "engine_unavailable", { error: error.message, retry_in_ms: Math.round(delayMs) });
+        await clock.sleep(delayMs, stop);
+      }
+    }
+  }
+
+  // Throws a ConnectionError when a poll was not answered as it should be.
+  async #poll(stop: AbortSignal): Promise<void> {
+    const { run, run: { settings, slots, clock } } = this;
+    const isShort = settings.takesTurns && settings.engines.length > settings.maxTasks;
+    const waitMs = isShort ? Math.min(SHARED_WAIT_MS, settings.pollMs) : settings.pollMs;
+    run.log("info", "polling_started", { engine: this.engine.url });
     const others = new Set<Promise<void>>();
     try {
       while (!stop.aborted) {
-        if (!host.isTurn || run.undelivered >= MOST_UNDELIVERED) {
+        if (!this.isTurn() || run.undelivered >= MOST_UNDELIVERED) {
           await run.changed.wait(PAUSE_MS, stop);
           continue;
         }
@@ -68,7 +86,7 @@ export class Polls {
           const other = this.#pollMore(stop).then(() => void others.delete(other));
           others.add(other);
         }
-        onAnswer();
+        this.#backoff.reset();
       }
     } finally {
       await Promise.all(others);
@@ -77,7 +95,7 @@ export class Polls {
 
   // Tasks wait for workers: one poll after the other would spend its time on the way there and back.
   async #pollMore(stop: AbortSignal): Promise<void> {
-    const { run } = this.host.engine;
+    const { run } = this;
     const hasLimits = [...run.types.values()].some(({ maxConcurrent }) => maxConcurrent !== Infinity);
     if (hasLimits || run.clock.now() < this.#singleUntil) return;
     try {
@@ -92,8 +110,7 @@ export class Polls {
 
   // One poll, for which a slot has been taken. @returns whether a task began, and keeps the slot
   async #pollOnce(waitMs: number, stop: AbortSignal): Promise<boolean> {
-    const { engine } = this.host;
-    const { run } = engine;
+    const { run, engine } = this;
     let isTaken = false;
     try {
       await this.#announceOpen(stop);
@@ -116,21 +133,20 @@ export class Polls {
   // one that is full for a moment only is waited for instead, as each heartbeat costs more than a short task. When all
   // are full there is nothing to ask for.
   async #announceOpen(stop: AbortSignal): Promise<void> {
-    const { host } = this;
-    const { run } = host.engine;
+    const { run, connection } = this;
     const by = run.clock.now() + SHORT_WAIT_MS;
     const isOpen = () => run.open().length > 0;
-    while (host.isOverstated && !stop.aborted) {
+    while (connection.isOverstated && !stop.aborted) {
       const leftMs = by - run.clock.now();
       if (!isOpen()) await this.#pollCommandsUntil(run.until(isOpen, Infinity, stop));
-      else if (leftMs <= 0) return await host.heartbeat();
+      else if (leftMs <= 0) return await connection.heartbeat();
       else await run.changed.wait(leftMs, stop);
     }
   }
 
   // Takes in the answer to a poll. @returns whether a task began, and with it the slot was taken
   #receive({ text }: Answer): boolean {
-    const { engine: { run, url }, tasks } = this.host;
+    const { run, tasks, engine: { url } } = this;
     const value = parseJson(text);
     if (tasks.obey(value)) return false;
     const { data: task } = WireTask.safeParse(value);
@@ -152,16 +168,15 @@ export class Polls {
   }
 
   async #pollCommands(until: AbortSignal): Promise<void> {
-    const { engine, tasks } = this.host;
-    const { settings, clock, log } = engine.run;
+    const { engine, tasks, run: { settings, clock, log } } = this;
     await clock.sleep(SHORT_WAIT_MS, until);
-    while (!until.aborted && !this.host.hasSocket) {
+    while (!until.aborted && !engine.hasSocket) {
       const startedAt = clock.now();
-      const answer = await this.#next("&tasks=0", settings.TASK_POLL_TIMEOUT, until);
+      const answer = await this.#next("&tasks=0", settings.pollMs, until);
       if (answer.status === 0) {
         if (until.aborted) return;
-        log("debug", "command_poll_failed", { error: engine.problem(answer) });
-        await clock.sleep(jittered(settings.TASK_POLL_ERROR_DELAY), until);
+        log("debug", "command_poll_failed", { error: answer.problem });
+        await clock.sleep(jittered(settings.errorDelayMs), until);
       } else if (
         !(answer.status === 200 && tasks.obey(parseJson(answer.text))) &&
         clock.now() - startedAt < SHORT_WAIT_MS
@@ -172,8 +187,7 @@ export class Polls {
   }
 
   #next(query: string, waitMs: number, signal: AbortSignal): Promise<Answer> {
-    const { engine } = this.host;
-    const path = `${engine.workerPath}/tasks/next?commands=1${query}&wait=${waitMs / 1000}`;
-    return engine.send("GET", path, { timeoutMs: waitMs + TIMEOUT_MS, signal });
+    const path = `${this.engine.workerPath}/tasks/next?commands=1${query}&wait=${waitMs / 1000}`;
+    return this.engine.send("GET", path, { timeoutMs: waitMs + TIMEOUT_MS, signal });
   }
 }

@@ -17,9 +17,10 @@
 import { LinkedAbort } from "../model/abort.ts";
 import { systemClock } from "../../config/clock.ts";
 import { EngineConnection } from "./connection.ts";
-import { RunState, type TaskType } from "./run_state.ts";
+import { Polls } from "./polls.ts";
+import { RunState } from "./run_state.ts";
 import { readSettings, type Settings, WorkerError, type WorkerOptions } from "./settings.ts";
-import type { TaskHandler } from "./task.ts";
+import type { TaskHandler, TaskType } from "./task.ts";
 
 const GRACE_MS = 5_000;
 /** What tasks that were stopped get to end. */
@@ -35,15 +36,16 @@ export class Worker {
   readonly maxConcurrentTasks: number;
   readonly #settings: Settings;
   readonly #types = new Map<string, TaskType>();
-  #run: WorkerRun | undefined;
+  /** Those of the run; none while it does not run. */
+  #connections: EngineConnection[] = [];
 
   /** @throws WorkerError when a setting cannot be used; the message names all of them. */
   constructor(readonly options: WorkerOptions = {}) {
     this.#settings = readSettings(options);
     this.id = this.#settings.id;
     this.engines = this.#settings.engines.map(({ url }) => url);
-    this.workerType = this.#settings.WORKER_TYPE;
-    this.maxConcurrentTasks = this.#settings.MAX_CONCURRENT_TASKS;
+    this.workerType = this.#settings.type;
+    this.maxConcurrentTasks = this.#settings.maxTasks;
   }
 
   /** Names of the tasks it can do. */
@@ -53,7 +55,7 @@ export class Worker {
 
   /** Whether at least one engine has it registered and answers. */
   get connected(): boolean {
-    return this.#run?.connected ?? false;
+    return this.#connections.some(({ isUp }) => isUp);
   }
 
   /** Adds the function of a task type. `maxConcurrent` bounds this type below the worker's own limit. */
@@ -82,68 +84,50 @@ export class Worker {
     if (this.#types.size === 0) {
       throw new WorkerError("The worker has no task; add a function with worker.task(NAME, FUNCTION).");
     }
-    if (this.#run !== undefined) throw new WorkerError("This worker runs already.");
+    if (this.#connections.length > 0) throw new WorkerError("This worker runs already.");
     const { clock = systemClock, log = () => {}, graceMs = GRACE_MS } = this.options;
-    this.#run = new WorkerRun(new RunState(this.#settings, this.#types, clock, log));
+    const run = new RunState(this.#settings, this.#types, clock, log);
+    this.#connections = this.#settings.engines.map((engine) => new EngineConnection(run, engine));
+    const accompanying = this.#connections.map((connection) => connection.accompany());
     try {
-      await this.#run.run(signal, graceMs, force);
+      await this.#poll(signal);
+      await this.#drain(run, graceMs, force);
     } finally {
-      this.#run = undefined;
+      run.ended.abort();
+      await Promise.all(accompanying);
+      run.client.close();
+      this.#connections = [];
     }
+  }
+
+  // Resolves when all polls are over. An engine that refuses the worker ends the polls of all.
+  async #poll(signal: AbortSignal): Promise<void> {
+    using stop = new LinkedAbort(signal);
+    const ends = await Promise.allSettled(this.#connections.map(async (connection) => {
+      // In fail-over mode the first that is up is polled.
+      const isTurn = () =>
+        this.#settings.takesTurns || this.#connections.find(({ isUp }) => isUp) === connection;
+      try {
+        await new Polls(connection, isTurn).work(stop.signal);
+      } finally {
+        stop.abort();
+      }
+    }));
+    for (const end of ends) if (end.status === "rejected") throw end.reason;
+  }
+
+  // A task that an engine was just assigning as its poll was broken off goes back by the first registration (it is not
+  // among those named as running); what the grace did not suffice for by the second.
+  async #drain(run: RunState, graceMs: number, force: AbortSignal): Promise<void> {
+    const release = () => Promise.all(this.#connections.map((connection) => connection.releaseOthers()));
+    await release();
+    const isDone = () => run.running + run.undelivered === 0;
+    if (!isDone()) run.log("info", "worker_stopping", { running: run.running, grace_ms: graceMs });
+    if (await run.until(isDone, graceMs, force)) return;
+    for (const { tasks } of this.#connections) tasks.stop();
+    await run.until(() => run.running === 0, STOP_MS, never);
+    await release();
   }
 }
 
 const never = new AbortController().signal;
-
-/** One run of a worker: its connections, from the first registration to the last result. */
-class WorkerRun {
-  readonly #connections: EngineConnection[];
-
-  constructor(readonly state: RunState) {
-    this.#connections = state.settings.engines.map((engine) =>
-      new EngineConnection(state, engine, (connection) => this.#isTurnOf(connection))
-    );
-  }
-
-  get connected(): boolean {
-    return this.#connections.some(({ isUp }) => isUp);
-  }
-
-  async run(signal: AbortSignal, graceMs: number, force: AbortSignal): Promise<void> {
-    using stop = new LinkedAbort(signal);
-    const accompanying = this.#connections.map((connection) => connection.accompany());
-    const ends = await Promise.allSettled(this.#connections.map(async (connection) => {
-      try {
-        await connection.work(stop.signal);
-      } finally {
-        stop.abort(); // one that is refused ends all
-      }
-    }));
-    const refused = ends.find((end) => end.status === "rejected");
-    if (refused === undefined) await this.#drain(graceMs, force);
-    this.state.ended.abort();
-    await Promise.all(accompanying);
-    this.state.client.close();
-    if (refused !== undefined) throw refused.reason;
-  }
-
-  // Polls are over. A task that an engine was just assigning as its poll was broken off goes back by the first
-  // registration (it is not among those named as running); what the grace did not suffice for by the second.
-  async #drain(graceMs: number, force: AbortSignal): Promise<void> {
-    const { state } = this;
-    const release = () => Promise.all(this.#connections.map((connection) => connection.releaseOthers()));
-    await release();
-    const isDone = () => state.running + state.undelivered === 0;
-    if (!isDone()) state.log("info", "worker_stopping", { running: state.running, grace_ms: graceMs });
-    if (await state.until(isDone, graceMs, force)) return;
-    for (const { tasks } of this.#connections) tasks.stop();
-    await state.until(() => state.running === 0, STOP_MS, never);
-    await release();
-  }
-
-  // In fail-over mode the first that is up is polled.
-  #isTurnOf(connection: EngineConnection): boolean {
-    return this.state.settings.MULTI_ORCHESTRATOR_MODE === "ROUND_ROBIN" ||
-      this.#connections.find(({ isUp }) => isUp) === connection;
-  }
-}

@@ -3,7 +3,7 @@
 // @ts-types="../../config/std.d.ts"
 import { assert, assertEquals } from "@std/assert";
 import { systemClock } from "../../config/clock.ts";
-import { Backoff, Notifier, Slots } from "./waiting.ts";
+import { Backoff, Notifier, Slots } from "./run_state.ts";
 
 const never = new AbortController().signal;
 
