@@ -43,7 +43,7 @@ export async function run(given: Given, { commands }: Pick<Program, "commands">)
 export async function choicesFor(
   commands: readonly Command<never>[],
   words: readonly string[],
-  namesOf: (typed: Typed) => Promise<readonly string[]>,
+  namesOf: (values: ReadonlyMap<string, string>) => Promise<readonly string[]>,
 ): Promise<string[]> {
   // bash takes --config=FILE apart into three words.
   const before = words.slice(0, -1).filter((word) => word !== "=");
@@ -53,18 +53,16 @@ export async function choicesFor(
     const values = await choicesFor(commands, [...before, option, value], namesOf);
     return values.map((choice) => `${option}=${choice}`);
   }
-  const { command, options, typed } = positionIn(commands, before);
+  const { command, options, words: typed, values, awaiting, isGlobal } = readTyped(commands, before);
   const choices = async () => {
-    if (typed.awaiting !== undefined) {
-      return typed.awaiting.names ? oneMore(current, await namesOf(typed)) : [];
-    }
+    if (awaiting !== undefined) return awaiting.names ? oneMore(current, await namesOf(values)) : [];
     if (current.startsWith("-")) return options.flatMap(forms);
-    if (command === null) return typed.isGlobal ? nextWords(commands, typed.words) : [];
-    if (command.name === "help") return nextWords(commands, typed.words);
-    if (command.name === "completions") return typed.words.length === 0 ? SHELLS : [];
-    const isFull = typed.words.length > 0 && !command.words?.includes("...");
+    if (command === null) return isGlobal ? nextWords(commands, typed) : [];
+    if (command.name === "help") return nextWords(commands, typed);
+    if (command.name === "completions") return typed.length === 0 ? SHELLS : [];
+    const isFull = typed.length > 0 && !command.words?.includes("...");
     if (!command.names || isFull) return [];
-    return (await namesOf(typed)).filter((name) => !typed.words.includes(name));
+    return (await namesOf(values)).filter((name) => !typed.includes(name));
   };
   return (await choices()).filter((choice) => choice.startsWith(current));
 }
@@ -75,53 +73,41 @@ function oneMore(list: string, names: readonly string[]): string[] {
   return names.filter((name) => !listed.split(",").includes(name)).map((name) => listed + name);
 }
 
-/** What a command line says before it is complete. */
-export interface Typed {
-  /** What is no option and no option's value. */
-  words: readonly string[];
-  values: ReadonlyMap<string, string>;
-  /** The option whose value comes next. */
-  awaiting: Option | undefined;
-  /** Whether there are only options that may stand before a command. */
-  isGlobal: boolean;
+/** What a command line holds before it is complete. */
+function readTyped(commands: readonly Command<never>[], before: readonly string[]) {
+  const { command, options, args } = positionIn(commands, before);
+  const words: string[] = []; // no options and no values of options
+  const values = new Map<string, string>();
+  let awaiting: Option | undefined; // its value comes next
+  let isGlobal = true; // there are only options that may stand before a command
+  for (const argument of args) {
+    const [, form, value] = /^(-[^=]+)(?:=(.*))?$/s.exec(argument) ?? [];
+    if (awaiting !== undefined) {
+      values.set(awaiting.name, argument);
+      awaiting = undefined;
+    } else if (form === undefined) words.push(argument);
+    else {
+      const option = options.find((option) => forms(option).includes(form));
+      isGlobal &&= GLOBAL_OPTIONS.some(({ name }) => name === option?.name);
+      if (option?.value === undefined) continue;
+      if (value === undefined) awaiting = option;
+      else values.set(option.name, value);
+    }
+  }
+  return { command, options, words, values, awaiting, isGlobal };
 }
 
-/** The command that is typed so far, its options, and what else stands there; no command where its name is to come. */
+/** The command that is typed so far, what may follow it and what does. */
 function positionIn(commands: readonly Command<never>[], before: readonly string[]) {
   try {
     const { command, isBare, args } = findCommand(commands, before);
     const options = [...command.options ?? [], ...GLOBAL_OPTIONS].filter(({ hidden }) => !hidden);
-    return { command: isBare ? null : command, options, typed: readTyped(args, options) };
+    return { command: isBare ? null : command, options, args };
   } catch (error) {
     // Only the first of a command's two words is typed, or none that is known.
     if (!(error instanceof UserError)) throw error;
-    return { command: null, options: GLOBAL_OPTIONS, typed: readTyped(before, GLOBAL_OPTIONS) };
+    return { command: null, options: GLOBAL_OPTIONS, args: before };
   }
-}
-
-function readTyped(args: readonly string[], options: readonly Option[]): Typed {
-  const words: string[] = [];
-  const values = new Map<string, string>();
-  let awaiting: Option | undefined;
-  let isGlobal = true;
-  for (const argument of args) {
-    if (awaiting !== undefined) {
-      values.set(awaiting.name, argument);
-      awaiting = undefined;
-      continue;
-    }
-    const [, form, value] = /^(-[^=]+)(?:=(.*))?$/s.exec(argument) ?? [];
-    if (form === undefined) {
-      words.push(argument);
-      continue;
-    }
-    const option = options.find((option) => forms(option).includes(form));
-    isGlobal &&= GLOBAL_OPTIONS.some(({ name }) => name === option?.name);
-    if (option?.value === undefined) continue;
-    if (value === undefined) awaiting = option;
-    else values.set(option.name, value);
-  }
-  return { words, values, awaiting, isGlobal };
 }
 
 /** An option as it is typed. */
@@ -131,15 +117,14 @@ function forms({ name, letter }: Option): string[] {
 
 /** The words that go on with the beginning of a command's name. */
 function nextWords(commands: readonly Command<never>[], beginning: readonly string[]): string[] {
-  const names = commands.flatMap(({ name, aliases = [] }) => [name, ...aliases]).map((name) =>
-    name.split(" ")
-  );
-  const fitting = names.filter((words) => beginning.every((word, index) => word === words[index]));
-  return [...new Set(fitting.flatMap((words) => words.slice(beginning.length, beginning.length + 1)))];
+  const typed = beginning.map((word) => `${word} `).join("");
+  const names = commands.flatMap(({ name, aliases = [] }) => [name, ...aliases]);
+  const fitting = names.filter((name) => name.startsWith(typed));
+  return [...new Set(fitting.map((name) => name.slice(typed.length).replace(/ .*/, "")))];
 }
 
 /** The names of services where the options say they are. Shells hand a `~` on as it is typed. */
-async function serviceNames({ values }: Typed): Promise<string[]> {
+async function serviceNames(values: ReadonlyMap<string, string>): Promise<string[]> {
   const path = (name: string) => values.get(name)?.replace(/^~(?=\/|$)/, Deno.env.get("HOME") ?? "~");
   const infrastructure = path("infrastructure");
   const home = findHome(infrastructure === undefined ? {} : { infrastructure });

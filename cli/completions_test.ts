@@ -3,11 +3,11 @@ import { assertEquals } from "@std/assert";
 import { Folder, NOTHING_IGNORED, orchestratorCommand } from "../testing/run.ts";
 import { quote, TestTerminal, whyNoTerminal } from "../testing/terminal.ts";
 import { quick, Site } from "../testing/site.ts";
-import { choicesFor, type Typed } from "./completions.ts";
+import { choicesFor } from "./completions.ts";
 import { COMMANDS } from "./table.ts";
 
 /** What every services file but `other.yaml` holds. */
-const namesOf = ({ values }: Typed) =>
+const namesOf = (values: ReadonlyMap<string, string>) =>
   Promise.resolve(values.get("config") === "other.yaml" ? ["mail"] : ["db", "web", "worker"]);
 
 const JOB = "submit status cancel history list approve retry";

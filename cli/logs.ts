@@ -31,16 +31,12 @@ export async function run(given: Given): Promise<number> {
   const check = (known: readonly string[]) => {
     for (const name of names) if (!known.includes(name)) throw unknownName(name, known);
   };
-  const show = given.has("json")
-    ? (_: readonly string[], lines: Iterable<LogLine>) => writeLines(lines, asJson)
-    : textWriter(choice);
+  const show = (services: readonly string[], lines: Iterable<LogLine>) =>
+    writeLines(lines, given.has("json") ? asJson : textFormat(services, choice));
   const named = given.one("log-dir");
   const follow = given.has("follow");
-  const folder = named !== undefined
-    ? resolvePath(Deno.cwd(), named)
-    : record === null
-    ? `${infrastructure}/logs`
-    : record.logs;
+  const present = record === null ? `${infrastructure}/logs` : record.logs;
+  const folder = named === undefined ? present : resolvePath(Deno.cwd(), named);
   if (record === null || (folder !== null && !follow)) {
     const sources = folder === null ? [] : sourcesIn(folder);
     if (folder === null || sources.length === 0) {
@@ -98,25 +94,20 @@ function asJson(line: LogLine): string {
   return JSON.stringify({ time: timeOf(line), service, stream, level, text });
 }
 
-/** Writes lines behind their service's name, in the colours of a run's own prefixes. */
-function textWriter({ names }: LogChoice) {
+/** A line behind its service's name, in the colours of a run's own prefixes. */
+function textFormat(services: readonly string[], { names }: LogChoice): (line: LogLine) => string {
   const [color, isTerminal] = [useColors(), Deno.stdout.isTerminal()];
   const prefixes = new Map<string, string>();
-  let known: readonly string[] = [];
   const prefixOf = (source: string) => {
-    const prefix = namePrefix(source, names === null ? [...known, OWN] : [...names]);
-    return color ? prefixPaint(source, known)(prefix) : prefix;
+    const prefix = namePrefix(source, names === null ? [...services, OWN] : [...names]);
+    return color ? prefixPaint(source, services)(prefix) : prefix;
   };
-  return (services: readonly string[], lines: Iterable<LogLine>): Promise<boolean> => {
-    if (services !== known) prefixes.clear();
-    known = services;
-    return writeLines(lines, (line) => {
-      const { source, text } = line;
-      const prefix = prefixes.get(source) ?? prefixOf(source);
-      prefixes.set(source, prefix);
-      const time = timeOf(line);
-      return `${time === null ? "" : `${time} `}${prefix} ${isTerminal ? stripControl(text, color) : text}`;
-    });
+  return (line) => {
+    const { source, text } = line;
+    const prefix = prefixes.get(source) ?? prefixOf(source);
+    prefixes.set(source, prefix);
+    const time = timeOf(line);
+    return `${time === null ? "" : `${time} `}${prefix} ${isTerminal ? stripControl(text, color) : text}`;
   };
 }
 
