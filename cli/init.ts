@@ -5,25 +5,20 @@
  */
 
 import type { Given } from "../config/command.ts";
-import { homeOptions } from "./options.ts";
-import { print } from "../terminal/outlet.ts";
-import { findHome, findServicesFile } from "../config/settings.ts";
+import type { Dotenv } from "../config/dotenv.ts";
 import { readDotenv } from "../config/dotenv.ts";
 import { systemReason, UserError } from "../config/errors.ts";
+import { isPort } from "../config/launch.ts";
 import { servicesJsonSchema } from "../config/schema.ts";
+import { findHome, findServicesFile } from "../config/settings.ts";
+import { print } from "../terminal/outlet.ts";
+import { homeOptions } from "./options.ts";
 
 /** Writes a first services file. @throws {UserError} when there is one */
 export async function run(given: Given): Promise<number> {
   const { path, guesses } = await initServices(findHome(homeOptions(given)));
   print([`Wrote ${path}. What was guessed:`, ...guesses.map((guess) => `  ${guess}`)].join("\n"));
   return 0;
-}
-
-/** A written services file and what was guessed for it, one sentence a guess. */
-export interface Initialized {
-  path: string;
-  text: string;
-  guesses: string[];
 }
 
 /** A service as it is guessed: only what can be seen. */
@@ -49,9 +44,10 @@ const NOT_SERVICES = ["node_modules", "venv", "services", "src", "__pycache__"];
  * Writes `services.yaml` from the Python entry points, the start scripts of `package.json` and the port variables of
  * `.env` found in the folder. An existing services file stays as it is.
  *
+ * @returns the path and the text of the file, and what was guessed for it, one sentence a guess
  * @throws {UserError} when there is a services file already, nothing that could be a service, or no right to write
  */
-export async function initServices({ infrastructure }: { infrastructure: string }): Promise<Initialized> {
+export async function initServices({ infrastructure }: { infrastructure: string }) {
   const existing = findServicesFile(infrastructure);
   if (existing !== null) {
     throw new UserError(`There is a services file already: ${existing}; init leaves it as it is.`);
@@ -118,16 +114,12 @@ function namesIn(folder: string): string[] {
 
 function hasStartScript(path: string): boolean {
   try {
-    const content: unknown = JSON.parse(Deno.readTextFileSync(path));
-    const scripts = isObject(content) ? Reflect.get(content, "scripts") : null;
-    return isObject(scripts) && typeof Reflect.get(scripts, "start") === "string";
+    return typeof JSON.parse(Deno.readTextFileSync(path))?.scripts?.start === "string";
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof Deno.errors.PermissionDenied) return false; // npm could not start it either
     throw error;
   }
 }
-
-const isObject = (value: unknown): value is object => typeof value === "object" && value !== null;
 
 /** A name as the services file allows it, from a folder's: `database_service` is `database`. */
 function nameFor(folder: string): string {
@@ -146,7 +138,7 @@ function givePorts(services: Guess[], infrastructure: string, guesses: string[])
   const source = [".env", ".env.example"].find((name) => namesIn(infrastructure).includes(name));
   if (source === undefined) return;
   const path = `${infrastructure}/${source}`;
-  let entries: ReadonlyMap<string, string | null>;
+  let entries: Dotenv["entries"];
   try {
     entries = readDotenv(path, {}).entries;
   } catch (error) {
@@ -154,26 +146,20 @@ function givePorts(services: Guess[], infrastructure: string, guesses: string[])
     guesses.push(`No ports: ${error.message}`);
     return;
   }
-  const taken = new Map<number, string>();
+  const isTaken = (variable: string) => services.some(({ portEnv }) => portEnv === variable);
   for (const service of services) {
     const word = service.name.toUpperCase().replace(/[^A-Z0-9]+/g, "_");
     const variable = [`${word}_SERVICE_PORT`, `${word}_PORT`].find((name) => entries.has(name));
-    if (variable === undefined || services.some(({ portEnv }) => portEnv === variable)) continue;
+    if (variable === undefined || isTaken(variable)) continue;
     service.portEnv = variable;
     const text = entries.get(variable) ?? "";
-    const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
-    const other = taken.get(port);
-    if (port < 1 || port > 65_535) {
-      guesses.push(`${variable} in ${path} is not a port: correct it, or add port.`);
-    } else if (other !== undefined) {
-      guesses.push(`${variable} and ${other} are the same port: give each its own.`);
-    } else {
-      service.port = port;
-      taken.set(port, variable);
-    }
+    const other = services.find(({ port }) => port === Number(text));
+    if (!isPort(text)) guesses.push(`${variable} in ${path} is not a port: correct it, or add port.`);
+    else if (other === undefined) service.port = Number(text);
+    else guesses.push(`${variable} and ${other.portEnv} are the same port: give each its own.`);
   }
   for (const name of entries.keys()) {
-    if (!name.endsWith("_SERVICE_PORT") || services.some(({ portEnv }) => portEnv === name)) continue;
+    if (!name.endsWith("_SERVICE_PORT") || isTaken(name)) continue;
     guesses.push(`${name} in ${path} belongs to no service that was found.`);
   }
 }

@@ -30,12 +30,12 @@ async function setup(infrastructure: string, programs: Record<string, string>) {
     await script(`${bin}/${name}`, `echo "${name} $*" >> ${infrastructure}/calls\n${body}`);
   }
   const said: string[] = [];
-  const status = await setupVenv({
+  const status = await setupVenv(
     infrastructure,
-    environment: { PATH: `${bin}:/usr/bin:/bin`, HOME: infrastructure },
-    findProgram: (name, environment) => name in programs ? findProgram(name, environment) : null,
-    write: (text) => said.push(text),
-  });
+    { PATH: `${bin}:/usr/bin:/bin`, HOME: infrastructure },
+    (name, environment) => name in programs ? findProgram(name, environment) : null,
+    (text) => said.push(text),
+  );
   const calls = (await Deno.readTextFile(`${infrastructure}/calls`)).replaceAll(infrastructure, ".").trim()
     .split("\n");
   return { status, said: said.join("\n").replaceAll(infrastructure, "."), calls };
