@@ -83,7 +83,10 @@ export function closest(word: string, candidates: Iterable<string>): string | nu
 
 const folded = (word: string) => word.toLowerCase().replace(/[\s_-]/g, "");
 
-/** Damerau-Levenshtein distance of neighbours, given up (as `limit`) once it can't stay below `limit`. */
+/**
+ * Damerau-Levenshtein distance of neighbours, given up (as `limit`) once it can't stay below `limit`. Swapped letters are
+ * the commonest slip, and count as two steps in @std/text.
+ */
 function stepsBetween(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) >= limit) return limit;
   const at = (row: readonly number[], index: number) => row[index] ?? Infinity;
