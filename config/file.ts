@@ -80,25 +80,19 @@ function readText(path: string): string {
   }
 }
 
-/** A result as it is kept: it holds for the same text, read by the same program. */
-interface Kept {
-  version: string;
-  /** They change what a text means without a new version while someone works on this program. */
-  defaults: string;
-  text: string;
-  services: Service[];
-}
-
-const PROGRAM = { version: VERSION, defaults: JSON.stringify([DEFAULTS, HEALTH_DEFAULTS]) } as const;
-
 const keptIn = (memory: string) => `${memory}/services.cache.json`;
+
+/**
+ * What a kept result holds for: the same text, read by the same program. Defaults change what a text means without a new
+ * version while someone works on this program.
+ */
+const keyOf = (text: string) => JSON.stringify([VERSION, DEFAULTS, HEALTH_DEFAULTS, text]);
 
 /** What a text was found to mean before, or `null` when that is not known. */
 function recall(memory: string, text: string): Service[] | null {
   try {
-    const kept: Kept = JSON.parse(Deno.readTextFileSync(keptIn(memory)));
-    const fits = kept.version === PROGRAM.version && kept.defaults === PROGRAM.defaults && kept.text === text;
-    return fits ? kept.services : null;
+    const kept: { key: string; services: Service[] } = JSON.parse(Deno.readTextFileSync(keptIn(memory)));
+    return kept.key === keyOf(text) ? kept.services : null;
   } catch {
     return null; // none, unreadable or half-written: the file itself is read
   }
@@ -106,10 +100,9 @@ function recall(memory: string, text: string): Service[] | null {
 
 /** Keeps what a text means, where that is possible. */
 async function remember(memory: string, text: string, services: Service[]): Promise<void> {
-  const kept: Kept = { ...PROGRAM, text, services };
   const draft = `${keptIn(memory)}.${Deno.pid}`;
   try {
-    await Deno.writeTextFile(draft, JSON.stringify(kept), { mode: 0o600 });
+    await Deno.writeTextFile(draft, JSON.stringify({ key: keyOf(text), services }), { mode: 0o600 });
     await Deno.rename(draft, keptIn(memory));
   } catch {
     // No such folder, or none we may write to: it saves time, nothing depends on it.

@@ -683,7 +683,7 @@ Deno.test("an unchanged file is read from what was kept, a changed one and a bro
     await Deno.writeTextFile(note, JSON.stringify(kept));
     assertEquals((await readServicesFile(path, memory))[0]!.title, "from the note");
 
-    await Deno.writeTextFile(note, JSON.stringify({ ...kept, defaults: "others" }));
+    await Deno.writeTextFile(note, JSON.stringify({ ...kept, key: kept.key.replace("60000", "50000") }));
     assertEquals((await readServicesFile(path, memory))[0]!.title, "a");
     await Deno.writeTextFile(note, JSON.stringify(kept).slice(0, 40));
     assertEquals((await readServicesFile(path, memory))[0]!.title, "a");
