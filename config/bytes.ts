@@ -4,7 +4,6 @@
  * @module
  */
 
-/** The byte that ends a line. */
 export const NEWLINE = 10;
 
 /** Bytes that are not UTF-8 become U+FFFD. For whole texts only: one that comes in pieces needs a decoder of its own. */

@@ -20,7 +20,6 @@ export interface Clock {
 /** The longest that a timer of the runtime can wait: 24 days. */
 const LONGEST_MS = 2 ** 31 - 1;
 
-/** The machine's own clock. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   wall: () => Date.now(),

@@ -37,7 +37,6 @@ export const GROUPS = ["Run", "Look", "Change", "Set up", "Jobs", "Program"] as 
 export interface Command<Program = unknown> {
   /** As it is typed after the program's name, such as `logs` or `job submit`. */
   name: string;
-  /** Other words for the same. */
   aliases?: readonly string[];
   group: typeof GROUPS[number];
   /** The words after it, as in `ID DECISION`; in brackets what may be left out, with `...` what may be repeated. */
@@ -57,10 +56,8 @@ export interface Command<Program = unknown> {
 
 /** What the arguments of a command say. */
 export interface Given {
-  /** The command that they are for. */
   command: Command<never>;
   words: readonly string[];
-  /** Whether an option is given. */
   has(name: string): boolean;
   /** The value of an option that is given at most once. */
   one(name: string): string | undefined;
@@ -212,7 +209,6 @@ export function findCommand<Program>(
   return { command, isBare: false, args: [...args.slice(0, at), ...args.slice(at + (two ? 2 : 1))] };
 }
 
-/** Whether commands of two words begin with this one. */
 function isGroup(table: readonly Command<never>[], word: string): boolean {
   return table.some(({ name }) => name.startsWith(`${word} `));
 }

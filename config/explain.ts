@@ -11,7 +11,6 @@ import { referencesIn } from "./launch.ts";
 import { maskValue } from "./secrets.ts";
 import type { Environment } from "./settings.ts";
 
-/** What an explanation is made from. */
 export interface EnvironmentSources {
   service: Service;
   /** The environment of this process. */

@@ -86,7 +86,6 @@ export function findPython(infrastructure: string, environment: Environment): st
   return findProgram("python3", environment) ?? findProgram("python", environment);
 }
 
-/** What to run, where, and with what around it. */
 export interface Launch {
   program: string;
   args: readonly string[];
@@ -95,7 +94,6 @@ export interface Launch {
   port: number | null;
 }
 
-/** The script of a Python command. */
 function scriptOf([program, script]: readonly string[]): string | undefined {
   return program === "python" && !script?.startsWith("-") ? script : undefined;
 }

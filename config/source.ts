@@ -15,7 +15,6 @@ export type Path = readonly PropertyKey[];
 const MAX_DEPTH = 100;
 const MAX_VALUES = 200_000; // with every alias counted as often as it is used
 
-/** The text of a services file, the places of its values, and the problems found so far. */
 export class SourceFile {
   readonly #name: string;
   readonly #yaml: typeof Yaml;
