@@ -55,36 +55,29 @@ const TOKEN =
 /** The texts of a source in their order; those within a template's braces come before it. */
 export function literals(source: string): Literal[] {
   const found: Literal[] = [];
-  let at = 0;
-  for (let token = tokenAt(source, at); token !== null; token = tokenAt(source, at)) {
-    at = readToken(source, token, found);
-  }
+  addTexts(source, 0, found);
   return found;
 }
 
-interface Token {
-  start: number;
-  text: string;
-}
-
-function tokenAt(source: string, at: number): Token | null {
-  TOKEN.lastIndex = at;
-  const match = TOKEN.exec(source);
-  return match === null ? null : { start: match.index, text: match[0] };
-}
-
-/** Adds what a token says to `found`. @returns where it ends */
-function readToken(source: string, { start, text }: Token, found: Literal[]): number {
-  if (text === "`") return readTemplate(source, start, found);
-  const end = start + text.length;
-  if (/^["']/.test(text)) found.push({ start, end, text: unescape(text.slice(1, -1)) });
-  return end;
+/** Adds texts to `found` up to the brace that closes what begins there. @returns where it ends */
+function addTexts(source: string, from: number, found: Literal[]): number {
+  let depth = 1;
+  TOKEN.lastIndex = from;
+  for (let match = TOKEN.exec(source); match !== null; match = TOKEN.exec(source)) {
+    const { 0: token, index: start } = match;
+    const end = TOKEN.lastIndex;
+    if (token === "`") TOKEN.lastIndex = addTemplate(source, start, found);
+    else if (/^["']/.test(token)) found.push({ start, end, text: unescape(token.slice(1, -1)) });
+    else if (token === "{") depth++;
+    else if (token === "}" && --depth === 0) return end;
+  }
+  return source.length;
 }
 
 /** Adds a template to `found`, after the texts within its braces. @returns where it ends */
-function readTemplate(source: string, start: number, found: Literal[]): number {
+function addTemplate(source: string, start: number, found: Literal[]): number {
   let text = "";
-  for (let at = start + 1;;) {
+  for (let at = start + 1; at < source.length;) {
     const [part = ""] = /^(?:[^`\\$]|\\[\s\S]|\$(?!\{))*/.exec(source.slice(at)) ?? [];
     text += unescape(part);
     at += part.length;
@@ -92,23 +85,12 @@ function readTemplate(source: string, start: number, found: Literal[]): number {
       found.push({ start, end: at + 1, text });
       return at + 1;
     }
-    const end = readBraces(source, at + 2, found);
+    const end = addTexts(source, at + 2, found);
     const expression = source.slice(at + 2, end - 1).trim();
     text += /^[\w.?()[\]!#]{1,40}$/.test(expression) ? `{${expression}}` : "{...}";
     at = end;
   }
-}
-
-/** Adds the texts of an expression up to the brace that closes it. @returns where that ends */
-function readBraces(source: string, from: number, found: Literal[]): number {
-  let depth = 1;
-  let at = from;
-  for (let token = tokenAt(source, at); token !== null; token = tokenAt(source, at)) {
-    at = readToken(source, token, found);
-    if (token.text === "{") depth++;
-    else if (token.text === "}" && --depth === 0) return at;
-  }
-  throw new Error(`A brace is open: ${source.slice(from, from + 40)}`);
+  throw new Error(`A text is open: ${source.slice(start, start + 40)}`);
 }
 
 /** A text as it is shown; a line's end is a sign, for that each message has one line. */

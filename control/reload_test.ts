@@ -96,6 +96,15 @@ for (const [name, before, after, environment, expected] of ROWS) {
   });
 }
 
+Deno.test("reload: changes have a line a service, with all names as wide as the widest", () => {
+  const lines = describeChanges([
+    { name: "db", action: "restart", because: ["A", "port"] },
+    { name: "worker", action: "unchanged", because: [] },
+  ]);
+  assertEquals(lines, ["db      restart  (A, port)", "worker  unchanged"]);
+  assertEquals(describeChanges([]), []);
+});
+
 Deno.test("reload: what a restarted service needs comes up, too", async () => {
   await using folder = await Folder.make();
   await using run = new Inside(folder, { db: UP, web: { ...UP, dependencies: ["db"] }, other: UP });
