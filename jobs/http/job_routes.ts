@@ -12,19 +12,9 @@ import { HttpError } from "../model/errors.ts";
 import type { Job } from "../model/job.ts";
 import { isObject } from "../model/json.ts";
 import type { Task } from "../model/store.ts";
-import { historyEntries, jobSummary, jobView } from "../model/wire.ts";
-import {
-  Accepted,
-  AnyObject,
-  Decision,
-  HistoryEntry,
-  JobStatus,
-  JobSummary,
-  JobView,
-} from "../model/wire.ts";
+import * as wire from "../model/wire.ts";
 import { clientOf, LIST_LIMIT, pageOf, readSubmission, secondsOf } from "./request.ts";
-import type { RequestContext, Route } from "./route.ts";
-import { json, JSON_TYPE, largeJson, rows } from "./route.ts";
+import { json, JSON_TYPE, largeJson, type RequestContext, type Route, rows } from "./route.ts";
 
 const EVENTS_PING_MS = 15_000;
 
@@ -63,9 +53,9 @@ export function submissionRoutes(engine: JobEngine): Route[] {
         dispatch_timeout: "Seconds a task may wait for a worker (also header X-Dispatch-Timeout)",
         result_timeout: "Seconds a task may take (also header X-Result-Timeout)",
       },
-      body: AnyObject,
+      body: wire.AnyObject,
       answers: {
-        202: ["The job is stored", Accepted],
+        202: ["The job is stored", wire.Accepted],
         413: "The body is too large",
         422: "The Idempotency-Key was used for another submission",
         429: "The quota is used up",
@@ -144,7 +134,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
       ),
       access: "link",
       query: { secret: "Secret of the one-time link" },
-      body: Decision,
+      body: wire.Decision,
       answers: { 200: ["It goes on", ChangedJob], 409: "It waits for no decision" },
       handle(call) {
         const secret = call.query.get("secret") ?? call.request.headers.get("x-approval-secret");
@@ -161,10 +151,10 @@ export function jobRoutes(engine: JobEngine): Route[] {
         blueprint: "Only those of this blueprint",
         search: "Text in the id, blueprint, state or error",
       },
-      answers: { 200: ["One entry a job", z.array(JobSummary)], 400: "A parameter cannot be read" },
+      answers: { 200: ["One entry a job", z.array(wire.JobSummary)], 400: "A parameter cannot be read" },
       async handle({ request, query, client }) {
         const page = pageOf(query, 100);
-        const status = JobStatus.optional().safeParse(query.get("status") ?? undefined);
+        const status = wire.JobStatus.optional().safeParse(query.get("status") ?? undefined);
         if (!status.success) throw new HttpError(400, "Invalid status parameter");
         const jobs = await core.storage.list({
           ...page,
@@ -173,7 +163,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
           blueprint: query.get("blueprint") ?? undefined,
           search: query.get("search") || undefined,
         });
-        return largeJson(request, jobs.map(jobSummary));
+        return largeJson(request, jobs.map(wire.jobSummary));
       },
     },
     {
@@ -189,20 +179,20 @@ export function jobRoutes(engine: JobEngine): Route[] {
     },
     {
       ...at("GET", JOB, "A job"),
-      answers: { 200: ["The job", JobView] },
+      answers: { 200: ["The job", wire.JobView] },
       async handle(call) {
         const { job, tasks } = await own(engine, call);
-        return largeJson(call.request, jobView(job, tasks));
+        return largeJson(call.request, wire.jobView(job, tasks));
       },
     },
     {
       ...at("GET", `${JOB}/history`, "What happened to a job, oldest first"),
       query: { limit: "How many (all)", offset: "How many to pass over (0)" },
-      answers: { 200: ["The entries", z.array(HistoryEntry)] },
+      answers: { 200: ["The entries", z.array(wire.HistoryEntry)] },
       async handle(call) {
         const { job } = await own(engine, call);
         const { limit, offset } = pageOf(call.query, Infinity, Infinity);
-        const entries = historyEntries(job.id, await core.storage.history(job.id));
+        const entries = wire.historyEntries(job.id, await core.storage.history(job.id));
         return largeJson(call.request, entries.slice(offset, offset + limit));
       },
     },
@@ -218,7 +208,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
     },
     {
       ...at("POST", `${JOB}/approve`, "Decide for a job that waits for a human"),
-      body: Decision,
+      body: wire.Decision,
       answers: { 200: ["It goes on", ChangedJob], 409: "It waits for no decision" },
       handle: (call) => approve(engine, call),
     },
@@ -275,7 +265,7 @@ async function quarantined({ core }: JobEngine, { client, query }: RequestContex
 }
 
 async function approve(engine: JobEngine, call: RequestContext, secret?: string): Promise<Response> {
-  const body = Decision.safeParse(await readSubmission(engine, call.request));
+  const body = wire.Decision.safeParse(await readSubmission(engine, call.request));
   if (!body.success) throw new HttpError(400, "decision is required in body");
   const { decision } = body.data;
   if (secret === undefined) await own(engine, call);
@@ -300,7 +290,7 @@ function jobEvents(engine: JobEngine, client: string, gone: AbortSignal): Respon
         if ((controller.desiredSize ?? 0) > -1000) controller.enqueue(encoder.encode(text));
       };
       const unhear = engine.onJob((job) => {
-        if (job.client === client) send(`event: job\ndata: ${JSON.stringify(jobSummary(job))}\n\n`);
+        if (job.client === client) send(`event: job\ndata: ${JSON.stringify(wire.jobSummary(job))}\n\n`);
       });
       const timer = setInterval(() => send(": still here\n\n"), EVENTS_PING_MS);
       over.signal.addEventListener("abort", () => {

@@ -8,8 +8,7 @@ import { z } from "zod";
 import * as wire from "../model/wire.ts";
 import { pageHandler } from "./page/mod.ts";
 import { docsStyle } from "./page/style.ts";
-import type { Route } from "./route.ts";
-import { json, rows } from "./route.ts";
+import { json, type Route, rows } from "./route.ts";
 
 /** The document of these routes and of its own, made when somebody looks for the first time, and its page. */
 export function docsRoutes(routes: readonly Route[]): Route[] {

@@ -10,8 +10,7 @@ import type { LiveWorker } from "../engine/workers.ts";
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { HttpError } from "../model/errors.ts";
 import { Dashboard, WorkerHistoryEntry, WorkerView } from "../model/wire.ts";
-import type { Route } from "./route.ts";
-import { json, largeJson, rows } from "./route.ts";
+import { json, largeJson, type Route, rows } from "./route.ts";
 
 const atPublic = rows("public", "Public");
 const atWorkers = rows("client", "Workers");

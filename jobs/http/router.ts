@@ -11,8 +11,7 @@ import { jobRoutes, submissionRoutes } from "./job_routes.ts";
 import { overviewRoutes } from "./overview_routes.ts";
 import { pageRoutes } from "./page/mod.ts";
 import { clientOf, drain, workerToken } from "./request.ts";
-import type { RequestContext, Route } from "./route.ts";
-import { JSON_TYPE } from "./route.ts";
+import { JSON_TYPE, type RequestContext, type Route } from "./route.ts";
 import { workerRoutes } from "./worker_routes.ts";
 
 /** The whole table, without the blueprints' submissions. */

@@ -12,20 +12,10 @@ import { HttpError, messageOf } from "../model/errors.ts";
 import type { JsonObject, JsonValue } from "../model/job.ts";
 import type { TaskResult } from "../model/job_change.ts";
 import { isObject, parseBody } from "../model/json.ts";
-import {
-  AnyObject,
-  Heartbeat,
-  Registration,
-  ResultAnswer,
-  ResultBody,
-  WireTask,
-  WorkerEvent,
-  WorkerId,
-} from "../model/wire.ts";
+import * as wire from "../model/wire.ts";
 import { workerView } from "./overview_routes.ts";
 import { check, readText, secondsOf } from "./request.ts";
-import type { RequestContext, Route } from "./route.ts";
-import { json, raw, rows } from "./route.ts";
+import { json, raw, type RequestContext, type Route, rows } from "./route.ts";
 
 const SMALL_RESULT_BYTES = 16 << 10;
 
@@ -43,14 +33,14 @@ export function workerRoutes(engine: JobEngine): Route[] {
         "/_worker/workers/register",
         "A worker registers; tasks it held before are dispatched again",
       ),
-      body: Registration,
+      body: wire.Registration,
       answers: { 200: ["It is known", z.object({ status: z.literal("registered") })] },
       async handle({ request, token }) {
         const body = parseBody(await readText(core, request, maxResultBytes), maxDepth, false);
         const id = isObject(body) ? textOf(body.worker_id) : undefined;
         checkWorker(core, token, id, "Unauthorized: Invalid token or missing worker_id");
         if (id === undefined) throw new HttpError(400, "Missing required field: worker_id");
-        await workerRequests.register(check(Registration, body));
+        await workerRequests.register(check(wire.Registration, body));
         return json({ status: "registered" });
       },
     },
@@ -60,9 +50,9 @@ export function workerRoutes(engine: JobEngine): Route[] {
         "/_worker/workers/{worker_id}",
         "A heartbeat: what the worker can take now. Empty: only that it is alive",
       ),
-      body: Heartbeat,
+      body: wire.Heartbeat,
       answers: {
-        200: ["The whole record, or ttl_refreshed", AnyObject],
+        200: ["The whole record, or ttl_refreshed", wire.AnyObject],
         404: "An empty heartbeat of an unknown worker",
         429: "Too many",
       },
@@ -74,7 +64,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
           if (!await workerRequests.seen(id)) throw new HttpError(404, "Worker not found");
           return json({ status: "ttl_refreshed", cancelled_tasks: core.cancels.tasksOf(id) });
         }
-        const worker = await workerRequests.heartbeat(id, check(Heartbeat, body));
+        const worker = await workerRequests.heartbeat(id, check(wire.Heartbeat, body));
         if (worker === undefined) throw new HttpError(404, "Worker not found");
         const view = await workerView(core, worker);
         return json({ ...view, cancelled_tasks: core.cancels.tasksOf(id) });
@@ -88,7 +78,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
         tasks: "0: no task, only commands",
       },
       answers: {
-        200: ["A task", WireTask],
+        200: ["A task", wire.WireTask],
         204: ["None came"],
         429: "Too many polls that found nothing",
       },
@@ -100,9 +90,9 @@ export function workerRoutes(engine: JobEngine): Route[] {
         "/_worker/tasks/result",
         "A task's result. Every result that must not be sent again is answered 200",
       ),
-      body: ResultBody,
+      body: wire.ResultBody,
       answers: {
-        200: ["It counted, or was ignored with a reason", ResultAnswer],
+        200: ["It counted, or was ignored with a reason", wire.ResultAnswer],
         413: "The body is too large",
       },
       async handle({ request, token }) {
@@ -123,7 +113,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
     },
     {
       ...at("POST", "/_worker/events", "Progress of a task"),
-      body: WorkerEvent,
+      body: wire.WorkerEvent,
       answers: { 200: ["It was read", z.object({ status: z.string() })] },
       async handle({ request, token }) {
         const body = parseBody(await readText(core, request, maxResultBytes), maxDepth, false);
@@ -134,7 +124,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
           throw new HttpError(401, "Unauthorized: Invalid token or missing worker_id");
         }
         checkWorker(core, token, id);
-        await recordEvent(engine, id, check(WorkerEvent, body));
+        await recordEvent(engine, id, check(wire.WorkerEvent, body));
         return json({ status: "accepted" });
       },
     },
@@ -177,7 +167,7 @@ function checkWorker(
 /** The worker in the path, whose token is right. */
 function workerIn(core: EngineCore, { token, id }: RequestContext): string {
   checkWorker(core, token, id);
-  if (!WorkerId.safeParse(id).success) throw new HttpError(400, "This is no worker's id");
+  if (!wire.WorkerId.safeParse(id).success) throw new HttpError(400, "This is no worker's id");
   return id;
 }
 
@@ -258,7 +248,7 @@ function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined):
 async function recordEvent(
   { workerRequests }: JobEngine,
   workerId: string | undefined,
-  event: WorkerEvent,
+  event: wire.WorkerEvent,
 ): Promise<void> {
   const kind = event.event ?? event.type ?? event.event_type;
   if (kind !== "progress_update" && kind !== "progress") return;
@@ -355,10 +345,10 @@ function openSocket(
   return response;
 }
 
-function readEvent(data: unknown, maxDepth: number): WorkerEvent | undefined {
+function readEvent(data: unknown, maxDepth: number): wire.WorkerEvent | undefined {
   if (typeof data !== "string" || data.length > 100_000) return undefined;
   try {
-    return WorkerEvent.safeParse(parseBody(data, maxDepth, false)).data;
+    return wire.WorkerEvent.safeParse(parseBody(data, maxDepth, false)).data;
   } catch (error) {
     if (error instanceof HttpError) return undefined;
     throw error;

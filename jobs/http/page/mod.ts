@@ -6,8 +6,7 @@
  */
 import { hash } from "node:crypto";
 import { gzipSync } from "node:zlib";
-import type { Route } from "../route.ts";
-import { acceptsGzip, rows } from "../route.ts";
+import { acceptsGzip, type Route, rows } from "../route.ts";
 import { script } from "./asset.ts";
 import { baseStyle, pageStyle } from "./style.ts";
 

@@ -49,7 +49,12 @@ export function byId(id: string): HTMLElement | null {
 
 /** Makes `old` look like `fresh`, which is used up: focus, scrolling, selection and what is unfolded stay. */
 export function morph(old: Element, fresh: Element): void {
-  morphAttributes(old, fresh);
+  for (const name of [...old.getAttributeNames(), ...fresh.getAttributeNames()]) {
+    const value = fresh.getAttribute(name);
+    if (name === "open") continue; // what is unfolded is the reader's business
+    if (value === null) old.removeAttribute(name);
+    else if (value !== old.getAttribute(name)) old.setAttribute(name, value);
+  }
   const known = Map.groupBy(old.childNodes, kindOf);
   const children = [...fresh.childNodes].map((child) => {
     const same = known.get(kindOf(child))?.shift();
@@ -62,15 +67,6 @@ export function morph(old: Element, fresh: Element): void {
   for (const child of children) {
     if (child === next) next = next.nextSibling;
     else old.insertBefore(child, next);
-  }
-}
-
-function morphAttributes(old: Element, fresh: Element): void {
-  // Whether details are unfolded is the reader's business.
-  const own = (element: Element) => [...element.attributes].filter(({ name }) => name !== "open");
-  for (const { name } of own(old)) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-  for (const { name, value } of own(fresh)) {
-    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
 }
 

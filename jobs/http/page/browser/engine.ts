@@ -36,9 +36,9 @@ export class Engine {
   }
 
   /** Asks for a change. @throws what the engine says against it, in words */
-  async post(path: string, body?: unknown): Promise<void> {
-    const json = { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-    await this.#request(path, { method: "POST", ...(body !== undefined && json) });
+  async post(path: string, body: unknown): Promise<void> {
+    const headers = { "Content-Type": "application/json" };
+    await this.#request(path, { method: "POST", headers, body: JSON.stringify(body) });
   }
 
   /** Jobs that have changed, until the engine is closed. The connection is made again after every break. */

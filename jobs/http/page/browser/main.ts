@@ -95,7 +95,7 @@ function refreshAll(): void {
 }
 
 /** Sends a change that somebody wants, and shows what became of it. */
-async function change(done: string, path: string, body?: unknown): Promise<void> {
+async function change(done: string, path: string, body: unknown = {}): Promise<void> {
   try {
     await state.engine?.post(path, body);
     notify(done);
