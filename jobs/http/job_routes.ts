@@ -9,9 +9,7 @@ import type { Submission } from "../engine/client_requests.ts";
 import { isWebhookAllowed } from "../engine/webhooks.ts";
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { HttpError } from "../model/errors.ts";
-import type { Job } from "../model/job.ts";
 import { isObject } from "../model/json.ts";
-import type { Task } from "../model/store.ts";
 import * as wire from "../model/wire.ts";
 import { clientOf, LIST_LIMIT, pageOf, readSubmission, secondsOf } from "./request.ts";
 import { json, JSON_TYPE, largeJson, type RequestContext, type Route, rows } from "./route.ts";
@@ -249,10 +247,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
 }
 
 /** A job that the client may see; others are not there for it. */
-async function own(
-  { core }: JobEngine,
-  { id, client }: RequestContext,
-): Promise<{ job: Job; tasks: Task[] }> {
+async function own({ core }: JobEngine, { id, client }: RequestContext) {
   const read = await core.storage.read(id);
   if (read?.job.client !== client.name) throw refused("unknown");
   return read;
@@ -289,12 +284,12 @@ function jobEvents(engine: JobEngine, client: string, gone: AbortSignal): Respon
         // A reader that does not keep up misses changes rather than filling the memory; it can ask for the list.
         if ((controller.desiredSize ?? 0) > -1000) controller.enqueue(encoder.encode(text));
       };
-      const unhear = engine.onJob((job) => {
+      const unsubscribe = engine.onJob((job) => {
         if (job.client === client) send(`event: job\ndata: ${JSON.stringify(wire.jobSummary(job))}\n\n`);
       });
       const timer = setInterval(() => send(": still here\n\n"), EVENTS_PING_MS);
       over.signal.addEventListener("abort", () => {
-        unhear();
+        unsubscribe();
         clearInterval(timer);
       });
       const close = () => {

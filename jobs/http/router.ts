@@ -6,8 +6,8 @@
 import { UserError } from "../../config/errors.ts";
 import type { JobEngine } from "../engine/engine.ts";
 import { HttpError, messageOf } from "../model/errors.ts";
-import { docsRoutes } from "./openapi.ts";
 import { jobRoutes, submissionRoutes } from "./job_routes.ts";
+import { docsRoutes } from "./openapi.ts";
 import { overviewRoutes } from "./overview_routes.ts";
 import { pageRoutes } from "./page/mod.ts";
 import { clientOf, drain, workerToken } from "./request.ts";
@@ -46,11 +46,7 @@ function tableOf(engine: JobEngine): RouteTable {
 }
 
 /** The route for a method and a path. A fixed path goes before one with a parameter. */
-function find(
-  { fixed, patterns }: RouteTable,
-  method: string,
-  path: string,
-): { route: Route; id: string } | undefined {
+function find({ fixed, patterns }: RouteTable, method: string, path: string) {
   const route = fixed.get(`${method} ${path}`);
   if (route !== undefined) return { route, id: "" };
   for (const { route, before, after } of patterns) {

@@ -17,6 +17,7 @@ import { workerView } from "./overview_routes.ts";
 import { check, readText, secondsOf } from "./request.ts";
 import { json, raw, type RequestContext, type Route, rows } from "./route.ts";
 
+const WORKER = "/_worker/workers/{worker_id}";
 const SMALL_RESULT_BYTES = 16 << 10;
 
 /** A table. */
@@ -45,11 +46,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
       },
     },
     {
-      ...at(
-        "PATCH",
-        "/_worker/workers/{worker_id}",
-        "A heartbeat: what the worker can take now. Empty: only that it is alive",
-      ),
+      ...at("PATCH", WORKER, "A heartbeat: what the worker can take now. Empty: only that it is alive"),
       body: wire.Heartbeat,
       answers: {
         200: ["The whole record, or ttl_refreshed", wire.AnyObject],
@@ -71,7 +68,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
       },
     },
     {
-      ...at("GET", "/_worker/workers/{worker_id}/tasks/next", "The next task, waited for"),
+      ...at("GET", `${WORKER}/tasks/next`, "The next task, waited for"),
       query: {
         wait: "Seconds to wait, at most the engine's setting",
         commands: "1: the answer may also be a command",
@@ -244,7 +241,7 @@ function errorOf(error: JsonValue | undefined, fallback: JsonValue | undefined):
   return { message: textOf(error) ?? textOf(fallback) ?? "No error details provided." };
 }
 
-/** Keeps what an event says; `workerId` is missing where any worker may have sent it. */
+/** Keeps the progress that an event reports; `workerId` is missing where any worker may have sent it. */
 async function recordEvent(
   { workerRequests }: JobEngine,
   workerId: string | undefined,
@@ -292,7 +289,10 @@ async function poll(
   const answered = new AbortController();
   const over = AbortSignal.any([signal, answered.signal]);
   const command = Promise.withResolvers<Response>();
-  const unhear = core.cancels.on(workerId, (cancelled) => command.resolve(raw(cancelCommand(cancelled))));
+  const unsubscribe = core.cancels.on(
+    workerId,
+    (cancelled) => command.resolve(raw(cancelCommand(cancelled))),
+  );
   try {
     const task = commandsOnly
       ? core.clock.sleep(waitMs, AbortSignal.any([over, core.stopping])).then(none)
@@ -300,7 +300,7 @@ async function poll(
     return await Promise.race([task, command.promise]);
   } finally {
     answered.abort();
-    unhear();
+    unsubscribe();
   }
 }
 
@@ -322,13 +322,13 @@ function openSocket(
       sockets.get(workerId)?.close(1008, "Another connection of this worker was opened");
       sockets.set(workerId, socket);
     }
-    const unhear = cancels.on(workerId ?? "", (cancelled) => {
+    const unsubscribe = cancels.on(workerId ?? "", (cancelled) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(cancelCommand(cancelled));
     });
     const stop = () => socket.close(1001, "The engine stops");
     stopping.addEventListener("abort", stop, { signal: over.signal });
     over.signal.addEventListener("abort", () => {
-      unhear();
+      unsubscribe();
       // Only its own entry: a newer connection of the same worker stays.
       if (workerId !== undefined && sockets.get(workerId) === socket) sockets.delete(workerId);
     });

@@ -144,7 +144,7 @@ browserTest(
   },
 );
 
-browserTest("a job that has failed tells why and can be run again", async (page, engine) => {
+browserTest("a job that has failed shows why and can be run again", async (page, engine) => {
   const id = await engine.submit("/api/v1/jobs/parcel");
   await engine.register("packer-1", ["pack"]);
   const first = await engine.take("packer-1");
@@ -189,7 +189,7 @@ browserTest("a wrong token is refused in words and is not kept", async (page) =>
   assertEquals(await page.evaluate("sessionStorage.length"), 0);
 }, { isBroken: true });
 
-browserTest("what jobs and workers say is shown as text, whatever it says", async (page, engine) => {
+browserTest("data of jobs and workers is shown as text, whatever it holds", async (page, engine) => {
   const worker = "w<img/src=x>";
   const asked = await engine.submit("/api/v1/jobs/parcel", {
     question: HOSTILE,
@@ -437,7 +437,7 @@ browserTest(
 );
 
 browserTest(
-  "whoever listens to the page hears a name for everything that can be used",
+  "assistive technology finds a name for everything that can be used",
   async (page, engine) => {
     const id = await engine.submit("/api/v1/jobs/parcel", { question: "Well?" });
     await signIn(page);

@@ -1,6 +1,6 @@
 /**
  * Makes elements of values, and makes a page look like them with the fewest changes. Texts become text nodes, so
- * nothing that a job or a worker says becomes markup.
+ * nothing from a job or a worker becomes markup.
  *
  * @module
  */

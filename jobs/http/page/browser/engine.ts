@@ -30,12 +30,12 @@ export class Engine {
     this.#stream.abort();
   }
 
-  /** Asks for a value. @throws what the engine says against it, in words */
+  /** Asks for a value. @throws Error with the reason of a refusal */
   async get<Value>(path: string): Promise<Value> {
     return await (await this.#request(path)).json();
   }
 
-  /** Asks for a change. @throws what the engine says against it, in words */
+  /** Asks for a change. @throws Error with the reason of a refusal */
   async post(path: string, body: unknown): Promise<void> {
     const headers = { "Content-Type": "application/json" };
     await this.#request(path, { method: "POST", headers, body: JSON.stringify(body) });
