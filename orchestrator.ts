@@ -8,8 +8,8 @@
  * @module
  */
 
-import { runSingleService } from "./cli/foreground.ts";
 import { main as runCommandLine } from "./cli/main.ts";
+import { runSingleService } from "./cli/start.ts";
 import { systemClock } from "./config/clock.ts";
 import { UserError } from "./config/errors.ts";
 import { loadServices } from "./config/file.ts";

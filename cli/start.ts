@@ -1,19 +1,20 @@
 /**
  * `orchestrator start`, and what the program does without a command: services are started here, in the background, or
- * where an orchestrator runs already.
+ * where an orchestrator runs already, or this process becomes one.
  *
  * @module
  */
 
 import type { Given } from "../config/command.ts";
-import { UserError } from "../config/errors.ts";
-import { isKept, memoryOf, servicesFileOf } from "../config/file.ts";
+import { serviceNamed, UserError } from "../config/errors.ts";
+import { isKept, loadServices, memoryOf, servicesFileOf } from "../config/file.ts";
+import { prepareLaunch } from "../config/launch.ts";
 import { parseLevel } from "../config/levels.ts";
-import { findHome, resolvePath } from "../config/settings.ts";
+import { findHome, readEnvironment, resolvePath } from "../config/settings.ts";
 import { VERSION } from "../config/version.ts";
 import type { LogOptions } from "../control/log_files.ts";
 import type { RunOptions } from "../control/run_options.ts";
-import { ownCommand } from "../process/exec.ts";
+import { becomeService, canBeReplaced, ownCommand } from "../process/exec.ts";
 import { print } from "../terminal/outlet.ts";
 import type { Program } from "./options.ts";
 import { homeOptions, namesOf, waitLimitMs } from "./options.ts";
@@ -31,7 +32,7 @@ export async function start(given: Given, program: Program): Promise<number> {
         "--service runs one service in the foreground, --services several; give one of them.",
       );
     }
-    return await (await import("./foreground.ts")).runSingleService(service, options);
+    return await runSingleService(service, options);
   }
   const named = namesOf(given);
   const names = [...new Set([...listed(given.one("services")), ...named])];
@@ -60,6 +61,39 @@ export async function start(given: Given, program: Program): Promise<number> {
 export function showVersion(): Promise<number> {
   print(`orchestrator ${VERSION}`);
   return Promise.resolve(0);
+}
+
+/**
+ * Runs one service in the foreground in place of this process; its dependencies are not started.
+ * Where a process can't be replaced, the service runs as a child that gets this one's terminal and signals.
+ *
+ * ```ts ignore
+ * await runSingleService("db");
+ * ```
+ *
+ * @returns its exit status, where it ran as a child; otherwise never
+ * @throws {UserError} for an unknown name, a bad setting or a service that can't be started
+ */
+export async function runSingleService(name: string, options: RunOptions = {}): Promise<number> {
+  const home = findHome(options);
+  const services = await loadServices(home, options.config);
+  const service = serviceNamed(name, services);
+  if (service.kind === "external") {
+    throw new UserError(`"${name}" is external: it is waited for, not started.`);
+  }
+  const { environment, warnings } = readEnvironment(home);
+  for (const warning of warnings) console.error(`orchestrator: ${warning}`);
+  const launch = prepareLaunch(service, environment, home);
+  if (canBeReplaced) becomeService(launch);
+  const child = new Deno.Command(launch.program, {
+    args: [...launch.args],
+    cwd: launch.cwd,
+    env: { ...launch.environment },
+    clearEnv: true,
+  }).spawn();
+  Deno.addSignalListener("SIGINT", () => {}); // the console sends it to the child too
+  const status = await child.status;
+  return status.code;
 }
 
 /** Names that are separated by commas. */
