@@ -110,7 +110,7 @@ export class Definitions {
         ? this.#asked
         : this.#known.filter(({ autostart }) => autostart).map(({ name }) => name);
       this.#asked = [...before, ...names];
-      supervisor.replace(planStart(this.#known, this.#asked).services, new Set());
+      supervisor.replace(this.#chosen(this.#known), new Set());
     }
     supervisor.setDesired(names, "running");
     return wanted;
@@ -124,7 +124,6 @@ export class Definitions {
    */
   restart(names: readonly string[], more: { dependents: boolean; dependencies: boolean }): string[] {
     const { supervisor } = this.#run;
-    supervisor.refuseWhenStopping();
     const { services } = supervisor;
     supervisor.setDesired(names, "running"); // what they need has to run, or they would wait for it
     const chosen = new Set(names);
@@ -155,9 +154,7 @@ export class Definitions {
     supervisor.refuseWhenStopping();
     const known = options.services === undefined ? await loadServices(home, options.config) : this.#known;
     const environment = supervisor.readEnvironment();
-    // What was asked for by name may be gone from the file: then it is stopped.
-    const asked = this.#asked.filter((name) => known.some((service) => service.name === name));
-    const services = this.#asked.length > 0 && asked.length === 0 ? [] : planStart(known, asked).services;
+    const services = this.#chosen(known);
     for (const service of services) portOf(service, environment);
     const changes = planReload(
       supervisor.services,
@@ -171,5 +168,11 @@ export class Definitions {
     supervisor.replace(services, new Set(restarted));
     this.#known = known;
     return changes;
+  }
+
+  /** The services of the run among those that are known. What was asked for by name may be gone from the file. */
+  #chosen(known: readonly Service[]): readonly Service[] {
+    const asked = this.#asked.filter((name) => known.some((service) => service.name === name));
+    return this.#asked.length > 0 && asked.length === 0 ? [] : planStart(known, asked).services;
   }
 }

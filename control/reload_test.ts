@@ -1,8 +1,9 @@
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Launch } from "../config/launch.ts";
 import { defineServices } from "../config/definition.ts";
 import type { Service } from "../config/definition.ts";
+import { UserError } from "../config/errors.ts";
 import type { Change } from "./protocol.ts";
 import { Definitions, describeChanges, planReload } from "./reload.ts";
 import { Folder, waitUntil } from "../testing/run.ts";
@@ -17,19 +18,20 @@ function launchOf(service: Service, environment: Record<string, string> = { A: "
   return { program, args, cwd: "/", environment, port: service.port };
 }
 
-/** The definitions of a run that was asked for all its services and has no file. */
-function definitionsOf({ supervisor }: Inside): Definitions {
-  const [known, noop] = [supervisor.services, () => {}];
-  const options = { services: known };
-  return new Definitions({
-    supervisor,
-    version: "",
-    names: [],
-    known,
-    options,
-    stop: noop,
-    restartSelf: noop,
-  });
+/** The definitions of a run: by default one that was asked for all its services and has no file. */
+function definitionsOf(
+  { supervisor }: Inside,
+  { names = [], known = supervisor.services, options = { services: known } }: Partial<
+    ConstructorParameters<typeof Definitions>[0]
+  > = {},
+): Definitions {
+  const noop = () => {};
+  return new Definitions({ supervisor, version: "", names, known, options, stop: noop, restartSelf: noop });
+}
+
+/** The names of a run's services. */
+function namesOf({ supervisor }: Inside): string[] {
+  return supervisor.services.map(({ name }) => name);
 }
 
 /** A service of a run and what its process was started with. */
@@ -135,6 +137,64 @@ Deno.test("reload: a restart with what a service needs leaves external services 
   await run.was("page", "running", 2);
   assertEquals(run.states("cache"), ["starting", "running"]);
   assertEquals(run.states("db"), ["starting", "running", "stopping", "pending", "starting", "running"]);
+});
+
+const WEB = { ...UP, dependencies: ["db"] as const };
+const CITY = defineServices({ db: UP, web: WEB, late: { ...UP, autostart: false }, other: UP });
+
+for (
+  const { asked, starts, taken, runs } of [
+    { asked: ["db"], starts: ["web"], taken: ["db", "web"], runs: ["db", "web"] },
+    { asked: [], starts: ["late"], taken: ["late"], runs: ["db", "web", "late", "other"] },
+    { asked: ["db"], starts: ["db"], taken: ["db"], runs: ["db"] },
+  ]
+) {
+  Deno.test(`start: a run that was asked for ${asked.join() || "all"} gets ${starts}, too, and keeps the others`, async () => {
+    await using folder = await Folder.make();
+    await using run = new Inside(
+      folder,
+      asked.length > 0 ? { db: UP } : { db: UP, web: WEB, other: UP },
+    );
+    await run.is("db", "running");
+    const definitions = definitionsOf(run, { names: asked, known: CITY });
+    run.supervisor.setDesired(["db"], "stopped");
+    await run.is("db", "stopped");
+    assertEquals(definitions.start(starts), taken);
+    assertEquals(namesOf(run), runs);
+    for (const name of taken) await run.is(name, "running");
+  });
+}
+
+Deno.test("start and reload are refused while everything is being stopped, before anything else is said", async () => {
+  await using folder = await Folder.make();
+  await using run = new Inside(folder, { db: UP });
+  await run.is("db", "running");
+  const definitions = definitionsOf(run);
+  run.supervisor.close();
+  const message = "Everything is being stopped; wait for it, then start the orchestrator again.";
+  const more = { dependents: false, dependencies: false };
+  assertEquals(assertThrows(() => definitions.start(["unknown"]), UserError).message, message);
+  assertEquals(assertThrows(() => definitions.restart(["db"], more), UserError).message, message);
+  assertEquals((await assertRejects(() => definitions.reload(true), UserError)).message, message);
+});
+
+Deno.test("reload: what was asked for by name stays the choice; what is gone from the file is stopped", async () => {
+  await using folder = await Folder.make({ services: [quick("db"), quick("other")] });
+  await using run = new Inside(folder, { db: UP, web: UP });
+  for (const name of ["db", "web"]) await run.is(name, "running");
+  const definitions = definitionsOf(run, { names: ["db", "web"], options: {} });
+  const actions = (await definitions.reload(false)).map(({ name, action }) => `${action} ${name}`);
+  assertEquals(actions, ["restart db", "stop web"]);
+  assertEquals(definitions.start(["other"]), ["other"], "the file's other services are known from now on");
+  await run.until(() => namesOf(run).join() === "db,other", "web is gone");
+});
+
+Deno.test("reload: nothing is left of a run when all that was asked for is gone from the file", async () => {
+  await using folder = await Folder.make({ services: [quick("other")] });
+  await using run = new Inside(folder, { db: UP });
+  await run.is("db", "running");
+  const definitions = definitionsOf(run, { names: ["db"], options: {} });
+  assertEquals(await definitions.reload(true), [{ name: "db", action: "stop", because: [] }]);
 });
 
 Deno.test("a reload starts, stops, restarts and leaves alone as its dry run shows", async () => {
