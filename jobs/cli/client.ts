@@ -3,15 +3,14 @@
  *
  * @module
  */
-import { UserError } from "../../config/errors.ts";
 import { z } from "zod";
-import type { Clock } from "../../config/clock.ts";
 import { systemClock } from "../../config/clock.ts";
+import { UserError } from "../../config/errors.ts";
 import { LinkedAbort } from "../model/abort.ts";
-import { END_STATUSES, type JsonObject } from "../model/job.ts";
-import { errorIn, parseJson } from "../model/json.ts";
 import { reasonOf } from "../model/errors.ts";
 import { httpCall } from "../model/http_call.ts";
+import { END_STATUSES, type JsonObject } from "../model/job.ts";
+import { errorIn, parseJson } from "../model/json.ts";
 import { Accepted, HistoryEntry, JobSummary, JobView, WorkerView } from "../model/wire.ts";
 
 /** A request that did not succeed. `status` 0: the engine could not be reached. The message never holds the token. */
@@ -22,27 +21,14 @@ export class ClientError extends UserError {
   }
 }
 
-/** What a submission may say besides its data. Times are seconds. */
-export interface SubmitOptions {
-  /** The same key with the same data returns the same job. */
-  idempotencyKey?: string | undefined;
-  /** Where the end is reported to. */
-  webhookUrl?: string | undefined;
-  /** How long its tasks may wait for a worker. */
-  dispatchTimeout?: string | undefined;
-  /** How long its tasks may take. */
-  resultTimeout?: string | undefined;
-}
-
 const Blueprints = z.array(
   z.object({ name: z.string(), endpoint: z.string().nullish(), version: z.string().nullish() }),
 );
+const StatusAnswer = z.object({ status: z.string() });
 
 const TIMEOUT_MS = 60_000;
 /** How long an engine that went away is left alone. */
 const AWAY_MS = 1_000;
-
-const StatusAnswer = z.looseObject({ status: z.string() });
 
 /** Whether a job has come to its end. */
 export function isEnded(job: JobView): boolean {
@@ -52,12 +38,16 @@ export function isEnded(job: JobView): boolean {
 /** One client of one engine. Every method throws ClientError when the engine refuses or is away. */
 export class JobClient {
   readonly url: string;
-  constructor(url: string, readonly token: string, readonly clock: Clock = systemClock) {
+  constructor(url: string, readonly token: string) {
     this.url = url.replace(/\/+$/, "");
   }
 
   /** Submits a job and returns its id. */
-  async submit(blueprint: string, data: JsonObject, options: SubmitOptions = {}): Promise<string> {
+  async submit(
+    blueprint: string,
+    data: JsonObject,
+    headers: Record<string, string | undefined>,
+  ): Promise<string> {
     const known = await this.#ask(Blueprints, "GET", "/api/blueprints");
     const found = known.find(({ name }) => name === blueprint);
     if (found === undefined || !found.endpoint) {
@@ -70,16 +60,9 @@ export class JobClient {
       );
     }
     const path = `/api${found.version ? `/${found.version}` : ""}${found.endpoint}`;
-    const headers = {
-      "Idempotency-Key": options.idempotencyKey,
-      "X-Webhook-Url": options.webhookUrl,
-      "X-Dispatch-Timeout": options.dispatchTimeout,
-      "X-Result-Timeout": options.resultTimeout,
-    };
     return (await this.#ask(Accepted, "POST", path, JSON.stringify(data), headers)).job_id;
   }
 
-  /** A job of this client. */
   job(id: string): Promise<JobView> {
     return this.#ask(JobView, "GET", pathOf(id));
   }
@@ -99,23 +82,9 @@ export class JobClient {
     return this.#ask(z.array(WorkerView), "GET", "/api/workers");
   }
 
-  /** Asks for a job's end; returns what the engine says to that. */
-  cancel(id: string): Promise<string> {
-    return this.#change(id, "cancel");
-  }
-
-  /** Decides for a job that waits for a human. */
-  approve(id: string, decision: string): Promise<string> {
-    return this.#change(id, "approve", JSON.stringify({ decision }));
-  }
-
-  /** Runs a failed or quarantined job again from the state that failed. */
-  retry(id: string): Promise<string> {
-    return this.#change(id, "retry");
-  }
-
-  async #change(id: string, what: string, body?: string): Promise<string> {
-    return (await this.#ask(StatusAnswer, "POST", pathOf(id, `/${what}`), body)).status;
+  /** Ends a job, decides for one that waits for a human, or runs one again; returns what the engine says to that. */
+  change(id: string, what: "cancel" | "approve" | "retry", body?: JsonObject): Promise<{ status: string }> {
+    return this.#ask(StatusAnswer, "POST", pathOf(id, `/${what}`), body && JSON.stringify(body));
   }
 
   /**
@@ -125,13 +94,13 @@ export class JobClient {
   async *watch(
     id: string,
     signal: AbortSignal,
-    onAway: (error: ClientError) => void = () => {},
+    onAway: (error: ClientError) => void,
   ): AsyncGenerator<JobView> {
     yield await this.job(id);
     while (!signal.aborted) {
       using control = new LinkedAbort(signal);
       try {
-        // The stream is opened before the look, so that no change falls between them.
+        // The stream is opened before the job is read, so that no change falls between them.
         for await (const _ of this.#changes(id, control.signal)) {
           const job = await this.job(id);
           yield job;
@@ -141,7 +110,7 @@ export class JobClient {
         if (signal.aborted) return;
         if (!(error instanceof ClientError) || error.status >= 400 && error.status < 500) throw error;
         onAway(error);
-        await this.clock.sleep(AWAY_MS, signal);
+        await systemClock.sleep(AWAY_MS, signal);
       } finally {
         control.abort(); // ends the stream
       }
@@ -172,7 +141,7 @@ export class JobClient {
     schema: z.ZodType<T>,
     method: "GET" | "POST",
     path: string,
-    body: string | null = null,
+    body?: string,
     headers: Record<string, string | undefined> = {},
   ): Promise<T> {
     const call = { method, body, headers: { ...headers, ...this.#headers }, timeoutMs: TIMEOUT_MS };

@@ -4,66 +4,39 @@
  * @module
  */
 
-import type { Given } from "../../config/command.ts";
-import { durationMs } from "../../config/command.ts";
+import { durationMs, type Given } from "../../config/command.ts";
 import { UserError } from "../../config/errors.ts";
+import { VariableReader } from "../model/variables.ts";
 import { execTask } from "../worker/exec_worker.ts";
-import { WorkerError } from "../worker/settings.ts";
+import type { TaskHandler } from "../worker/task.ts";
 import { Worker } from "../worker/worker.ts";
-import { configOf } from "./config.ts";
-import { lineLog } from "./line_log.ts";
+import { type Environment, stopSignals } from "./environment.ts";
 import { loadTasks } from "./scripts.ts";
-import type { Streams, Variables } from "./streams.ts";
-import { numberOf, readVariables, stopSignals, withStreams } from "./streams.ts";
+import { runService, type Service } from "./service.ts";
+
+const MOST_OUTPUT_BYTES = 1 << 30;
 
 /** Runs a worker until a signal stops it; a second one ends its tasks at once. */
 export function run(given: Given): Promise<number> {
-  return withStreams((streams) => runWorker(given, streams));
+  return runService(given, (service) => runWorker(given, service));
 }
 
-async function runWorker(given: Given, streams: Streams): Promise<number> {
-  const variables = readVariables(given);
-  const { environment } = variables;
-  const config = configOf(variables);
-  const log = lineLog(config.logFormat, config.logLevel, streams.out);
+async function runWorker(given: Given, service: Service): Promise<number> {
+  const { environment, config, log, out } = service;
   const graceMs = durationMs(given, "grace", 5_000);
-  const maxOutputBytes = numberOf(given, "max-output", 1, 1 << 30, 16 << 20);
-  const limits = new Map(
-    pairs(given, "limit", "NAME=N").map(([name, text]) => {
-      const limit = Number(text);
-      if (Number.isInteger(limit) && limit >= 1) return [name, limit] as const;
-      throw new UserError(`--limit ${name}=${text} is no limit; give a whole number from 1.`);
-    }),
-  );
-  const tasks = (await Promise.all(given.all("tasks").map(loadTasks))).flat();
-  for (const [name, command] of pairs(given, "exec", "NAME=COMMAND")) {
-    tasks.push([
-      name,
-      execTask(name, command, {
-        environment,
-        maxOutputBytes,
-        onStderr: (line, { taskId }) => streams.err.line(`${name} ${taskId.slice(0, 8)} | ${line}`),
-      }),
-    ]);
-  }
-  if (tasks.length === 0) {
-    throw new UserError(
-      '"worker" needs --tasks FILE or --exec NAME=COMMAND; orchestrator worker --help shows how.',
-    );
-  }
+  const limits = readLimits(given);
+  const tasks = await readTasks(given, service);
   const unknown = [...limits.keys()].find((name) => tasks.every(([task]) => task !== name));
   if (unknown !== undefined) {
     throw new UserError(`--limit names "${unknown}", which is none of this worker's tasks.`);
   }
 
   using signals = stopSignals();
-  const worker = makeWorker(variables, () => new Worker({ environment, graceMs, log }));
-  for (const [name, handler] of tasks) {
-    worker.task(name, handler, limits.has(name) ? { maxConcurrent: limits.get(name)! } : {});
-  }
-  await using _health = serveHealth(variables, worker);
+  const worker = new Worker({ environment, graceMs, log });
+  for (const [name, handler] of tasks) worker.task(name, handler, { maxConcurrent: limits.get(name) });
+  await using _health = serveHealth(environment, worker);
   if (config.logFormat === "text") {
-    streams.out.line([
+    out.line([
       "Worker starting",
       `  Worker ID:       ${worker.id} (${worker.workerType}, ${worker.maxConcurrentTasks} at once)`,
       `  Engine:          ${worker.engines.join(", ")}`,
@@ -77,21 +50,41 @@ async function runWorker(given: Given, streams: Streams): Promise<number> {
   return 0;
 }
 
-function makeWorker({ inWordsOfOptions }: Variables, make: () => Worker): Worker {
-  try {
-    return make();
-  } catch (error) {
-    throw error instanceof WorkerError ? inWordsOfOptions(error) : error;
-  }
+function readLimits(given: Given): Map<string, number> {
+  return new Map(
+    pairs(given, "limit", "NAME=N").map(([name, text]) => {
+      const limit = Number(text);
+      if (Number.isInteger(limit) && limit >= 1) return [name, limit];
+      throw new UserError(`--limit ${name}=${text} is no limit; give a whole number from 1.`);
+    }),
+  );
 }
 
-function serveHealth({ environment, inWordsOfOptions }: Variables, worker: Worker): AsyncDisposable {
-  const text = environment.WORKER_PORT;
-  if (!text) return { [Symbol.asyncDispose]: () => Promise.resolve() };
-  const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw inWordsOfOptions(new Error("WORKER_PORT must be a whole number from 0 to 65535."));
+async function readTasks(given: Given, { environment, err }: Service): Promise<[string, TaskHandler][]> {
+  const bytes = given.one("max-output") ?? String(16 << 20);
+  const maxOutputBytes = Number(bytes);
+  if (!(maxOutputBytes >= 1 && maxOutputBytes <= MOST_OUTPUT_BYTES)) {
+    throw new UserError(
+      `--max-output ${bytes} cannot be used; give a number from 1 to ${MOST_OUTPUT_BYTES}.`,
+    );
   }
+  const scripts = (await Promise.all(given.all("tasks").map(loadTasks))).flat();
+  const commands = pairs(given, "exec", "NAME=COMMAND").map(([name, command]): [string, TaskHandler] => {
+    const onStderr = (line: string, taskId: string) => err.line(`${name} ${taskId.slice(0, 8)} | ${line}`);
+    return [name, execTask(name, command, { environment, maxOutputBytes, onStderr })];
+  });
+  if (scripts.length + commands.length > 0) return [...scripts, ...commands];
+  throw new UserError(
+    '"worker" needs --tasks FILE or --exec NAME=COMMAND; orchestrator worker --help shows how.',
+  );
+}
+
+function serveHealth(environment: Environment, worker: Worker): AsyncDisposable | undefined {
+  const variables = new VariableReader(environment);
+  const port = variables.whole("WORKER_PORT", undefined, 0, 65_535);
+  const [problem] = variables.problems;
+  if (problem !== undefined) throw new UserError(problem);
+  if (port === undefined) return undefined;
   try {
     return Deno.serve({ port, hostname: "127.0.0.1", onListen() {} }, (request) => {
       if (new URL(request.url).pathname !== "/health") return new Response("Not found\n", { status: 404 });

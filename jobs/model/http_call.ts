@@ -19,7 +19,7 @@ export interface HttpCall {
   method: "GET" | "POST" | "PATCH";
   /** Those that are not defined are left out. */
   headers?: Record<string, string | undefined>;
-  body?: string | null;
+  body?: string | null | undefined;
   timeoutMs: number;
   signal?: AbortSignal | undefined;
   /** Whether only status and headers matter, and nobody reads what a stranger sends after them. */

@@ -43,7 +43,7 @@ export class EngineHttp {
   async send(
     method: HttpCall["method"],
     path: string,
-    { body = null, timeoutMs = 30_000, signal = this.run.ended.signal }: Partial<HttpCall> = {},
+    { body, timeoutMs = 30_000, signal = this.run.ended.signal }: Partial<HttpCall> = {},
   ): Promise<Answer> {
     const { client, clock } = this.run;
     const headers = { "X-Worker-Token": this.token };

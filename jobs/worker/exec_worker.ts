@@ -10,7 +10,7 @@ import { LinkedAbort } from "../model/abort.ts";
 import { systemClock } from "../../config/clock.ts";
 import { parseJson } from "../model/json.ts";
 import { AnyObject } from "../model/wire.ts";
-import { failure, type TaskContext, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";
+import { failure, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";
 
 /** How a command is run. */
 export interface ExecOptions {
@@ -21,7 +21,7 @@ export interface ExecOptions {
   /** From SIGTERM to SIGKILL when it is stopped; default 2 000. */
   killGraceMs?: number;
   /** Is given each line that it writes to stderr, without control codes. */
-  onStderr?: (line: string, context: TaskContext) => void;
+  onStderr?: (line: string, taskId: string) => void;
 }
 
 /** Variables that are kept from commands: with them it could act as this worker, or as a client. */
@@ -53,8 +53,7 @@ export function execTask(
     ExecOptions = {},
 ): TaskHandler {
   const inherited = Object.entries(environment).filter(([key]) => !SECRETS.includes(key));
-  return async (params, context) => {
-    const { taskId, jobId, signal } = context;
+  return async (params, { taskId, jobId, signal }) => {
     if (signal.aborted) return failure("TRANSIENT_ERROR", "The task was stopped before it began.");
     const child = new Deno.Command("/bin/sh", {
       args: ["-c", command],
@@ -73,7 +72,7 @@ export function execTask(
       if (size <= maxOutputBytes) parts.push(part);
       else stop.abort();
     };
-    const lines = new LineReader((line) => onStderr?.(line, context));
+    const lines = new LineReader((line) => onStderr?.(line, taskId));
     const ended = endOf(child, stop.signal, killGraceMs);
     const reading = new AbortController();
     void ended.then(() => systemClock.sleep(PIPE_GRACE_MS, reading.signal)).then(() => reading.abort());
