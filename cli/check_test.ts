@@ -1,5 +1,5 @@
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { findHome } from "../config/settings.ts";
 import { isPortFree } from "../process/ports.ts";
 import { checkInfrastructure, checkText } from "./check.ts";
@@ -90,15 +90,24 @@ Deno.test("everything that would fail is found at once, and the status is 2", as
   );
 });
 
-Deno.test("mistakes in the services file and an unreadable .env are told together", async () => {
-  const { findings, text } = await check({
+Deno.test("errors of the services file and an unreadable .env are reported together", async () => {
+  const { text } = await check({
     "services.yaml": "services:\n  - name: a\n    port: x\n  - nam: b\n",
     ".env/x": "",
   });
-  assertEquals(findings.map(({ about }) => about), [...Array(5).fill("services file"), "environment"]);
-  assertMatch(text, /services\.yaml:3:5 services\[0\]\.port: "x" is not allowed/);
-  assertMatch(text, /services\.yaml:4:5 services\[1\]\.nam: not a known field; did you mean "name"\?/);
-  assertMatch(text, /error: environment: Cannot read \.\/\.env: it is a folder/);
+  const command = "command: missing; use a list of words, or a text for /bin/sh -c";
+  const name =
+    "name: missing; use a name without spaces, commas and slashes, at most 60 characters, that does " +
+    "not begin with - or .";
+  assertEquals(text.split("\n"), [
+    `error: services file: ./services.yaml:2:5 services[0].${command}`,
+    'error: services file: ./services.yaml:3:5 services[0].port: "x" is not allowed; use a whole number from 1 to 65535',
+    `error: services file: ./services.yaml:4:5 services[1].${name}`,
+    'error: services file: ./services.yaml:4:5 services[1].nam: not a known field; did you mean "name"?',
+    `error: services file: ./services.yaml:4:5 services[1].${command}`,
+    "error: environment: Cannot read ./.env: it is a folder; name a file.",
+    "6 errors, 0 warnings; 0 services checked.",
+  ]);
 });
 
 Deno.test("a venv older than requirements.txt, or none for its packages, is a warning", async () => {
@@ -108,8 +117,10 @@ Deno.test("a venv older than requirements.txt, or none for its packages, is a wa
     ".env": "",
     "requirements.txt": "# packages\nx\n",
   };
+  const sum = "0 errors, 1 warning; 1 service checked.";
   if (!Deno.env.has("VIRTUAL_ENV")) {
-    assertMatch((await check(files)).text, /requirements.txt names packages, and there is no venv/);
+    const none = "./requirements.txt names packages, and there is no venv for them; run orchestrator setup.";
+    assertEquals((await check(files)).text, `warning: python: ${none}\n${sum}`);
   }
   const old = await check(files, async (folder) => {
     await Deno.mkdir(`${folder}/venv/bin`, { recursive: true });
@@ -117,11 +128,8 @@ Deno.test("a venv older than requirements.txt, or none for its packages, is a wa
     await Deno.writeTextFile(`${folder}/venv/pyvenv.cfg`, "");
     await Deno.utime(`${folder}/venv/pyvenv.cfg`, 1, 1);
   });
-  assertEquals([old.status, old.findings.length], [0, 1]);
-  assertMatch(
-    old.text,
-    /warning: python: \.\/requirements\.txt is newer than \.\/venv; run orchestrator setup/,
-  );
+  const newer = "./requirements.txt is newer than ./venv; run orchestrator setup.";
+  assertEquals([old.status, old.text], [0, `warning: python: ${newer}\n${sum}`]);
 });
 
 Deno.test("a check starts nothing and leaves no listener behind", async () => {

@@ -22,7 +22,7 @@ async function inFolder<T>(files: Record<string, string>, use: (folder: string) 
 
 const startable = JSON.stringify({ scripts: { start: "node server.js" } });
 
-Deno.test("init writes a services.yaml that is valid from whatever it finds, and says what it guessed", async () => {
+Deno.test("init writes a services.yaml that is valid from whatever it finds, and names what it guessed", async () => {
   const files = {
     "services/database_service/src/main.py": "",
     "services/web_service/src/main.py": "",
@@ -113,17 +113,21 @@ Deno.test("init writes a services.yaml that is valid from whatever it finds, and
         },
       ],
     );
-    const said = guesses.join("\n");
-    for (
-      const part of [
-        "database: python main.py in services/database_service/src, port 8001 (DATABASE_SERVICE_PORT)",
-        "nord-city: python app.py in the folder itself",
-        "WEB_SERVICE_PORT and DATABASE_SERVICE_PORT are the same port",
-        "API_PORT in " + infrastructure + "/.env is not a port",
-        "BOT_SERVICE_PORT in " + infrastructure + "/.env belongs to no service",
-      ]
-    ) assertStringIncludes(said, part);
-    assert(!`${said}${text}`.includes("hunter2"), "no value of .env but ports is repeated");
+    assertEquals(guesses, [
+      "database: python main.py in services/database_service/src, port 8001 (DATABASE_SERVICE_PORT)",
+      "web: python main.py in services/web_service/src, port ? (WEB_SERVICE_PORT)",
+      "web-2: python main.py in services/web_service",
+      "admin: python app.py in admin",
+      "api: python main.py in api, port ? (API_PORT)",
+      "front: pnpm start in front",
+      "nord-city: python app.py in the folder itself",
+      "WEB_SERVICE_PORT and DATABASE_SERVICE_PORT are the same port: give each its own.",
+      `API_PORT in ${infrastructure}/.env is not a port: correct it, or add port.`,
+      `BOT_SERVICE_PORT in ${infrastructure}/.env belongs to no service that was found.`,
+      `${infrastructure}/services.schema.json lets your editor complete and check services.yaml.`,
+      "Dependencies can't be detected: add them, then run orchestrator check.",
+    ]);
+    assert(!`${guesses.join()}${text}`.includes("hunter2"), "no value of .env but ports is repeated");
   });
 });
 
@@ -188,11 +192,9 @@ Deno.test("the first line tells editors where the schema is: the program's, or a
 for (const name of ["services.yaml", "services.yml", "services.json"]) {
   Deno.test(`an existing ${name} is left as it is`, async () => {
     await inFolder({ [name]: "mine", "main.py": "" }, async (infrastructure) => {
-      await assertRejects(
-        () => initServices({ infrastructure }),
-        UserError,
-        `services file already: ${infrastructure}/${name}`,
-      );
+      const error = await assertRejects(() => initServices({ infrastructure }), UserError);
+      const path = `${infrastructure}/${name}`;
+      assertEquals(error.message, `There is a services file already: ${path}; init leaves it as it is.`);
       assertEquals(await Deno.readTextFile(`${infrastructure}/${name}`), "mine");
     });
   });
@@ -212,7 +214,11 @@ Deno.test("two runs at once write one file, and one of them says that it was the
 
 Deno.test("a folder with nothing to start says what was looked for", async () => {
   await inFolder({ "readme.txt": "" }, async (infrastructure) => {
-    await assertRejects(() => initServices({ infrastructure }), UserError, "Found nothing to start in");
+    const error = await assertRejects(() => initServices({ infrastructure }), UserError);
+    const message =
+      `Found nothing to start in ${infrastructure}: looked for services/*/src/main.py, */main.py, ` +
+      "app.py and package.json with a start script; docs/services.md explains how to write services.yaml by hand.";
+    assertEquals(error.message, message);
   });
 });
 

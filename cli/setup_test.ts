@@ -1,5 +1,5 @@
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { UserError } from "../config/errors.ts";
 import { isVenvOutdated, setupVenv } from "./setup.ts";
 
@@ -29,16 +29,16 @@ async function setup(infrastructure: string, programs: Record<string, string>) {
   for (const [name, body] of Object.entries(programs)) {
     await script(`${bin}/${name}`, `echo "${name} $*" >> ${infrastructure}/calls\n${body}`);
   }
-  const said: string[] = [];
+  const messages: string[] = [];
   const status = await setupVenv(
     infrastructure,
     { PATH: `${bin}:/usr/bin:/bin`, HOME: infrastructure },
     (name, environment) => name in programs ? findProgram(name, environment) : null,
-    (text) => said.push(text),
+    (text) => messages.push(text.replaceAll(infrastructure, ".")),
   );
   const calls = (await Deno.readTextFile(`${infrastructure}/calls`)).replaceAll(infrastructure, ".").trim()
     .split("\n");
-  return { status, said: said.join("\n").replaceAll(infrastructure, "."), calls };
+  return { status, messages, calls };
 }
 
 /** Makes what `python3 -m venv` makes; the new python notes its calls, too. */
@@ -51,10 +51,8 @@ Deno.test("a venv is made with Python and requirements.txt installed; the second
   const first = await setup(infrastructure.path, { python3: MAKES_VENV() });
   assertEquals(first.status, 0);
   assertEquals(first.calls, ["python3 -m venv ./venv", "venv-python -m pip install -r ./requirements.txt"]);
-  assertMatch(
-    first.said,
-    /Making \.\/venv\nInstalling \.\/requirements.txt into \.\/venv\n\.\/venv is ready/,
-  );
+  const messages = ["Making ./venv", "Installing ./requirements.txt into ./venv", "./venv is ready."];
+  assertEquals(first.messages, messages);
   const second = await setup(infrastructure.path, {});
   assertEquals(second.calls.slice(2), ["venv-python -m pip install -r ./requirements.txt"]);
 });
@@ -76,36 +74,39 @@ Deno.test("uv is used where it is installed, also into a .venv that is there alr
 
 Deno.test("without requirements.txt only the venv is made", async () => {
   await using infrastructure = await folder();
-  const { status, said, calls } = await setup(infrastructure.path, { python3: MAKES_VENV() });
+  const { status, messages, calls } = await setup(infrastructure.path, { python3: MAKES_VENV() });
   assertEquals([status, calls.length], [0, 1]);
-  assertMatch(said, /there is no \.\/requirements.txt to install/);
+  assertEquals(messages.slice(1), ["./venv is ready; there is no ./requirements.txt to install."]);
 });
 
 Deno.test("a venv that could not be made is removed again, and the way out is named", async () => {
   await using infrastructure = await folder();
-  const { status, said } = await setup(infrastructure.path, {
+  const { status, messages } = await setup(infrastructure.path, {
     python3: `mkdir -p "$3/bin" && touch "$3/bin/python"; exit 1`,
   });
   assertEquals(status, 1);
-  assertMatch(said, /Could not make \.\/venv; .* python3-venv/);
+  assertEquals(messages.slice(1), [
+    "Could not make ./venv; on Debian and Ubuntu, Python needs the package python3-venv for it.",
+  ]);
   assert(!Array.from(Deno.readDirSync(infrastructure.path), ({ name }) => name).includes("venv"));
 });
 
 Deno.test("an installation that failed is status 1", async () => {
   await using infrastructure = await folder();
   await Deno.writeTextFile(`${infrastructure.path}/requirements.txt`, "x");
-  const { status, said } = await setup(infrastructure.path, { python3: MAKES_VENV(3) });
+  const { status, messages } = await setup(infrastructure.path, { python3: MAKES_VENV(3) });
   assertEquals(status, 1);
-  assertMatch(said, /Could not install everything that \.\/requirements.txt names/);
+  assertEquals(
+    messages.at(-1),
+    "Could not install everything that ./requirements.txt names; the reason stands above.",
+  );
 });
 
 Deno.test("without Python and uv it says what to install", async () => {
   await using infrastructure = await folder();
-  await assertRejects(
-    () => setup(infrastructure.path, {}),
-    UserError,
-    "There is no Python on PATH; install python3",
-  );
+  const error = await assertRejects(() => setup(infrastructure.path, {}), UserError);
+  const message = "There is no Python on PATH; install python3 (3.9 or newer) or uv, then run setup again.";
+  assertEquals(error.message, message);
 });
 
 Deno.test("a venv is outdated when requirements.txt changed after the last installation, and no longer after setup", async () => {
