@@ -12,7 +12,7 @@ import { HttpError } from "../model/errors.ts";
 import { isObject } from "../model/json.ts";
 import * as wire from "../model/wire.ts";
 import { clientOf, LIST_LIMIT, pageOf, readSubmission, secondsOf } from "./request.ts";
-import { json, JSON_TYPE, largeJson, type RequestContext, type Route, rows } from "./route.ts";
+import { JSON_TYPE, type RequestContext, type Route, rows } from "./route.ts";
 
 const EVENTS_PING_MS = 15_000;
 
@@ -150,7 +150,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
         search: "Text in the id, blueprint, state or error",
       },
       answers: { 200: ["One entry a job", z.array(wire.JobSummary)], 400: "A parameter cannot be read" },
-      async handle({ request, query, client }) {
+      async handle({ query, client }) {
         const page = pageOf(query, 100);
         const status = wire.JobStatus.optional().safeParse(query.get("status") ?? undefined);
         if (!status.success) throw new HttpError(400, "Invalid status parameter");
@@ -161,7 +161,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
           blueprint: query.get("blueprint") ?? undefined,
           search: query.get("search") || undefined,
         });
-        return largeJson(request, jobs.map(wire.jobSummary));
+        return jobs.map(wire.jobSummary);
       },
     },
     {
@@ -180,7 +180,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
       answers: { 200: ["The job", wire.JobView] },
       async handle(call) {
         const { job, tasks } = await own(engine, call);
-        return largeJson(call.request, wire.jobView(job, tasks));
+        return wire.jobView(job, tasks);
       },
     },
     {
@@ -191,7 +191,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
         const { job } = await own(engine, call);
         const { limit, offset } = pageOf(call.query, Infinity, Infinity);
         const entries = wire.historyEntries(job.id, await core.storage.history(job.id));
-        return largeJson(call.request, entries.slice(offset, offset + limit));
+        return entries.slice(offset, offset + limit);
       },
     },
     {
@@ -201,7 +201,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
         await own(engine, call);
         const outcome = await clientRequests.cancel(call.id);
         if (outcome === "unknown" || outcome === "ended") throw refused(outcome);
-        return json({ status: `cancellation_request_${outcome}` });
+        return { status: `cancellation_request_${outcome}` };
       },
     },
     {
@@ -221,7 +221,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
         const secret = await clientRequests.approvalLink(call.id);
         if (secret === undefined) throw refused("not waiting");
         const path = `/_public/webhooks/approval/${encodeURIComponent(call.id)}?secret=${secret}`;
-        return json({ url: new URL(call.request.url).origin + path });
+        return { url: new URL(call.request.url).origin + path };
       },
     },
     {
@@ -231,7 +231,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
         await own(engine, call);
         const outcome = await clientRequests.requeue(call.id);
         if (outcome !== "requeued") throw refused(outcome);
-        return json({ status: outcome, job_id: call.id });
+        return { status: outcome, job_id: call.id };
       },
     },
     {
@@ -240,7 +240,7 @@ export function jobRoutes(engine: JobEngine): Route[] {
       async handle(call) {
         await own(engine, call);
         if (!await clientRequests.unlist(call.id)) throw refused("not listed");
-        return json({ status: "removed" });
+        return { status: "removed" };
       },
     },
   ];
@@ -253,19 +253,19 @@ async function own({ core }: JobEngine, { id, client }: RequestContext) {
   return read;
 }
 
-async function quarantined({ core }: JobEngine, { client, query }: RequestContext): Promise<Response> {
+async function quarantined({ core }: JobEngine, { client, query }: RequestContext): Promise<string[]> {
   const page = pageOf(query, LIST_LIMIT);
   const jobs = await core.storage.list({ ...page, client: client.name, listed: true });
-  return json(jobs.map((job) => job.id));
+  return jobs.map((job) => job.id);
 }
 
-async function approve(engine: JobEngine, call: RequestContext, secret?: string): Promise<Response> {
+async function approve(engine: JobEngine, call: RequestContext, secret?: string): Promise<object> {
   const body = wire.Decision.safeParse(await readSubmission(engine, call.request));
   if (!body.success) throw new HttpError(400, "decision is required in body");
   const { decision } = body.data;
   if (secret === undefined) await own(engine, call);
   const outcome = await engine.clientRequests.approve(call.id, decision, secret);
-  if (outcome === "approved") return json({ status: "approval_received", job_id: call.id });
+  if (outcome === "approved") return { status: "approval_received", job_id: call.id };
   if (outcome === "invalid decision") {
     throw new HttpError(400, `Invalid decision '${decision}' for this job`);
   }

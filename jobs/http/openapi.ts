@@ -8,7 +8,7 @@ import { z } from "zod";
 import * as wire from "../model/wire.ts";
 import { pageHandler } from "./page/mod.ts";
 import { docsStyle } from "./page/style.ts";
-import { json, type Route, rows } from "./route.ts";
+import { type Route, rows } from "./route.ts";
 
 /** The document of these routes and of its own, made when somebody looks for the first time, and its page. */
 export function docsRoutes(routes: readonly Route[]): Route[] {
@@ -19,7 +19,7 @@ export function docsRoutes(routes: readonly Route[]): Route[] {
     {
       ...at("GET", "/_public/openapi.json", "This interface as an OpenAPI 3.1 document"),
       answers: { 200: ["The document", "application/json"] },
-      handle: () => json(made()),
+      handle: made,
     },
     {
       ...at("GET", "/_public/docs", "This interface as a page"),
@@ -36,20 +36,7 @@ export function docsRoutes(routes: readonly Route[]): Route[] {
 
 // ---- The document ---------------------------------------------------------------------------------------------------
 
-/** A JSON schema, as far as it is read here. */
-interface Schema {
-  $ref?: string;
-  type?: string | string[];
-  properties?: Record<string, Schema>;
-  required?: string[];
-  items?: Schema;
-  anyOf?: Schema[];
-  enum?: unknown[];
-  const?: unknown;
-  additionalProperties?: Schema | boolean;
-  [more: string]: unknown;
-}
-
+type Schema = z.core.JSONSchema.JSONSchema;
 export type OpenApi = ReturnType<typeof openapiDocument>;
 /** One method of one path. */
 type Operation = ReturnType<typeof operationOf>;
@@ -81,7 +68,7 @@ function schemaMaker(components: Record<string, Schema>): (type: z.ZodType) => S
   return (type) => {
     // What is sent is described, also where reading it changes it.
     const json = z.toJSONSchema(type, { metadata, io: "input", unrepresentable: "any" });
-    const { $schema: _, $defs = {}, ...schema }: Schema & { $defs?: Record<string, Schema> } = JSON.parse(
+    const { $schema: _, $defs = {}, ...schema }: Schema = JSON.parse(
       JSON.stringify(json).replaceAll('"#/$defs/', '"#/components/schemas/'),
     );
     Object.assign(components, $defs);
@@ -216,7 +203,8 @@ function contentHtml(content: NonNullable<Operation["requestBody"]>["content"]):
 }
 
 /** A schema in words: `list of JobSummary`, with the fields of an object below. */
-function schemaHtml(schema: Schema): Html {
+function schemaHtml(schema: Schema | boolean): Html {
+  if (typeof schema === "boolean") return markup`any JSON`;
   const { $ref, const: fixed, enum: values, anyOf, items, properties, additionalProperties } = schema;
   if ($ref !== undefined) {
     const name = $ref.split("/").at(-1);
@@ -227,7 +215,7 @@ function schemaHtml(schema: Schema): Html {
   if (anyOf !== undefined) {
     return markup`${anyOf.map((one, index) => [index > 0 && " or ", schemaHtml(one)])}`;
   }
-  if (items !== undefined) return markup`list of ${schemaHtml(items)}`;
+  if (items !== undefined) return markup`list of ${[items].flat().map(schemaHtml)}`;
   if (properties !== undefined) {
     const fields = Object.entries(properties).map(([name, field]) => {
       const note = !schema.required?.includes(name) && markup`<small>optional</small>`;

@@ -10,7 +10,7 @@ import type { LiveWorker } from "../engine/workers.ts";
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { HttpError } from "../model/errors.ts";
 import { Dashboard, WorkerHistoryEntry, WorkerView } from "../model/wire.ts";
-import { json, largeJson, type Route, rows } from "./route.ts";
+import { type Route, rows } from "./route.ts";
 
 const atPublic = rows("public", "Public");
 const atWorkers = rows("client", "Workers");
@@ -28,7 +28,7 @@ export function overviewRoutes(engine: JobEngine): Route[] {
     {
       ...atPublic("GET", "/_public/status", "Whether the engine is up"),
       answers: { 200: ["It is", z.object({ status: z.literal("ok") })] },
-      handle: () => json({ status: "ok" }),
+      handle: () => ({ status: "ok" }),
     },
     {
       ...atPublic("GET", "/_public/metrics", "Metrics in Prometheus' text form"),
@@ -47,10 +47,7 @@ export function overviewRoutes(engine: JobEngine): Route[] {
     {
       ...atWorkers("GET", "/api/workers", "Workers with a recent heartbeat"),
       answers: { 200: ["The workers", z.array(WorkerView)] },
-      async handle({ request }) {
-        const workers = core.workers.alive();
-        return largeJson(request, await Promise.all(workers.map((worker) => workerView(core, worker))));
-      },
+      handle: () => Promise.all(core.workers.alive().map((worker) => workerView(core, worker))),
     },
     {
       ...atWorkers(
@@ -65,16 +62,16 @@ export function overviewRoutes(engine: JobEngine): Route[] {
       handle({ id }) {
         const worker = core.workers.get(id);
         if (worker === undefined) throw new HttpError(404, "Worker not found");
-        return json(worker.info.history ?? []);
+        return worker.info.history ?? [];
       },
     },
     {
       ...atWorkers("GET", "/api/dashboard", "Own jobs by status, queues, and the last minutes by second"),
       answers: { 200: ["The figures", Dashboard] },
-      async handle({ request, client }) {
+      async handle({ client }) {
         const now = core.clock.now();
         const queues = await core.storage.queues();
-        return largeJson(request, {
+        return {
           workers: { total: core.workers.alive().length },
           jobs: {
             queued: queues.reduce((sum, queue) => sum + queue.queued, 0),
@@ -87,18 +84,18 @@ export function overviewRoutes(engine: JobEngine): Route[] {
             oldest_seconds: Math.max(0, Math.round((now - oldestSince) / 1000)),
           })),
           samples: core.metrics.samples,
-        });
+        };
       },
     },
     {
       ...atBlueprints("GET", "/api/blueprints", "The blueprints"),
       answers: { 200: ["Name, endpoint and version of each", z.array(BlueprintView)] },
       handle: () =>
-        json([...core.blueprints.values()].map(({ name, apiEndpoint, apiVersion }) => ({
+        [...core.blueprints.values()].map(({ name, apiEndpoint, apiVersion }) => ({
           name,
           endpoint: apiEndpoint ?? null,
           version: apiVersion ?? null,
-        }))),
+        })),
     },
     {
       ...atBlueprints("GET", "/api/blueprints/{name}/graph", "A blueprint's graph"),
@@ -118,7 +115,7 @@ export function overviewRoutes(engine: JobEngine): Route[] {
       },
       async handle() {
         await engine.reloadWorkers();
-        return json({ status: "worker_configs_reloaded" });
+        return { status: "worker_configs_reloaded" };
       },
     },
   ];
@@ -130,10 +127,10 @@ export async function workerView(core: EngineCore, worker: LiveWorker): Promise<
   return core.workers.view(worker, held.length, core.cancels.isListenedTo(worker.id));
 }
 
-function graph(blueprint: StateMachineBlueprint, format: string | null): Response {
+function graph(blueprint: StateMachineBlueprint, format: string | null): object {
   switch (format) {
     case "json":
-      return json({
+      return {
         name: blueprint.name,
         states: [...blueprint.states.values()].map(({ name, isStart, isEnd }) => ({
           name,
@@ -141,7 +138,7 @@ function graph(blueprint: StateMachineBlueprint, format: string | null): Respons
           is_end: isEnd,
         })),
         edges: blueprint.edges(),
-      });
+      };
     case "mermaid":
       return new Response(blueprint.toMermaid(), {
         headers: { "content-type": "text/plain; charset=utf-8" },

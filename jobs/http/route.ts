@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { gzipSync } from "node:zlib";
 import type { z } from "zod";
 import type { Client } from "../engine/tokens.ts";
 
@@ -37,7 +36,8 @@ export interface Route {
   body?: z.ZodType;
   /** What it answers besides what follows from its access, path and body. */
   answers: Record<number, Answer>;
-  handle(call: RequestContext): Response | Promise<Response>;
+  /** What is not a `Response` is answered as JSON. */
+  handle(call: RequestContext): object | Promise<object>;
 }
 
 /** The first columns of a group of rows: `...at("GET", "/path", "What it is for")`. */
@@ -54,24 +54,9 @@ export function rows(access: Route["access"], group: Route["group"]) {
 // One header and no more: the runtime has a shorter way for such answers.
 export const JSON_TYPE = { "content-type": "application/json" };
 
-/** Answers below this size are not worth the work of compressing them. */
-const COMPRESS_FROM_CHARACTERS = 500;
-
 /** An answer whose JSON is ready. */
 export function raw(text: string): Response {
   return new Response(text, { headers: JSON_TYPE });
-}
-
-export function json(value: unknown): Response {
-  return raw(JSON.stringify(value));
-}
-
-/** An answer that may be large: compressed where the request allows it. */
-export function largeJson(request: Request, value: unknown): Response {
-  const text = JSON.stringify(value);
-  if (text.length < COMPRESS_FROM_CHARACTERS || !acceptsGzip(request)) return raw(text);
-  const headers = { ...JSON_TYPE, "content-encoding": "gzip", vary: "Accept-Encoding" };
-  return new Response(new Uint8Array(gzipSync(text, { level: 1 })), { headers });
 }
 
 /** Whether a request allows an answer that is compressed with gzip. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { gzipSync } from "node:zlib";
 import { UserError } from "../../config/errors.ts";
 import type { JobEngine } from "../engine/engine.ts";
 import { HttpError, messageOf } from "../model/errors.ts";
@@ -11,7 +12,7 @@ import { docsRoutes } from "./openapi.ts";
 import { overviewRoutes } from "./overview_routes.ts";
 import { pageRoutes } from "./page/mod.ts";
 import { clientOf, drain, workerToken } from "./request.ts";
-import { JSON_TYPE, type RequestContext, type Route } from "./route.ts";
+import { acceptsGzip, JSON_TYPE, raw, type RequestContext, type Route } from "./route.ts";
 import { workerRoutes } from "./worker_routes.ts";
 
 /** The whole table, without the blueprints' submissions. */
@@ -56,6 +57,8 @@ function find({ fixed, patterns }: RouteTable, method: string, path: string) {
   }
 }
 
+/** Answers below this size are not worth the work of compressing them. */
+const COMPRESS_FROM_CHARACTERS = 500;
 const METHODS = ["GET", "POST", "PATCH", "DELETE"];
 const NO_QUERY = new URLSearchParams();
 
@@ -80,7 +83,8 @@ export function handler(engine: JobEngine): (request: Request) => Promise<Respon
       const token = route.access === "worker" ? workerToken(request) : undefined;
       if (route.body === undefined) await drain(request);
       const query = mark === -1 ? NO_QUERY : new URLSearchParams(url.slice(mark + 1));
-      return await route.handle({ request, id, query, client, token } as RequestContext);
+      const answer = await route.handle({ request, id, query, client, token } as RequestContext);
+      return answer instanceof Response ? answer : json(request, answer);
     } catch (error) {
       await drain(request);
       if (error instanceof HttpError) return errorResponse(error);
@@ -100,6 +104,14 @@ function decoded(text: string): string {
     if (error instanceof URIError) throw new HttpError(400, "The path is not valid UTF-8.");
     throw error;
   }
+}
+
+/** Answers with JSON, compressed where that pays and the request allows it. */
+function json(request: Request, value: object): Response {
+  const text = JSON.stringify(value);
+  if (text.length < COMPRESS_FROM_CHARACTERS || !acceptsGzip(request)) return raw(text);
+  const headers = { ...JSON_TYPE, "content-encoding": "gzip", vary: "Accept-Encoding" };
+  return new Response(new Uint8Array(gzipSync(text, { level: 1 })), { headers });
 }
 
 function errorResponse({ status, message, headers }: HttpError): Response {

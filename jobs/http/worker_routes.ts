@@ -15,7 +15,7 @@ import { isObject, parseBody } from "../model/json.ts";
 import * as wire from "../model/wire.ts";
 import { workerView } from "./overview_routes.ts";
 import { check, readText, secondsOf } from "./request.ts";
-import { json, raw, type RequestContext, type Route, rows } from "./route.ts";
+import { raw, type RequestContext, type Route, rows } from "./route.ts";
 
 const WORKER = "/_worker/workers/{worker_id}";
 const SMALL_RESULT_BYTES = 16 << 10;
@@ -42,7 +42,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
         checkWorker(core, token, id, "Unauthorized: Invalid token or missing worker_id");
         if (id === undefined) throw new HttpError(400, "Missing required field: worker_id");
         await workerRequests.register(check(wire.Registration, body));
-        return json({ status: "registered" });
+        return { status: "registered" };
       },
     },
     {
@@ -59,12 +59,12 @@ export function workerRoutes(engine: JobEngine): Route[] {
         const body = heartbeatBody(await readText(core, call.request, maxSubmissionBytes), maxDepth);
         if (body === undefined) {
           if (!await workerRequests.seen(id)) throw new HttpError(404, "Worker not found");
-          return json({ status: "ttl_refreshed", cancelled_tasks: core.cancels.tasksOf(id) });
+          return { status: "ttl_refreshed", cancelled_tasks: core.cancels.tasksOf(id) };
         }
         const worker = await workerRequests.heartbeat(id, check(wire.Heartbeat, body));
         if (worker === undefined) throw new HttpError(404, "Worker not found");
         const view = await workerView(core, worker);
-        return json({ ...view, cancelled_tasks: core.cancels.tasksOf(id) });
+        return { ...view, cancelled_tasks: core.cancels.tasksOf(id) };
       },
     },
     {
@@ -104,8 +104,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
           throw new HttpError(400, "job_id and task_id are required");
         }
         const outcome = outcomeOf(body, text.length <= SMALL_RESULT_BYTES);
-        const answer = await workerRequests.result(jobId, taskId, workerId, outcome);
-        return "reason" in answer ? json(answer) : raw(`{"status":"${answer.status}"}`);
+        return await workerRequests.result(jobId, taskId, workerId, outcome);
       },
     },
     {
@@ -122,7 +121,7 @@ export function workerRoutes(engine: JobEngine): Route[] {
         }
         checkWorker(core, token, id);
         await recordEvent(engine, id, check(wire.WorkerEvent, body));
-        return json({ status: "accepted" });
+        return { status: "accepted" };
       },
     },
     {
