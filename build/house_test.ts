@@ -102,6 +102,34 @@ Deno.test("no file imports itself through others", () => {
   assertEquals(circles, []);
 });
 
+/** What is loaded before the first line of a module runs: not what it imports lazily, nor for its types alone. */
+async function loadedBy(entry: string): Promise<string[]> {
+  interface Module {
+    specifier: string;
+    dependencies?: { isDynamic?: boolean; code?: { specifier: string } }[];
+  }
+  const args = ["info", "--json", entry];
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args, cwd: ROOT }).output();
+  const graph: { roots: string[]; modules: Module[] } = JSON.parse(new TextDecoder().decode(stdout));
+  const modules = new Map(graph.modules.map((module) => [module.specifier, module]));
+  const loaded = new Set(graph.roots);
+  for (const specifier of loaded) { // which grows meanwhile
+    for (const { isDynamic, code } of modules.get(specifier)?.dependencies ?? []) {
+      if (!isDynamic && code !== undefined) loaded.add(code.specifier);
+    }
+  }
+  return [...loaded].map((specifier) => specifier.replace(`file://${ROOT}/`, "")).sort();
+}
+
+Deno.test("a command that only talks to a run loads nothing that a run is made of", async () => {
+  const loaded = await loadedBy("orchestrator.ts");
+  assertEquals(loaded.filter((path) => /^(control|supervisor|terminal|jobs)\//.test(path)), [
+    "jobs/cli/table.ts",
+    "supervisor/events.ts",
+    "terminal/outlet.ts",
+  ]);
+});
+
 Deno.test(`no file has more than ${FILE_LINES} lines, and the entry has at most 150`, () => {
   const long = SOURCES.flatMap(({ path, lines }) => {
     const limit = path === "orchestrator.ts" ? 150 : FILE_LINES;
