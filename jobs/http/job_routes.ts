@@ -12,7 +12,7 @@ import { HttpError } from "../model/errors.ts";
 import { isObject } from "../model/json.ts";
 import * as wire from "../model/wire.ts";
 import { clientOf, LIST_LIMIT, pageOf, readSubmission, secondsOf } from "./request.ts";
-import { JSON_TYPE, type RequestContext, type Route, rows } from "./route.ts";
+import { JSON_TYPE, type RequestContext, type Route, rows, textResponse } from "./route.ts";
 
 const EVENTS_PING_MS = 15_000;
 
@@ -63,8 +63,6 @@ export function submissionRoutes(engine: JobEngine): Route[] {
   );
 }
 
-const ACCEPTED = { status: 202, headers: JSON_TYPE };
-
 async function submit(
   engine: JobEngine,
   blueprint: StateMachineBlueprint,
@@ -76,7 +74,7 @@ async function submit(
   const outcome = await engine.clientRequests.submit(client, blueprint, data, options);
   switch (outcome.kind) {
     case "accepted":
-      return new Response(`{"status":"accepted","job_id":"${outcome.jobId}"}`, ACCEPTED);
+      return textResponse(`{"status":"accepted","job_id":"${outcome.jobId}"}`, JSON_TYPE, 202);
     case "over-quota":
       throw new HttpError(429, "Quota exceeded or not configured", {
         "retry-after": String(outcome.retryAfterSeconds),

@@ -10,7 +10,7 @@ import type { LiveWorker } from "../engine/workers.ts";
 import type { StateMachineBlueprint } from "../model/blueprint.ts";
 import { HttpError } from "../model/errors.ts";
 import { Dashboard, WorkerHistoryEntry, WorkerView } from "../model/wire.ts";
-import { type Route, rows } from "./route.ts";
+import { type Route, rows, textResponse } from "./route.ts";
 
 const atPublic = rows("public", "Public");
 const atWorkers = rows("client", "Workers");
@@ -39,9 +39,7 @@ export function overviewRoutes(engine: JobEngine): Route[] {
           workers: core.workers.alive().length,
           polls: core.dispatcher.waiting,
         });
-        return new Response(text, {
-          headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-        });
+        return textResponse(text, "text/plain; version=0.0.4; charset=utf-8");
       },
     },
     {
@@ -140,10 +138,8 @@ function graph(blueprint: StateMachineBlueprint, format: string | null): object 
         edges: blueprint.edges(),
       };
     case "mermaid":
-      return new Response(blueprint.toMermaid(), {
-        headers: { "content-type": "text/plain; charset=utf-8" },
-      });
+      return textResponse(blueprint.toMermaid(), "text/plain; charset=utf-8");
     default:
-      return new Response(blueprint.toDot(), { headers: { "content-type": "text/vnd.graphviz" } });
+      return textResponse(blueprint.toDot(), "text/vnd.graphviz");
   }
 }

@@ -21,7 +21,6 @@ export interface RequestContext {
 /** What an answer means, and its content: JSON of this schema, or this other type. An error is a sentence alone. */
 export type Answer = string | readonly [meaning: string, content?: z.ZodType | string];
 
-/** One row of the route table. */
 export interface Route {
   /** `link`: by a client's token or the secret of a one-time link; the route itself checks which. */
   access: "public" | "client" | "worker" | "link";
@@ -51,12 +50,11 @@ export function rows(access: Route["access"], group: Route["group"]) {
   });
 }
 
-// One header and no more: the runtime has a shorter way for such answers.
-export const JSON_TYPE = { "content-type": "application/json" };
+export const JSON_TYPE = "application/json";
 
-/** An answer whose JSON is ready. */
-export function raw(text: string): Response {
-  return new Response(text, { headers: JSON_TYPE });
+/** Answers with a text as it is. One header and no more: the runtime has a shorter way for such answers. */
+export function textResponse(text: string, type = JSON_TYPE, status = 200): Response {
+  return new Response(text, { status, headers: { "content-type": type } });
 }
 
 /** Whether a request allows an answer that is compressed with gzip. */

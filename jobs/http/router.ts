@@ -12,7 +12,7 @@ import { docsRoutes } from "./openapi.ts";
 import { overviewRoutes } from "./overview_routes.ts";
 import { pageRoutes } from "./page/mod.ts";
 import { clientOf, drain, workerToken } from "./request.ts";
-import { acceptsGzip, JSON_TYPE, raw, type RequestContext, type Route } from "./route.ts";
+import { acceptsGzip, JSON_TYPE, type RequestContext, type Route, textResponse } from "./route.ts";
 import { workerRoutes } from "./worker_routes.ts";
 
 /** The whole table, without the blueprints' submissions. */
@@ -109,11 +109,14 @@ function decoded(text: string): string {
 /** Answers with JSON, compressed where that pays and the request allows it. */
 function json(request: Request, value: object): Response {
   const text = JSON.stringify(value);
-  if (text.length < COMPRESS_FROM_CHARACTERS || !acceptsGzip(request)) return raw(text);
-  const headers = { ...JSON_TYPE, "content-encoding": "gzip", vary: "Accept-Encoding" };
+  if (text.length < COMPRESS_FROM_CHARACTERS || !acceptsGzip(request)) return textResponse(text);
+  const headers = { "content-type": JSON_TYPE, "content-encoding": "gzip", vary: "Accept-Encoding" };
   return new Response(new Uint8Array(gzipSync(text, { level: 1 })), { headers });
 }
 
 function errorResponse({ status, message, headers }: HttpError): Response {
-  return new Response(JSON.stringify({ error: message }), { status, headers: { ...JSON_TYPE, ...headers } });
+  return new Response(JSON.stringify({ error: message }), {
+    status,
+    headers: { "content-type": JSON_TYPE, ...headers },
+  });
 }

@@ -15,7 +15,7 @@ import { isObject, parseBody } from "../model/json.ts";
 import * as wire from "../model/wire.ts";
 import { workerView } from "./overview_routes.ts";
 import { check, readText, secondsOf } from "./request.ts";
-import { raw, type RequestContext, type Route, rows } from "./route.ts";
+import { type RequestContext, type Route, rows, textResponse } from "./route.ts";
 
 const WORKER = "/_worker/workers/{worker_id}";
 const SMALL_RESULT_BYTES = 16 << 10;
@@ -274,12 +274,12 @@ async function poll(
     // A turn of the event loop, in which the runtime notices connections that were closed behind their request.
     await new Promise((resolve) => setImmediate(resolve));
     const task = await workerRequests.poll(workerId, signal, 0);
-    if (task !== undefined) return raw(task.payload);
+    if (task !== undefined) return textResponse(task.payload);
   }
   const none = () => new Response(null, { status: 204 });
   const nextTask = async (gone: AbortSignal) => {
     const task = await workerRequests.poll(workerId, gone, waitMs);
-    if (task !== undefined) return raw(task.payload);
+    if (task !== undefined) return textResponse(task.payload);
     if (!gone.aborted) count(`poll ${workerId}`);
     return none();
   };
@@ -290,7 +290,7 @@ async function poll(
   const command = Promise.withResolvers<Response>();
   const unsubscribe = core.cancels.on(
     workerId,
-    (cancelled) => command.resolve(raw(cancelCommand(cancelled))),
+    (cancelled) => command.resolve(textResponse(cancelCommand(cancelled))),
   );
   try {
     const task = commandsOnly

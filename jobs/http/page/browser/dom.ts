@@ -42,7 +42,6 @@ function fill(element: Element, content: Content[]): void {
   }
 }
 
-/** An element by its id. */
 export function byId(id: string): HTMLElement | null {
   return document.getElementById(id);
 }

@@ -15,7 +15,6 @@ export class Engine {
   /** How far the engine's calendar is ahead of this one. */
   skewMs = 0;
   readonly #closed = new AbortController();
-  #stream = new AbortController();
 
   /** `onUnknownToken` is called when the engine does not take the token, unless the engine is closed. */
   constructor(private readonly token: string, private readonly onUnknownToken: (message: string) => void) {}
@@ -23,11 +22,6 @@ export class Engine {
   /** Ends everything that is under way. */
   close(): void {
     this.#closed.abort();
-  }
-
-  /** Ends the events until the page can be seen again. */
-  pause(): void {
-    this.#stream.abort();
   }
 
   /** Asks for a value. @throws Error with the reason of a refusal */
@@ -64,7 +58,9 @@ export class Engine {
   }
 
   async *#connection(): AsyncGenerator<JobSummary | "opened"> {
-    const stream = this.#stream = new AbortController();
+    const stream = new AbortController();
+    const signal = AbortSignal.any([this.#closed.signal, stream.signal]);
+    document.addEventListener("visibilitychange", () => document.hidden && stream.abort(), { signal });
     let timer: number | undefined;
     const wait = () => {
       clearTimeout(timer);
@@ -72,7 +68,6 @@ export class Engine {
     };
     try {
       wait();
-      const signal = AbortSignal.any([this.#closed.signal, stream.signal]);
       const { body } = await this.#request("api/jobs/events", { signal });
       this.isLive = true;
       yield "opened";
@@ -88,6 +83,7 @@ export class Engine {
       }
     } finally {
       clearTimeout(timer);
+      stream.abort();
     }
   }
 

@@ -23,7 +23,6 @@ interface Item {
   below: Item[];
 }
 
-/** A state. */
 export interface Box extends Item {
   name: string;
   isStart: boolean;
@@ -52,7 +51,6 @@ const ROW_HEIGHTS = [38, 44] as const;
 const MARGIN = 6;
 const LETTER = { state: 7.6, label: 6.4 };
 
-/** Lays a graph out. */
 export function layout(graph: Graph): { width: number; height: number; boxes: Box[]; arrows: Arrow[] } {
   const boxes = rank(read(graph));
   const arrows = boxes.flatMap(({ out }) => out);

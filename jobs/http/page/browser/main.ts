@@ -209,7 +209,6 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   next.focus();
 });
-document.addEventListener("visibilitychange", () => document.hidden && state.engine?.pause());
 addEventListener("hashchange", () => {
   const { view, id } = place();
   const before = state.open?.job.id;

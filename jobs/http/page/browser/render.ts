@@ -8,7 +8,6 @@ import { jobList, jobView } from "./jobs_view.ts";
 import { loadView } from "./load_view.ts";
 import { place, type State, state } from "./state.ts";
 
-/** Shows the state. */
 export function render(): void {
   const app = byId("app");
   if (app === null) return;
@@ -18,7 +17,6 @@ export function render(): void {
   if (hadFocus && !app.contains(document.activeElement)) (byId("job-title") ?? byId("main"))?.focus();
 }
 
-/** Asks for a client's token. */
 function signIn({ refusal }: State): HTMLElement {
   const field = {
     id: "token",

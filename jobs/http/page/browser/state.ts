@@ -35,7 +35,6 @@ export class State {
   missing = "";
 }
 
-/** The page's state. */
 export const state: Readonly<State> = new State();
 
 /** Changes the state. What it shows by then is shown by the next `render`. */
