@@ -46,7 +46,13 @@ export async function readServicesFile(path: string, memory: string | null = nul
   const text = readText(path);
   const known = memory === null ? null : recall(memory, text);
   if (known !== null) return known;
-  const { checkSource } = await import("./rules.ts");
+  const { checkSource } = await import("./rules.ts").catch((error: Error) => {
+    // A run outlives the files of its program: it must not end because they are replaced or removed.
+    throw new ServicesFileError([
+      `Cannot read the services file ${path}: its parser cannot be loaded (${error.message}); ` +
+      "if the program was replaced while it runs, orchestrator self-restart takes the new one.",
+    ]);
+  });
   const services = await checkSource(path, text);
   if (memory !== null) await remember(memory, text, services);
   return services;
