@@ -12,7 +12,7 @@ import type { Event, RunResult } from "../supervisor/model.ts";
 import { withDependents } from "../supervisor/plan.ts";
 import { describeState } from "../terminal/messages.ts";
 import type { LogFiles } from "./log_files.ts";
-import type { Answers, Change, Message, ServiceStatus, Status } from "./protocol.ts";
+import type { Answers, Message, ServiceStatus, Status } from "./protocol.ts";
 import { Definitions } from "./reload.ts";
 import type { RunContext } from "./run_options.ts";
 import type { ControlAnswer, ControlRequest, Follower, RequestHandler } from "./server.ts";
@@ -21,8 +21,8 @@ type Route = readonly [method: "GET" | "POST", answer: RequestHandler];
 
 /** Answers for one run. */
 export class ControlApi {
+  readonly definitions: Definitions;
   readonly #run: RunContext;
-  readonly #definitions: Definitions;
   readonly #startedAt: string;
   readonly #logs: LogFiles | null;
   readonly #routes: ReadonlyMap<string, Route>;
@@ -31,7 +31,7 @@ export class ControlApi {
   /** @param startedAt ISO time */
   constructor(run: RunContext, startedAt: string, logs: LogFiles | null) {
     this.#run = run;
-    this.#definitions = new Definitions(run);
+    this.definitions = new Definitions(run);
     this.#startedAt = startedAt;
     this.#logs = logs;
     this.#routes = new Map(Object.entries(this.#table()));
@@ -70,11 +70,6 @@ export class ControlApi {
     this.#send({ kind: "exit", time: Date.now(), status, restarting, remaining });
   }
 
-  /** Reads the definitions again and carries out what changed. @returns the changes */
-  async reload(dryRun: boolean): Promise<readonly Change[]> {
-    return await this.#definitions.reload(dryRun);
-  }
-
   /** A table: every path with what it does. */
   #table(): Record<keyof Answers | "/events", Route> {
     const { supervisor, stop, restartSelf } = this.#run;
@@ -84,10 +79,10 @@ export class ControlApi {
         const recent = recentOf(query);
         return { status: 200, follow: (client) => this.#follow(client, recent) };
       }],
-      "/start": ["POST", ({ body }) => accepted(this.#definitions.start(namesOf(body)))],
+      "/start": ["POST", ({ body }) => accepted(this.definitions.start(namesOf(body)))],
       "/restart": ["POST", ({ body }) => {
         const more = { dependents: flagOf(body, "dependents"), dependencies: flagOf(body, "dependencies") };
-        return accepted(this.#definitions.restart(namesOf(body), more));
+        return accepted(this.definitions.restart(namesOf(body), more));
       }],
       "/stop": ["POST", ({ body }) => {
         if (body.names === undefined) {
@@ -99,7 +94,7 @@ export class ControlApi {
         return accepted([...withDependents(supervisor.services, names)]);
       }],
       "/reload": ["POST", async ({ body }) => {
-        const changes = await this.reload(flagOf(body, "dryRun"));
+        const changes = await this.definitions.reload(flagOf(body, "dryRun"));
         return { status: 200, body: { changes } };
       }],
       "/self-restart": ["POST", () => {

@@ -122,18 +122,17 @@ export async function request(
 }
 
 /**
- * Sends a request that is answered with one JSON value.
+ * Asks for an answer of the protocol.
  *
- * @throws {UserError} with the message of an answer that is an error
+ * @throws {UserError} with the message of an answer that is an error, and for one of another version
  * @throws {Unreachable} when nobody answers, or not to the end
  */
-export async function exchange(
+export async function ask<Path extends keyof Answers>(
   socket: string,
-  method: string,
-  target: string,
-  body?: unknown,
-): Promise<unknown> {
-  const reply = await request(socket, method, target, body);
+  path: Path,
+  ...[body]: Bodies[Path]
+): Promise<Answers[Path]> {
+  const reply = await request(socket, body === undefined ? "GET" : "POST", path, body);
   let value: unknown;
   try {
     value = await reply.json();
@@ -141,17 +140,8 @@ export async function exchange(
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     throw new Unreachable("the answer is cut off");
   }
-  if (reply.ok) return value;
+  if (reply.ok) return readAnswer(path, value);
   throw new UserError(isMap(value) && "error" in value ? String(value.error) : JSON.stringify(value));
-}
-
-/** Like `exchange`, for an answer of the protocol: one of another version is a `UserError`, too. */
-export async function ask<Path extends keyof Answers>(
-  socket: string,
-  path: Path,
-  ...[body]: Bodies[Path]
-): Promise<Answers[Path]> {
-  return readAnswer(path, await exchange(socket, body === undefined ? "GET" : "POST", path, body));
 }
 
 /** The lines of an endless answer, until it ends, is cut off, or `signal` fires. A last line without an end is none. */

@@ -88,8 +88,8 @@ export class Control implements Listener {
   /** Reads the definitions again and carries out what changed. SIGHUP asks for it when detached. */
   async reload(): Promise<void> {
     try {
-      const api = await this.#loadApi();
-      await api.reload(false);
+      const { definitions } = await this.#loadApi();
+      await definitions.reload(false);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       this.#run.supervisor.log("error", `Nothing was reloaded. ${error.message}`);

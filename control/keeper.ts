@@ -18,6 +18,8 @@ import type { ControlServer, RequestHandler } from "./server.ts";
 const RECORD_MS = 20;
 /** How long the system may take to report the end of a folder. */
 const SETTLED_MS = 200;
+/** How often it is looked whether all is there, without a report: less than a client waits for a missing socket. */
+const LOOK_MS = 2_000;
 
 /** The lock, the record and the socket of one run. */
 export class RunKeeper {
@@ -126,8 +128,13 @@ export class RunKeeper {
   }
 
   #isWhole(): boolean {
-    const isReachable = this.#server?.isReachable ?? false;
-    return isReachable && this.#folder.isLockFile(this.#lock) && this.#folder.isWritten;
+    try {
+      const isReachable = this.#server?.isReachable ?? false;
+      return isReachable && this.#folder.isLockFile(this.#lock) && this.#folder.isWritten;
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      return false; // who repairs it meets the same error
+    }
   }
 
   /** Resolves when something is missing, or at the close. */
@@ -135,8 +142,12 @@ export class RunKeeper {
     using watcher = Deno.watchFs(this.#folders(), { recursive: false });
     this.#watcher = watcher;
     if (!this.#isWhole()) return; // what went away before the watch began is not reported
-    for await (const event of watcher) {
-      if (event.kind !== "access" && !this.#isWhole()) return;
+    // Nor does the runtime report each removal of a whole folder: it looks where the folder was.
+    const timer = setInterval(() => this.#isWhole() || watcher[Symbol.dispose](), LOOK_MS);
+    try {
+      for await (const event of watcher) if (event.kind !== "access" && !this.#isWhole()) return;
+    } finally {
+      clearInterval(timer);
     }
   }
 
@@ -151,6 +162,7 @@ export class RunKeeper {
     if (this.#server?.isReachable) return;
     // First the old one: its end takes away whatever has its path. Who follows there comes again.
     await this.#server?.close(0);
+    this.#server = null;
     await this.listen();
     repaired();
   }

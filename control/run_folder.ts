@@ -11,7 +11,7 @@
 import { encoder } from "../config/bytes.ts";
 import { systemClock } from "../config/clock.ts";
 import { UserError } from "../config/errors.ts";
-import { ifThere } from "../config/settings.ts";
+import { dirname, ifThere } from "../config/settings.ts";
 import type { Identity, Process } from "../process/procfs.ts";
 import { bootId, hasMark, isSame, ownDescriptorOf, processes } from "../process/procfs.ts";
 
@@ -42,12 +42,10 @@ const LONGEST_SOCKET = Deno.build.os === "darwin" ? 103 : 107;
 /** The folder `.orchestrator`: who may run, and what ran. */
 export class RunFolder {
   readonly path: string;
-  readonly #infrastructure: string;
   readonly #record: string;
   #written: number | null = null;
 
   constructor(infrastructure: string) {
-    this.#infrastructure = infrastructure;
     this.path = `${infrastructure}/.orchestrator`;
     this.#record = `${this.path}/run.json`;
   }
@@ -74,7 +72,9 @@ export class RunFolder {
   alreadyRuns(pid: number | null): UserError {
     const who = pid === null ? "Another orchestrator" : `An orchestrator with PID ${pid}`;
     return new UserError(
-      `${who} runs in ${this.#infrastructure} already; "orchestrator status" shows it and "orchestrator stop" ends it.`,
+      `${who} runs in ${
+        dirname(this.path)
+      } already; "orchestrator status" shows it and "orchestrator stop" ends it.`,
     );
   }
 

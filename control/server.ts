@@ -110,8 +110,8 @@ export class Follower {
 export class ControlServer {
   readonly #path: string;
   readonly #handle: RequestHandler;
-  readonly #clients = new Set<Deno.UnixConn>();
-  readonly #followers = new Set<Follower>();
+  /** Each with its follower, once it is answered without end. */
+  readonly #clients = new Map<Deno.UnixConn, Follower | null>();
   readonly #listener: Deno.UnixListener;
   readonly #ino: number | null;
   readonly #accepting: Promise<void>;
@@ -122,8 +122,13 @@ export class ControlServer {
     this.#handle = handle;
     removeIfThere(path);
     this.#listener = Deno.listen({ transport: "unix", path });
-    Deno.chmodSync(path, 0o600);
-    this.#ino = inodeOf(path);
+    try {
+      Deno.chmodSync(path, 0o600);
+      this.#ino = Deno.lstatSync(path).ino;
+    } catch (error) {
+      this.#listener.close(); // someone has removed the file already
+      throw error;
+    }
     this.#accepting = this.#accept();
   }
 
@@ -138,17 +143,17 @@ export class ControlServer {
     this.#listener.close();
     await this.#accepting;
     if (isOurs) removeIfThere(this.#path); // most systems have done it at the close
-    await Promise.all([...this.#followers].map((follower) => follower.close(patienceMs)));
+    await Promise.all([...this.#clients.values()].map((follower) => follower?.close(patienceMs)));
     const lateAt = performance.now() + patienceMs;
     while (this.#clients.size > 0 && performance.now() < lateAt) await systemClock.sleep(5);
-    for (const client of this.#clients) client[Symbol.dispose]();
+    for (const client of this.#clients.keys()) client[Symbol.dispose]();
   }
 
   async #accept(): Promise<void> {
     for (;;) {
       try {
         const client = await this.#listener.accept();
-        this.#clients.add(client);
+        this.#clients.set(client, null);
         this.#serve(client).finally(() => this.#clients.delete(client));
       } catch (error) {
         if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
@@ -165,12 +170,10 @@ export class ControlServer {
       if (answer === null) return;
       if ("follow" in answer) {
         const follower = new Follower(client);
-        this.#followers.add(follower);
+        this.#clients.set(client, follower);
         follower.send(head(200, "application/x-ndjson", null));
         answer.follow(follower);
-        await follower.ended;
-        this.#followers.delete(follower);
-        return;
+        return await follower.ended;
       }
       const body = encoder.encode(`${JSON.stringify(answer.body, null, 2)}\n`);
       await write(client, concat([head(answer.status, "application/json", body.length), body]));

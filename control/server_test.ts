@@ -1,7 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
 import { waitUntil } from "../testing/run.ts";
-import { exchange, lines, request, Unreachable } from "./client.ts";
+import { ask, lines, request, Unreachable } from "./client.ts";
 import { ControlServer, type Follower } from "./server.ts";
 
 interface Desk extends AsyncDisposable {
@@ -31,6 +31,11 @@ async function serve(): Promise<Desk> {
       await Deno.remove(folder, { recursive: true });
     },
   };
+}
+
+/** The JSON value that a request is answered with. */
+async function exchange(...sent: Parameters<typeof request>): Promise<unknown> {
+  return await (await request(...sent)).json();
 }
 
 /** Sends bytes as they are and reads what comes back until the end. */
@@ -161,7 +166,7 @@ Deno.test("a socket where nobody answers is unreachable, with the reason", async
   const folder = await Deno.makeTempDir({ prefix: "orchestrator-socket-" });
   const path = `${folder}/control.sock`;
   const fails = async (message: string) => {
-    const error = await assertRejects(() => exchange(path, "GET", "/status"), Unreachable);
+    const error = await assertRejects(() => ask(path, "/status"), Unreachable);
     assertEquals(error.message, message);
   };
   await fails("No such file or directory");

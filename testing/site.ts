@@ -17,7 +17,7 @@ import {
   type ServiceFields,
   waitUntil,
 } from "./run.ts";
-import { ask, exchange } from "../control/client.ts";
+import { ask, request } from "../control/client.ts";
 import { Mirror } from "../control/mirror.ts";
 import { isSame } from "../process/procfs.ts";
 import { RunFolder } from "../control/run_folder.ts";
@@ -142,9 +142,12 @@ export class Site implements AsyncDisposable {
     }, "the orchestrator answers");
   }
 
-  /** Asks the orchestrator over its socket. */
-  ask(method: string, target: string, body?: unknown): Promise<unknown> {
-    return exchange(this.record().socket, method, target, body);
+  /** Asks the orchestrator over its socket. @throws with the message of an answer that is an error */
+  async ask(method: string, target: string, body?: unknown): Promise<unknown> {
+    const reply = await request(this.record().socket, method, target, body);
+    const value = await reply.json();
+    if (!reply.ok) throw new Error(value.error);
+    return value;
   }
 
   /** A text without what differs from run to run: the folder, PIDs, moments, spans and sizes of memory. */
