@@ -113,5 +113,8 @@ function tooLarge(limit: number): HttpError {
 export async function drain({ body, bodyUsed, headers }: Request): Promise<void> {
   if (body === null || bodyUsed || Number(headers.get("content-length") ?? Infinity) > DRAIN_BYTES) return;
   // Where it breaks off or takes too long, nobody is left who reads the answer.
-  await body.pipeTo(new WritableStream(), { signal: AbortSignal.timeout(5_000) }).catch(() => {});
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), 5_000);
+  await body.pipeTo(new WritableStream(), { signal: late.signal }).catch(() => {});
+  clearTimeout(timer);
 }
