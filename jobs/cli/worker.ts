@@ -35,18 +35,20 @@ async function runWorker(given: Given, service: Service): Promise<number> {
   const worker = new Worker({ environment, graceMs, log });
   for (const [name, handler] of tasks) worker.task(name, handler, { maxConcurrent: limits.get(name) });
   await using _health = serveHealth(environment, worker);
+  const { id, tasks: names, settings: { type, maxTasks } } = worker;
+  const engines = worker.settings.engines.map(({ url }) => url);
   if (config.logFormat === "text") {
     out.line([
       "Worker starting",
-      `  Worker ID:       ${worker.id} (${worker.workerType}, ${worker.maxConcurrentTasks} at once)`,
-      `  Engine:          ${worker.engines.join(", ")}`,
-      `  Supported tasks: ${worker.tasks.join(", ")}`,
+      `  Worker ID:       ${id} (${type}, ${maxTasks} at once)`,
+      `  Engine:          ${engines.join(", ")}`,
+      `  Supported tasks: ${names.join(", ")}`,
       "",
     ].join("\n"));
   }
-  log("info", "worker_starting", { worker: worker.id, engines: worker.engines, tasks: worker.tasks });
+  log("info", "worker_starting", { worker: id, engines, tasks: names });
   await worker.run({ signal: signals.stop, force: signals.force });
-  log("info", "worker_stopped", { worker: worker.id });
+  log("info", "worker_stopped", { worker: id });
   return 0;
 }
 

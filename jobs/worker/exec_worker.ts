@@ -5,9 +5,9 @@
  */
 import { z } from "zod";
 import { concat, decoder, encoder } from "../../config/bytes.ts";
+import { systemClock } from "../../config/clock.ts";
 import { stripControl } from "../../terminal/text.ts";
 import { LinkedAbort } from "../model/abort.ts";
-import { systemClock } from "../../config/clock.ts";
 import { parseJson } from "../model/json.ts";
 import { AnyObject } from "../model/wire.ts";
 import { failure, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";
@@ -65,31 +65,22 @@ export function execTask(
       stderr: "piped",
     }).spawn();
     using stop = new LinkedAbort(signal);
-    const parts: Uint8Array[] = [];
-    let size = 0;
-    const takeOutput = (part: Uint8Array) => {
-      size += part.length;
-      if (size <= maxOutputBytes) parts.push(part);
-      else stop.abort();
-    };
-    const lines = new LineReader((line) => onStderr?.(line, taskId));
     const ended = endOf(child, stop.signal, killGraceMs);
     const reading = new AbortController();
     void ended.then(() => systemClock.sleep(PIPE_GRACE_MS, reading.signal)).then(() => reading.abort());
-    await Promise.all([
+    const [stdout, stderr] = await Promise.all([
+      readText(partsOf(child.stdout, reading.signal), maxOutputBytes, () => stop.abort()),
+      readLines(partsOf(child.stderr, reading.signal), (line) => onStderr?.(line, taskId)),
       feed(child.stdin, JSON.stringify(params)),
-      read(child.stdout, takeOutput, reading.signal),
-      read(child.stderr, (part) => lines.take(part), reading.signal),
     ]);
     reading.abort();
     const status = await ended;
-    const stderr = lines.end();
-    if (size > maxOutputBytes) {
+    if (stdout === undefined) {
       const message = `The command of task ${name} wrote more than ${maxOutputBytes} bytes to stdout.`;
       return failure("PERMANENT_ERROR", message);
     }
     if (signal.reason instanceof TaskStopped) return failure("TRANSIENT_ERROR", signal.reason.message);
-    return resultOf(name, status, decoder.decode(concat(parts)), stderr);
+    return resultOf(name, status, stdout, stderr);
   };
 }
 
@@ -163,44 +154,45 @@ async function feed(stdin: WritableStream<Uint8Array>, text: string): Promise<vo
   }
 }
 
-// Reads a pipe to its end, or until `letGo` is aborted.
-async function read(
-  pipe: ReadableStream<Uint8Array>,
-  take: (part: Uint8Array) => void,
-  letGo: AbortSignal,
-): Promise<void> {
+// What comes through a pipe until its end, or until `letGo` is aborted.
+async function* partsOf(pipe: ReadableStream<Uint8Array>, letGo: AbortSignal): AsyncGenerator<Uint8Array> {
   const reader = pipe.getReader();
   letGo.addEventListener("abort", () => void reader.cancel(), { once: true });
-  for (let part = await reader.read(); !part.done; part = await reader.read()) take(part.value);
+  for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
 }
 
-/** Splits what comes in parts into lines. */
-class LineReader {
-  readonly #decoder = new TextDecoder();
-  #line = "";
-  #tail = "";
-  constructor(readonly onLine: (line: string) => void) {}
+// The whole text; undefined, after a call of `onOverflow`, when it is too long.
+async function readText(parts: AsyncIterable<Uint8Array>, mostBytes: number, onOverflow: () => void) {
+  const kept: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of parts) {
+    size += part.length;
+    if (size <= mostBytes) kept.push(part);
+    else onOverflow();
+  }
+  return size > mostBytes ? undefined : decoder.decode(concat(kept));
+}
 
-  take(part: Uint8Array): void {
-    const lines = (this.#line + this.#decoder.decode(part, { stream: true })).split("\n");
-    this.#line = lines.pop() ?? "";
-    if (this.#line.length > LONGEST_LINE) {
-      lines.push(this.#line);
-      this.#line = "";
+// Hands on each line without control codes. @returns the end of all that was written
+async function readLines(parts: AsyncIterable<Uint8Array>, onLine: (line: string) => void): Promise<string> {
+  const decoder = new TextDecoder();
+  let tail = "";
+  const emit = (line: string) => {
+    const text = stripControl(line);
+    tail = `${tail}${text}\n`.slice(-KEPT_STDERR);
+    onLine(text);
+  };
+  let rest = "";
+  for await (const part of parts) {
+    const lines = (rest + decoder.decode(part, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    lines.forEach(emit);
+    if (rest.length > LONGEST_LINE) {
+      emit(rest);
+      rest = "";
     }
-    for (const line of lines) this.#emit(line);
   }
-
-  /** Ends the last line. @returns the end of all that was written */
-  end(): string {
-    const rest = this.#line + this.#decoder.decode();
-    if (rest !== "") this.#emit(rest);
-    return this.#tail.trim();
-  }
-
-  #emit(line: string): void {
-    const text = stripControl(line, false);
-    this.#tail = `${this.#tail}${text}\n`.slice(-KEPT_STDERR);
-    this.onLine(text);
-  }
+  rest += decoder.decode();
+  if (rest !== "") emit(rest);
+  return tail.trim();
 }

@@ -29,17 +29,13 @@ export class HeldTasks {
   async run(task: WireTask): Promise<void> {
     const { run } = this.engine;
     const { task_id, job_id, type: name } = task;
-    const type = run.types.get(name);
+    const type = run.typeOf(name);
     const control = new AbortController();
     this.#held.set(task_id, control);
     run.begin(type);
     const startedAt = run.clock.now();
     run.log("info", "task_received", { task_id, job_id, type: name });
-
-    const outcome = type === undefined
-      ? failure("PERMANENT_ERROR", `Unsupported task: ${name}`)
-      : await this.#perform(type.handler, task, control);
-
+    const outcome = await this.#perform(type.handler, task, control);
     run.end(type);
     const { reason } = control.signal;
     const why = reason instanceof TaskStopped ? reason.why : undefined;

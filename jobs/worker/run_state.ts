@@ -8,7 +8,7 @@ import type { Clock } from "../../config/clock.ts";
 import { LinkedAbort } from "../model/abort.ts";
 import type { Log } from "../model/errors.ts";
 import type { Settings } from "./settings.ts";
-import type { TaskType } from "./task.ts";
+import { failure, type TaskType } from "./task.ts";
 
 /** One run of a worker, as all its engines see it. */
 export class RunState {
@@ -34,16 +34,16 @@ export class RunState {
   }
 
   /** A task begins, for which a slot has been taken. */
-  begin(type: TaskType | undefined): void {
+  begin(type: TaskType): void {
     this.running++;
-    if (type !== undefined) type.running++;
+    type.running++;
     this.changed.notify();
   }
 
   /** A task has ended: its slot is free, its result goes on its way. */
-  end(type: TaskType | undefined): void {
+  end(type: TaskType): void {
     this.running--;
-    if (type !== undefined) type.running--;
+    type.running--;
     this.undelivered++;
     this.slots.release();
     this.changed.notify();
@@ -55,10 +55,16 @@ export class RunState {
     this.changed.notify();
   }
 
-  /** Whether a task of this name could begin, as far as the limit of its type goes. An unknown one is answered at once. */
+  /** The type of that name. A task of an unknown one begins at once, and fails. */
+  typeOf(name: string): TaskType {
+    const handler = () => failure("PERMANENT_ERROR", `Unsupported task: ${name}`);
+    return this.types.get(name) ?? { handler, maxConcurrent: Infinity, running: 0 };
+  }
+
+  /** Whether a task of this name could begin, as far as the limit of its type goes. */
   isOpen(name: string): boolean {
-    const type = this.types.get(name);
-    return type === undefined || type.running < type.maxConcurrent;
+    const { running, maxConcurrent } = this.typeOf(name);
+    return running < maxConcurrent;
   }
 
   /** Names of the tasks that could begin now, as far as their own limits go. */

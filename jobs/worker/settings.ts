@@ -62,7 +62,7 @@ export function readSettings(options: WorkerOptions) {
   const one = { url: url ?? "http://127.0.0.1:8080", priority: 0, token: undefined };
   const shared = options.token ??
     variables.text("WORKER_INDIVIDUAL_TOKEN", variables.text("WORKER_TOKEN", ""));
-  const gpuModel = variables.text("GPU_MODEL", undefined);
+  const model = variables.text("GPU_MODEL", undefined);
   const vram = read("GPU_VRAM_GB", Amount, "a number of at least 0") ?? 0;
   const settings = {
     id: read("WORKER_ID", WorkerId, "1 to 200 printable characters without spaces or slashes") ??
@@ -77,11 +77,16 @@ export function readSettings(options: WorkerOptions) {
     takesTurns: variables.choice("MULTI_ORCHESTRATOR_MODE", "FAILOVER", ["FAILOVER", "ROUND_ROBIN"]) ===
       "ROUND_ROBIN",
     maxTasks: variables.whole("MAX_CONCURRENT_TASKS", 10, 1),
-    costPerSecond: read("WORKER_COST_PER_SECOND", Amount, "a number of at least 0"),
-    cpuCores: variables.whole("CPU_CORES", navigator.hardwareConcurrency, 1),
-    gpu: gpuModel === undefined ? null : { model: gpuModel, vram_gb: vram },
-    software: readJson("INSTALLED_SOFTWARE", AnyObject, `{"ffmpeg": "6.1"}`),
-    models: readJson("INSTALLED_MODELS", Models, `[{"name": "llama", "version": "3"}]`) ?? [],
+    /** What a registration says of the machine, as it is sent. */
+    machine: {
+      installed_models: readJson("INSTALLED_MODELS", Models, `[{"name": "llama", "version": "3"}]`) ?? [],
+      installed_software: readJson("INSTALLED_SOFTWARE", AnyObject, `{"ffmpeg": "6.1"}`),
+      resources: {
+        cpu_cores: variables.whole("CPU_CORES", navigator.hardwareConcurrency, 1),
+        gpu_info: model === undefined ? null : { model, vram_gb: vram },
+      },
+      cost_per_second: read("WORKER_COST_PER_SECOND", Amount, "a number of at least 0"),
+    },
     heartbeatMs: readSpan("HEARTBEAT_INTERVAL", 15),
     heartbeatDebounceMs: readSpan("WORKER_HEARTBEAT_DEBOUNCE_DELAY", 0.1),
     pollMs: readSpan("TASK_POLL_TIMEOUT", 30),
