@@ -52,8 +52,9 @@ const MARGIN = 6;
 const LETTER = { state: 7.6, label: 6.4 };
 
 export function layout(graph: Graph): { width: number; height: number; boxes: Box[]; arrows: Arrow[] } {
-  const boxes = rank(read(graph));
-  const arrows = boxes.flatMap(({ out }) => out);
+  const states = read(graph);
+  const arrows = states.flatMap(({ out }) => out);
+  const boxes = rank(states);
   for (const arrow of arrows) bend(arrow);
   const rows: Item[][] = [];
   for (const item of [...boxes, ...arrows.flatMap(({ bends }) => bends)]) (rows[item.row] ??= []).push(item);
