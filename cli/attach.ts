@@ -15,6 +15,7 @@ import { isSame } from "../process/procfs.ts";
 import { handleSignals } from "../process/signals.ts";
 import { Outlet, print } from "../terminal/outlet.ts";
 import { PanelView } from "../terminal/panel_view.ts";
+import { loadMeasure } from "../terminal/text.ts";
 import { withRun } from "./running.ts";
 
 const PATHS = { running: "/start", stopped: "/stop", restarted: "/restart" } as const;
@@ -40,7 +41,8 @@ async function attach(record: RunRecord): Promise<number> {
     left = true;
     mirror.close();
   };
-  const view = await PanelView.open(new Outlet(), {
+  await loadMeasure();
+  const view = new PanelView(new Outlet(), {
     snapshot: (recent) => ({
       at: mirror.at,
       stopping: mirror.stopping,

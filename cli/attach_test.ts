@@ -25,7 +25,7 @@ Deno.test({
     await terminal.keys("S");
     await terminal.shows(/web +● RUNNING/);
     await terminal.keys("q");
-    await terminal.shows(/^\$> *$/m);
+    await terminal.ready();
     assert(isAlive(pid));
     assertEquals((await site.run("status")).code, 0);
     await site.run("stop");

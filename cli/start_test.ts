@@ -1,7 +1,16 @@
 // @ts-types="../config/std.d.ts"
 import { assertEquals, assertThrows } from "@std/assert";
 import { UserError } from "../config/errors.ts";
-import { Folder, freePort, Run, runToEnd, type ServiceFields, waitUntil } from "../testing/run.ts";
+import { readProcess } from "../process/procfs.ts";
+import {
+  Folder,
+  freePort,
+  processesWith,
+  Run,
+  runToEnd,
+  type ServiceFields,
+  waitUntil,
+} from "../testing/run.ts";
 import { commandLine, TestTerminal, whyNoTerminal } from "../testing/terminal.ts";
 import { parseSize } from "./start.ts";
 
@@ -276,8 +285,14 @@ Deno.test({
     await terminal.type("hello");
     await terminal.shows("read hello");
     await terminal.keys("C-z");
-    await terminal.shows(/^\$>$/);
+    await terminal.ready();
     await terminal.type("fg");
+    const service = processesWith(terminal.mark).find(({ command }) => command === "sleep 1000")!;
+    const hasTerminal = () => {
+      const process = readProcess(service.pid);
+      return process !== null && process.terminalGroup === process.group;
+    };
+    await waitUntil(hasTerminal, "it is in the foreground again");
     await terminal.keys("C-c");
     await waitUntil(
       async () => (await terminal.run("echo status $?")).includes("status 130"),

@@ -49,21 +49,14 @@ export interface Child {
  */
 export function startChild(launch: Launch, listener: ChildListener, clock: Clock): Child {
   const child = spawn(launch);
-  const pipes = { out: new Pipe("out", listener), err: new Pipe("err", listener) };
+  const pipes = [new Pipe("out", child, listener), new Pipe("err", child, listener)];
+  const drain = () => pipes.forEach((pipe) => pipe.drain());
   watch(child, pipes, listener, clock);
-  return {
-    pid: child.pid,
-    drain() {
-      pipes.out.drain();
-      pipes.err.drain();
-    },
-  };
+  return { pid: child.pid, drain };
 }
 
 /** One pipe of a child. */
 class Pipe {
-  readonly #stream: Stream;
-  readonly #listener: ChildListener;
   readonly #cutter = new LineCutter();
   #reader: ReadableStreamBYOBReader | null = null;
   /** Bytes that are read without asking for room. */
@@ -72,18 +65,16 @@ class Pipe {
   /** Bytes that came so far. */
   received = 0;
 
-  constructor(stream: Stream, listener: ChildListener) {
-    this.#stream = stream;
-    this.#listener = listener;
-  }
+  constructor(readonly stream: Stream, readonly child: Deno.ChildProcess, readonly listener: ChildListener) {}
 
   /** Reads to the end, or until `cancel`. */
-  async read(readable: ReadableStream<Uint8Array>): Promise<void> {
-    const reader = this.#reader = readable.getReader({ mode: "byob" });
+  async read(): Promise<void> {
+    const { stdout, stderr } = this.child;
+    const reader = this.#reader = (this.stream === "out" ? stdout : stderr).getReader({ mode: "byob" });
     // Small at first: most services are quiet, and there may be hundreds.
     let buffer = new Uint8Array(512);
     for (;;) {
-      const room = this.#spare > 0 ? null : this.#listener.backpressure();
+      const room = this.#spare > 0 ? null : this.listener.backpressure();
       if (room !== null) {
         const { promise, resolve } = Promise.withResolvers<void>();
         this.#goOn = resolve;
@@ -95,7 +86,7 @@ class Pipe {
       this.received += value.byteLength;
       this.#spare = Math.max(0, this.#spare - value.byteLength);
       const lines = this.#cutter.push(value);
-      if (lines !== null) this.#listener.lines(this.#stream, lines);
+      if (lines !== null) this.listener.lines(this.stream, lines);
       const wider = value.byteLength === value.buffer.byteLength && value.byteLength < 65_536;
       buffer = wider ? new Uint8Array(value.byteLength * 4) : new Uint8Array(value.buffer);
     }
@@ -109,7 +100,7 @@ class Pipe {
   /** Hands on what came without a line end. */
   flush(): void {
     const rest = this.#cutter.flush();
-    if (rest !== null) this.#listener.lines(this.#stream, rest);
+    if (rest !== null) this.listener.lines(this.stream, rest);
   }
 
   async cancel(): Promise<void> {
@@ -119,20 +110,19 @@ class Pipe {
 
 async function watch(
   child: Deno.ChildProcess,
-  { out, err }: Record<Stream, Pipe>,
+  pipes: readonly Pipe[],
   listener: ChildListener,
   clock: Clock,
 ): Promise<void> {
   await null; // whoever starts several starts them all first
-  const ends = Promise.all([out.read(child.stdout), err.read(child.stderr)]).then(() => true);
+  const ends = Promise.all(pipes.map((pipe) => pipe.read())).then(() => true);
   const status = await child.status;
   const exit: Exit = status.signal === null
     ? { kind: "exited", code: status.code }
     : { kind: "killed", signal: status.signal };
-  out.drain();
-  err.drain();
+  for (const pipe of pipes) pipe.drain();
   // A grandchild may keep a pipe open for ever: what counts is that nothing of the process itself can come any more.
-  const received = () => out.received + err.received;
+  const received = () => pipes.reduce((sum, pipe) => sum + pipe.received, 0);
   const most = received() + 2 * PIPE_BYTES;
   let isOpen = true;
   for (let seen = -1; isOpen && seen !== received() && received() < most;) {
@@ -141,10 +131,7 @@ async function watch(
     isOpen = !await Promise.race([ends, clock.sleep(SILENT_MS, pause.signal).then(() => false)]);
     pause.abort();
   }
-  if (isOpen) {
-    out.flush();
-    err.flush();
-  }
+  if (isOpen) { for (const pipe of pipes) pipe.flush(); }
   const groupAlive = groupRuns(child.pid);
   listener.exited(exit, groupAlive);
   if (groupAlive) {
@@ -154,7 +141,7 @@ async function watch(
     listener.groupEmpty();
   }
   // Whoever holds the pipe now has left the group on purpose: we stop listening.
-  if (isOpen) await Promise.all([out.cancel(), err.cancel()]);
+  if (isOpen) await Promise.all(pipes.map((pipe) => pipe.cancel()));
   await ends;
 }
 

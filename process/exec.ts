@@ -1,5 +1,5 @@
 /**
- * Replaces this process by another program, as `execv` does, and says how this one was started.
+ * Replaces this process by another program, as `execv` does, and knows how this one was started.
  *
  * @module
  */

@@ -44,9 +44,6 @@ send KILL
 
 /** The shell that stops everything when the orchestrator no longer can. */
 export class Guard {
-  readonly #args: readonly string[];
-  readonly #terminal: boolean;
-  readonly #clock: Clock;
   readonly #groups = new Set<number>();
   #shell: Deno.ChildProcess | null = null;
   #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
@@ -56,11 +53,10 @@ export class Guard {
    * @param run the mark that this run's children carry in `ORCHESTRATOR_RUN`
    * @param options the time from SIGTERM to SIGKILL; whether a panel is drawn on standard output, which is given back
    */
-  constructor(run: string, options: { graceMs: number; terminal: boolean; clock: Clock }) {
-    this.#args = [run, String(Math.ceil(options.graceMs / 100))];
-    this.#terminal = options.terminal;
-    this.#clock = options.clock;
-  }
+  constructor(
+    readonly run: string,
+    readonly options: { graceMs: number; terminal: boolean; clock: Clock },
+  ) {}
 
   /** Takes charge of a group. */
   add(group: number): void {
@@ -77,8 +73,9 @@ export class Guard {
   /** Starts the shell, so that it is there before the first child. */
   open(): void {
     if (this.#shell !== null || Deno.build.os === "windows") return;
+    const { graceMs, terminal, clock } = this.options;
     const shell = new Deno.Command("/bin/sh", {
-      args: ["-c", GUARD_SCRIPT, "orchestrator-guard", ...this.#args],
+      args: ["-c", GUARD_SCRIPT, "orchestrator-guard", this.run, String(Math.ceil(graceMs / 100))],
       cwd: "/",
       // Nothing that could pass for a group there: the shell finds them among its variables.
       clearEnv: true,
@@ -87,17 +84,17 @@ export class Guard {
       ),
       detached: true,
       stdin: "piped",
-      stdout: this.#terminal ? "inherit" : "null",
+      stdout: terminal ? "inherit" : "null",
       stderr: "null",
     }).spawn();
     this.#shell = shell;
-    const openedAt = this.#clock.now();
+    const openedAt = clock.now();
     shell.status.then(() => {
       if (this.#shell !== shell) return;
       // Someone killed the guard: another takes over, unless they die as fast as they come.
       this.#shell = null;
       this.#writer = null;
-      if (this.#clock.now() - openedAt < 1_000) return;
+      if (clock.now() - openedAt < 1_000) return;
       this.open();
       for (const group of this.#groups) this.#send(`add ${group}`);
     });

@@ -26,15 +26,11 @@ export function describeHolder(port: number): string {
   return holder === null ? "" : ` by PID ${holder.pid} (${holder.command})`;
 }
 
-/** A process that listens on a port. */
-export interface PortHolder {
-  pid: number;
-  /** Its command line, with control characters and passwords removed. */
-  command: string;
-}
-
-/** The process that listens on a TCP port, or `null`: there is none, or it is someone else's, or this is no Linux. */
-export function portHolder(port: number): PortHolder | null {
+/**
+ * The process that listens on a TCP port, or `null`: there is none, or it is someone else's, or this is no Linux. Its
+ * command line comes without control characters and passwords.
+ */
+export function portHolder(port: number): { pid: number; command: string } | null {
   const pid = listenerOn(port);
   if (pid === null) return null;
   return { pid, command: maskValue("", commandLine(pid).replace(/\p{C}+/gu, " ").trim()) };

@@ -5,7 +5,7 @@
  * @module
  */
 
-/** What tells a process from every other one, before and after. */
+/** What distinguishes a process from every other one, before and after. */
 export interface Identity {
   pid: number;
   /** Field 22 of /proc/PID/stat: when it started, in ticks since the boot. */

@@ -1,5 +1,5 @@
 /**
- * Signals: to groups of processes, and those that this process handles.
+ * Signals: to groups of processes, those that this process handles, and what Ctrl+C does to a terminal.
  *
  * @module
  */
@@ -37,4 +37,17 @@ export function handleSignals(handlers: Partial<Record<Deno.Signal, () => void>>
       for (const [signal, handler] of known) Deno.removeSignalListener(signal, handler);
     },
   };
+}
+
+/**
+ * Lets a write to the terminal on standard output go on. Ctrl+C and Ctrl+Z empty the buffer of a terminal, and Linux may
+ * forget to wake who waits for room in it; until that write is done, the terminal's mode can't be changed either.
+ */
+export function resumeOutput(): void {
+  if (Deno.build.os !== "linux") return;
+  const libc = Deno.dlopen("libc.so.6", { tcflow: { parameters: ["i32", "i32"], result: "i32" } });
+  const [STDOUT, TCOOFF, TCOON] = [1, 0, 1];
+  libc.symbols.tcflow(STDOUT, TCOOFF);
+  libc.symbols.tcflow(STDOUT, TCOON); // wakes all that wait
+  libc.close();
 }

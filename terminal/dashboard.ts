@@ -72,7 +72,7 @@ const KEYS = [
 /**
  * The panel below the log stream: lines of exactly the screen's width at most, never more than its height allows.
  *
- * @param hint stands at the bottom while nothing else has to be said there
+ * @param hint stands at the bottom while nothing more urgent does
  */
 export function dashboard(snapshot: Snapshot, screen: Size, choices: Choices, hint: string): string[] {
   if (screen.rows < 3 || screen.columns < 1) return []; // all of it for the stream

@@ -11,7 +11,6 @@ import { Tail } from "../process/lines.ts";
 import type { Level } from "../config/levels.ts";
 import type { Event, RunResult, ServiceSnapshot, StateEvent } from "../supervisor/model.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
-import type { Paint } from "./palette.ts";
 import { useColors } from "./palette.ts";
 import { stripControl } from "./text.ts";
 
@@ -42,49 +41,40 @@ export function describeState({ state, kind, maxRetries }: ServiceSnapshot, at: 
 
 /** The message for a change of state, or `null` when it needs none. */
 export function describeChange({ row, from, at }: StateEvent): { level: Level; message: string } | null {
-  const { name, state: to } = row;
+  const { name, kind, port, state: to } = row;
+  const as = (level: Level, message: string) => ({ level, message });
   const span = "since" in from ? formatSpan(at - from.since) : "";
   const ran = span === "" ? "" : ` (ran for ${span})`;
   switch (to.kind) {
     case "starting":
-      return { level: "debug", message: `${name} is starting` };
+      return as("debug", `${name} is starting`);
     case "running": {
-      if (row.kind === "external") {
-        return { level: "info", message: `${name} is available${span === "" ? "" : ` after ${span}`}` };
+      if (kind === "external") {
+        return as("info", `${name} is available${span === "" ? "" : ` after ${span}`}`);
       }
-      const facts = [to.pid === null ? "" : `PID ${to.pid}`, row.port === null ? "" : `port ${row.port}`]
-        .filter(Boolean);
-      return {
-        level: "info",
-        message: `${name} is running${facts.length > 0 ? ` (${facts.join(", ")})` : ""}`,
-      };
+      const facts = [to.pid === null ? "" : `PID ${to.pid}`, port === null ? "" : `port ${port}`].filter(
+        Boolean,
+      );
+      return as("info", `${name} is running${facts.length > 0 ? ` (${facts.join(", ")})` : ""}`);
     }
     case "stopping":
-      if (to.then.kind === "failed") {
-        return { level: "warn", message: `${name} ${to.then.reason}; stopping it` };
-      }
+      if (to.then.kind === "failed") return as("warn", `${name} ${to.then.reason}; stopping it`);
       if (to.then.kind === "ended") {
-        return { level: "warn", message: `${name} ended; stopping the processes that it left running` };
+        return as("warn", `${name} ended; stopping the processes that it left running`);
       }
-      return { level: "info", message: `stopping ${name}` };
+      return as("info", `stopping ${name}`);
     case "stopped":
-      if (row.kind === "external") return { level: "debug", message: `no longer waiting for ${name}` };
-      if (from.kind === "pending" || from.kind === "restarting") {
-        return {
-          level: "info",
-          message: `${name} is not ${from.kind === "pending" ? "started" : "restarted"}`,
-        };
-      }
-      return { level: "info", message: `${name} ${row.kind === "task" ? "finished" : "stopped"}${ran}` };
+      if (kind === "external") return as("debug", `no longer waiting for ${name}`);
+      if (from.kind === "pending") return as("info", `${name} is not started`);
+      if (from.kind === "restarting") return as("info", `${name} is not restarted`);
+      return as("info", `${name} ${kind === "task" ? "finished" : "stopped"}${ran}`);
     case "restarting":
-      return { level: "warn", message: `${name} ${to.reason}; restarting ${describeState(row, at)}` };
+      return as("warn", `${name} ${to.reason}; restarting ${describeState(row, at)}`);
     case "crashed":
     case "failed":
-      return { level: "error", message: `${name} ${to.reason}` };
+      return as("error", `${name} ${to.reason}`);
     case "pending":
-      return from.kind === "stopping"
-        ? { level: "info", message: `${name} stopped${ran} and is restarting` }
-        : null;
+      return from.kind === "stopping" ? as("info", `${name} stopped${ran} and is restarting`) : null;
   }
 }
 
@@ -113,19 +103,14 @@ function lastWithTraceback(lines: readonly string[], count: number): readonly st
 export function crashCard(row: ServiceSnapshot, lines: readonly string[], color: boolean): string[] {
   const { state, title, name } = row;
   if (state.kind !== "crashed" && state.kind !== "failed") return [];
-  const paint = (with_: Paint, text: string) => color ? with_(text) : text;
+  const red = (text: string) => color ? colors.red(text) : text;
   const ran = state.ranMs > 0 ? `, after running for ${formatSpan(state.ranMs)}` : "";
-  const head = `✖ ${title} [${name}] ${state.reason.replace(/\.$/, "")}${ran}.`;
-  const shown = lastWithTraceback(lines, 20);
-  const before = shown.length > 0
-    ? [`Its last ${shown.length === 1 ? "line" : `${shown.length} lines`}:`]
-    : [];
+  const shown = lastWithTraceback(lines, 20)
+    .map((line) => `  ${red("│")} ${stripControl(line, color)}${color ? "\x1b[0m" : ""}`);
   return [
-    paint(colors.red, head),
-    ...before,
-    ...shown.map((line) =>
-      `  ${paint(colors.red, "│")} ${stripControl(line, color)}${color ? "\x1b[0m" : ""}`
-    ),
+    red(`✖ ${title} [${name}] ${state.reason.replace(/\.$/, "")}${ran}.`),
+    ...shown.length > 0 ? [`Its last ${shown.length === 1 ? "line" : `${shown.length} lines`}:`] : [],
+    ...shown,
   ];
 }
 

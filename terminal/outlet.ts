@@ -16,9 +16,22 @@ const WRITE_BYTES = 512 * 1024;
 /** Lines that nobody takes are dropped above this. */
 const DROP_BYTES = 8 * 1024 * 1024;
 
-/** A queue before a file descriptor. A reader that is gone is no fault: what nobody reads is dropped. */
+/** A terminal gets no more at once: whether it still takes anything is seen only when a write is done. */
+const TERMINAL_BYTES = 32 * 1024;
+
+/** What takes some of the bytes that it is given, and how many. */
+interface Sink {
+  write(bytes: Uint8Array): Promise<number>;
+}
+
+function standardOutput(): Sink {
+  const { stdout } = Deno;
+  if (!stdout.isTerminal()) return stdout;
+  return { write: (bytes) => stdout.write(bytes.subarray(0, TERMINAL_BYTES)) };
+}
+
+/** A queue before a file descriptor. */
 export class Outlet {
-  readonly #sink: { write(bytes: Uint8Array): Promise<number> };
   /** What is written at a time: bytes gathered in a buffer, or what a function makes of the moment. */
   #queue: ({ buffer: Uint8Array; length: number } | (() => Uint8Array))[] = [];
   /** A buffer that was written, for the next bytes: to make one takes as long as to fill it. */
@@ -31,12 +44,7 @@ export class Outlet {
   readonly #flushing = new AbortController();
 
   /** @param gatherMs what follows a write so closely goes out with the next one: a write costs more than many lines */
-  constructor(
-    sink: { write(bytes: Uint8Array): Promise<number> } = Deno.stdout,
-    readonly gatherMs = 0,
-  ) {
-    this.#sink = sink;
-  }
+  constructor(readonly sink: Sink = standardOutput(), readonly gatherMs = 0) {}
 
   /** Queues bytes; they are written in order, each call's whole. A function is asked for them when it is their turn. */
   write(bytes: Uint8Array | (() => Uint8Array)): void {
@@ -116,7 +124,7 @@ export class Outlet {
       } else bytes = item.buffer.subarray(0, item.length);
       try {
         while (bytes.length > 0) {
-          const count = await this.#sink.write(bytes);
+          const count = await this.sink.write(bytes);
           this.#waiting -= count;
           bytes = bytes.subarray(count);
         }

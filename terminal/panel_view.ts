@@ -10,7 +10,7 @@ import { decoder, encoder } from "../config/bytes.ts";
 import { systemClock } from "../config/clock.ts";
 import { UserError } from "../config/errors.ts";
 import { Tail } from "../process/lines.ts";
-import { handleSignals } from "../process/signals.ts";
+import { handleSignals, resumeOutput } from "../process/signals.ts";
 import type { Desired } from "../supervisor/lifecycle.ts";
 import type { Event, Listener, Snapshot } from "../supervisor/model.ts";
 import type { Choices } from "./dashboard.ts";
@@ -20,7 +20,7 @@ import type { Outlet } from "./outlet.ts";
 import { namePrefix, prefixPaint } from "./palette.ts";
 import type { Key } from "./screen.ts";
 import { KeyReader, Terminal } from "./screen.ts";
-import { loadMeasure, stripControl } from "./text.ts";
+import { stripControl } from "./text.ts";
 
 /** What a panel shows: a run in this process, or one that it is attached to. */
 export interface PanelSource {
@@ -30,13 +30,10 @@ export interface PanelSource {
   setDesired(names: readonly string[], desired: Desired): void;
 }
 
-/** How someone leaves a panel. */
-export interface Leaving {
-  /** What `q` does. */
-  quit(): void;
-  /** Stands below the panel. */
-  hint?: string;
-}
+const DESIRED_BY_KEY = { r: "restarted", s: "stopped", S: "running" } as const satisfies Record<
+  string,
+  Desired
+>;
 
 /** The log stream with the panel below it. */
 export class PanelView implements Listener {
@@ -45,32 +42,31 @@ export class PanelView implements Listener {
   static readonly RESIZE_MS = 300;
   readonly #terminal: Terminal;
   readonly #choices: Choices = { selected: null, narrowed: null, help: false };
-  #signals: Disposable | null = null;
+  readonly #signals: Disposable;
   #cancelDraw = () => {};
   #drawnAt = -Infinity;
   #resizedAt = -Infinity;
   #closed = false;
 
-  private constructor(
+  /**
+   * Takes over the terminal. `loadMeasure` comes first.
+   *
+   * @param leaving what `q` does, and the hint on it that stands below the panel
+   */
+  constructor(
     readonly outlet: Outlet,
     readonly source: PanelSource,
-    readonly leaving: Leaving,
+    readonly leaving: { quit(): void; hint?: string },
   ) {
     this.#terminal = new Terminal(outlet, Deno.stdin.isTerminal());
-  }
-
-  /** Takes over the terminal. */
-  static async open(outlet: Outlet, source: PanelSource, leaving: Leaving): Promise<PanelView> {
-    await loadMeasure();
-    const view = new PanelView(outlet, source, leaving);
-    view.#seize();
-    view.#signals = handleSignals({
-      SIGWINCH: () => view.#resized(),
-      SIGTSTP: () => void view.#suspend(),
-      SIGCONT: () => view.#seize(),
+    this.#seize();
+    this.#signals = handleSignals({
+      SIGINT: () => this.#resume(),
+      SIGWINCH: () => this.#resized(),
+      SIGTSTP: () => void this.#suspend(),
+      SIGCONT: () => this.#seize(),
     });
-    if (Deno.stdin.isTerminal()) view.#listen();
-    return view;
+    if (Deno.stdin.isTerminal()) this.#listen();
   }
 
   event(event: Event): void {
@@ -102,13 +98,11 @@ export class PanelView implements Listener {
 
   /** Gives the terminal back, with the last panel on it. Closing again writes what was shown since: a crash card. */
   async close(): Promise<void> {
-    if (!this.#closed) {
-      this.#closed = true;
-      this.#draw();
-      this.#signals?.[Symbol.dispose]();
-      this.#release();
-    }
-    await this.outlet.flush();
+    if (this.#closed) return await this.outlet.flush();
+    this.#closed = true;
+    this.#draw();
+    this.#signals[Symbol.dispose]();
+    await this.#release();
   }
 
   #seize(): void {
@@ -117,19 +111,26 @@ export class PanelView implements Listener {
     this.#draw();
   }
 
-  #release(): void {
+  /** Gives the terminal back. The mode of one that takes nothing is left alone: the system would wait until it does. */
+  async #release(): Promise<void> {
     this.#terminal.close();
+    this.#resume();
+    await this.outlet.flush();
+    if (!Deno.stdin.isTerminal() || this.outlet.waiting > 0) return;
     try {
-      if (Deno.stdin.isTerminal()) Deno.stdin.setRaw(false);
+      Deno.stdin.setRaw(false);
     } catch (error) {
       if (!(error instanceof Error)) throw error; // the terminal was closed: nothing is left to give back
     }
   }
 
   async #suspend(): Promise<void> {
-    this.#release();
-    await this.outlet.flush(); // the shell writes next
+    await this.#release(); // the shell writes next
     Deno.kill(Deno.pid, "SIGSTOP");
+  }
+
+  #resume(): void {
+    if (this.outlet.waiting > 0) resumeOutput();
   }
 
   #resized(): void {
@@ -177,15 +178,13 @@ export class PanelView implements Listener {
   #press(key: Key): void {
     const choices = this.#choices;
     const { selected, narrowed } = choices;
-    switch (key.kind) {
-      case "located":
-        this.#terminal.located(key.row);
-        break;
+    if (typeof key === "object") this.#terminal.located(key.row);
+    switch (key) {
       case "up":
       case "down": {
         const names = this.source.snapshot(0).services.map(({ name }) => name);
         const index = selected === null ? -1 : names.indexOf(selected);
-        const next = key.kind === "down" ? (index + 1) % names.length : Math.max(index, 0) - 1;
+        const next = key === "down" ? (index + 1) % names.length : Math.max(index, 0) - 1;
         choices.selected = names.at(next) ?? null;
         break;
       }
@@ -203,27 +202,19 @@ export class PanelView implements Listener {
         choices.narrowed = null;
         choices.help = false;
         break;
-      case "character":
-        this.#command(key.character);
+      case "?":
+        choices.help = !choices.help;
+        break;
+      case "q":
+        this.leaving.quit();
+        break;
+      case "r":
+      case "s":
+      case "S":
+        this.#ask(DESIRED_BY_KEY[key]);
         break;
     }
     this.#draw();
-  }
-
-  #command(character: string): void {
-    switch (character) {
-      case "q":
-        return this.leaving.quit();
-      case "?":
-        this.#choices.help = !this.#choices.help;
-        break;
-      case "r":
-        return this.#ask("restarted");
-      case "s":
-        return this.#ask("stopped");
-      case "S":
-        return this.#ask("running");
-    }
   }
 
   #ask(desired: Desired): void {

@@ -12,7 +12,7 @@ Deno.test("what is shown below the last panel is written before the view is clos
     return bytes.length;
   };
   Deno.stdin.isTerminal = () => false; // also where someone runs this test by hand
-  const view = await PanelView.open(new Outlet({ write: slowly }), {
+  const view = new PanelView(new Outlet({ write: slowly }), {
     snapshot: () => ({ at: 0, stopping: false, services: [] }),
     tail: () => [],
     setDesired() {},

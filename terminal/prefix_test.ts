@@ -45,7 +45,7 @@ Deno.test("where machine code can't be made, blocks get their prefixes all the s
   assertEquals(decoder.decode(stdout), "false 70000\n", decoder.decode(stderr));
 });
 
-Deno.test("the module is what prefix.wat says", async () => {
+Deno.test("the module is prefix.wat, assembled", async () => {
   const source = await Deno.readTextFile(new URL("prefix.wat", import.meta.url));
   const { parseWat } = await wabt();
   const assembled = parseWat("prefix.wat", source, { simd: true, bulk_memory: true }).toBinary({}).buffer;

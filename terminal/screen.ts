@@ -9,20 +9,17 @@ import type { Outlet } from "./outlet.ts";
 import type { Size } from "./text.ts";
 
 const ESC = "\x1b";
-
 const CSI = `${ESC}[`;
-
 // Where the terminal knows it, a frame appears at once; elsewhere these are ignored.
 const FRAME_BEGINS = `${CSI}?2026h`;
-
 const FRAME_ENDS = `${CSI}?2026l`;
-
 // No cursor; what is pasted comes between marks. The guard's script undoes both, too.
 const TAKE = `${CSI}?25l${CSI}?2004h`;
-
 const GIVE_BACK = `${CSI}?25h${CSI}?2004l`;
+const PASTE_BEGINS = `${CSI}200~`;
+const PASTE_ENDS = `${CSI}201~`;
 
-/** Columns and rows of the terminal; `before` when it went away. */
+/** The size of the terminal; `before` when it went away. */
 function consoleSize(before: Size): Size {
   try {
     return Deno.consoleSize();
@@ -40,8 +37,6 @@ function consoleSize(before: Size): Size {
  * name places; they are made when it is their turn to be written, for the size of that moment.
  */
 export class Terminal {
-  readonly #outlet: Outlet;
-  readonly #answers: boolean;
   /** The screen as the last frame left it. */
   #shown: { size: Size; panel: readonly string[] };
   #wanted: { size: Size; panel: readonly string[] } | null = null;
@@ -52,9 +47,7 @@ export class Terminal {
   #asked: readonly string[] | null = null;
 
   /** @param answers whether the terminal's answers are read, and given to `located` */
-  constructor(outlet: Outlet, answers: boolean) {
-    this.#outlet = outlet;
-    this.#answers = answers;
+  constructor(readonly outlet: Outlet, readonly answers: boolean) {
     this.#shown = { size: consoleSize({ rows: 24, columns: 80 }), panel: [] };
   }
 
@@ -65,7 +58,7 @@ export class Terminal {
   /** Prepares the screen; what stands on it moves up. */
   open(): void {
     this.#open = true;
-    this.#outlet.write(() => {
+    this.outlet.write(() => {
       this.#shown = { size: this.size, panel: [] };
       return encoder.encode(TAKE);
     });
@@ -78,7 +71,7 @@ export class Terminal {
     this.#recent = [...this.#recent, ...lastLines(text, rows)].slice(-rows);
     // Erasing is for the moment after a resize, when rows of the panel may be in the way.
     const lines = text.slice(0, -1).replaceAll("\n", `\r\n${CSI}K`);
-    this.#outlet.write(encoder.encode(`\r\n${CSI}K${lines}`));
+    this.outlet.write(encoder.encode(`\r\n${CSI}K${lines}`));
   }
 
   /** Shows a panel that was made for `size`. Rows that are as they were are not written. */
@@ -103,7 +96,7 @@ export class Terminal {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#outlet.write(() => {
+    this.outlet.write(() => {
       const frame = this.#frame();
       const { size, panel } = this.#shown;
       const below = panel.length > 0 ? `${CSI}r${CSI}${size.rows};1H` : `${ESC}7${CSI}r${ESC}8`;
@@ -114,7 +107,7 @@ export class Terminal {
   #frameSoon(): void {
     if (this.#framing || !this.#open) return;
     this.#framing = true;
-    this.#outlet.writeNext(() => {
+    this.outlet.writeNext(() => {
       this.#framing = false;
       return encoder.encode(this.#frame());
     });
@@ -141,7 +134,7 @@ export class Terminal {
   }
 
   #takenAway(): string {
-    if (!this.#answers) return this.#reserve(0);
+    if (!this.answers) return this.#reserve(0);
     this.#asked = this.#recent;
     return `${this.#reserve(0)}${CSI}6n`;
   }
@@ -173,17 +166,23 @@ function lastLines(text: string, count: number): string[] {
 // ------------------------------------------------------------------------------------------------------------------
 // Keys
 
-/** A key, or the terminal's answer to where the cursor is. */
-export type Key =
-  | { kind: "up" | "down" | "enter" | "escape" }
-  | { kind: "character"; character: string }
-  | { kind: "located"; row: number };
+/**
+ * What a terminal sends: a character, the name of a key that is none (`up`, `down`, `enter`, `escape`), or, as its
+ * answer, the row of the cursor.
+ */
+export type Key = string | { row: number };
 
-const PASTE_BEGINS = `${CSI}200~`;
+const NAMED_KEYS: Readonly<Record<string, string>> = {
+  [`${CSI}A`]: "up",
+  [`${ESC}OA`]: "up",
+  [`${CSI}B`]: "down",
+  [`${ESC}OB`]: "down",
+  [ESC]: "escape",
+  "\r": "enter",
+  "\n": "enter",
+};
 
-const PASTE_ENDS = `${CSI}201~`;
-
-/** Tells keys from what a terminal sends, read by read. Text that is pasted is no command: it is passed over. */
+/** Finds keys in what a terminal sends, read by read. Text that is pasted is no command: it is passed over. */
 export class KeyReader {
   /** The end of what was pasted so far, or `null` outside of a paste. */
   #pasted: string | null = null;
@@ -205,15 +204,12 @@ export class KeyReader {
 }
 
 function keysIn(text: string): Key[] {
-  const keys: Key[] = [];
-  for (const [found] of text.matchAll(/\x1b\[[0-9;?]*[ -/]*[@-~]|\x1bO[A-Z]|\x1b|[^\x1b]/gu)) {
-    const place = /^\x1b\[(\d+);\d+R$/.exec(found);
-    if (place !== null) keys.push({ kind: "located", row: Number(place[1]) });
-    else if (/^.[[O]A$/su.test(found)) keys.push({ kind: "up" });
-    else if (/^.[[O]B$/su.test(found)) keys.push({ kind: "down" });
-    else if (found === ESC) keys.push({ kind: "escape" });
-    else if (found === "\r" || found === "\n") keys.push({ kind: "enter" });
-    else if (!found.startsWith(ESC)) keys.push({ kind: "character", character: found });
-  }
-  return keys;
+  const sequences = text.match(/\x1b\[[0-9;?]*[ -/]*[@-~]|\x1bO[A-Z]|\x1b|[^\x1b]/gu) ?? [];
+  return sequences.flatMap((sequence): Key[] => {
+    const row = /^\x1b\[(\d+);\d+R$/.exec(sequence)?.[1];
+    if (row !== undefined) return [{ row: Number(row) }];
+    const name = NAMED_KEYS[sequence];
+    if (name !== undefined) return [name];
+    return sequence.startsWith(ESC) ? [] : [sequence];
+  });
 }

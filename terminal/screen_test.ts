@@ -29,14 +29,15 @@ Deno.test("a frame is one write, and what is as it was is not written", async ()
   terminal.draw(["one", "two", "three"], size);
   const [first, ...others] = await written();
   assertEquals(others, []);
-  for (const text of ["one", "two", "three"]) assertStringIncludes(first!, text);
+  for (const [index, text] of ["one", "two", "three"].entries()) {
+    assertStringIncludes(first!, `\x1b[${size.rows - 2 + index};1H${text}\x1b[0m\x1b[K`);
+  }
   terminal.draw(["one", "two", "three"], size);
   assertEquals((await written()).join(""), "");
   terminal.draw(["one", "TWO", "three"], size);
   const changed = await written();
   assertEquals(changed.length, 1);
-  assertStringIncludes(changed[0]!, "TWO");
-  assert(!changed[0]!.includes("one") && !changed[0]!.includes("three"));
+  assertEquals(changed[0], `\x1b[?2026h\x1b7\x1b[${size.rows - 1};1HTWO\x1b[0m\x1b[K\x1b8\x1b[?2026l`);
   terminal.draw(["a"], size);
   terminal.draw(["b"], size);
   const latest = await written();
@@ -54,21 +55,21 @@ Deno.test("a frame is one write, and what is as it was is not written", async ()
 
 for (
   const [typed, keys] of [
-    ["\x1b[A", [{ kind: "up" }]],
-    ["\x1bOB", [{ kind: "down" }]],
-    ["\r", [{ kind: "enter" }]],
-    ["\n", [{ kind: "enter" }]],
-    ["\x1b", [{ kind: "escape" }]],
-    ["q?", [{ kind: "character", character: "q" }, { kind: "character", character: "?" }]],
-    ["\x1b[24;1R", [{ kind: "located", row: 24 }]],
-    ["\x1b[A\x1b[B\x1b", [{ kind: "up" }, { kind: "down" }, { kind: "escape" }]],
+    ["\x1b[A", ["up"]],
+    ["\x1bOB", ["down"]],
+    ["\r", ["enter"]],
+    ["\n", ["enter"]],
+    ["\x1b", ["escape"]],
+    ["q?", ["q", "?"]],
+    ["\x1b[24;1R", [{ row: 24 }]],
+    ["\x1b[A\x1b[B\x1b", ["up", "down", "escape"]],
     ["\x1b[C\x1b[5~\x1b[1;5D\x1b[?62;c", []],
-    ["\x1b[200~q\x1b[A\rq\x1b[201~\x1b[A", [{ kind: "up" }]],
+    ["\x1b[200~q\x1b[A\rq\x1b[201~\x1b[A", ["up"]],
     ["?\x1b[200~q\x1b[201~\x1b[200~q\x1b[200~q\x1b[201~\r", [
-      { kind: "character", character: "?" },
-      { kind: "enter" },
+      "?",
+      "enter",
     ]],
-    ["ж🎉", [{ kind: "character", character: "ж" }, { kind: "character", character: "🎉" }]],
+    ["ж🎉", ["ж", "🎉"]],
     ["", []],
   ] as [string, Key[]][]
 ) {
@@ -84,7 +85,7 @@ Deno.test("a paste is passed over wherever the reads divide it", () => {
       const reader = new KeyReader();
       const parts = [typed.slice(0, first), typed.slice(first, second), typed.slice(second)];
       const keys = parts.flatMap((part) => reader.read(part));
-      assertEquals(keys, [{ kind: "character", character: "?" }], JSON.stringify(parts));
+      assertEquals(keys, ["?"], JSON.stringify(parts));
     }
   }
 });

@@ -25,12 +25,12 @@ for (
     ["character sets stay as they are", "\x1b(0lqk\x1b(B", "lqk", "lqk"],
   ] as const
 ) {
-  Deno.test(`a stranger's text: ${what}`, () => {
+  Deno.test(`a service's text: ${what}`, () => {
     assertEquals([stripControl(text, false), stripControl(text, true)], [bare, coloured]);
   });
 }
 
-Deno.test("a stranger's colour ends with its line", () => {
+Deno.test("a service's colour ends with its line", () => {
   assertEquals(stripControl("\x1b[31mred\nplain\n", true), "\x1b[31mred\x1b[0m\nplain\x1b[0m\n");
 });
 

@@ -50,7 +50,8 @@ export async function openView(supervisor: Supervisor, options: ViewOptions): Pr
   const outlet = new Outlet();
   if (options.detached) return faultView(outlet);
   if (drawsPanel(options)) {
-    return await PanelView.open(outlet, supervisor, { quit: () => Deno.kill(Deno.pid, "SIGINT") });
+    await loadMeasure();
+    return new PanelView(outlet, supervisor, { quit: () => Deno.kill(Deno.pid, "SIGINT") });
   }
   if (supervisor.services.some(({ name }) => !/^[\x20-\x7e]*$/.test(name))) await loadMeasure();
   return lineView(outlet, () => supervisor.services.map(({ name }) => name), {

@@ -49,6 +49,11 @@ export function commandLine(...args: string[]): string {
   return [...orchestratorCommand(), ...args].map(quote).join(" ");
 }
 
+/** Whether a bare prompt is the last row; a Ctrl+C that no program took is echoed before it. */
+function endsWithPrompt(rows: readonly string[]): boolean {
+  return /^(\^C)?\$>$/.test(rows.findLast((row) => row !== "") ?? "");
+}
+
 /** One terminal window. Leaving its scope ends it and everything started in it. */
 export class TestTerminal implements AsyncDisposable {
   /** The prompt of its shell. */
@@ -95,7 +100,7 @@ export class TestTerminal implements AsyncDisposable {
     }).output();
     if (!success) throw new Error(`tmux does not start: ${decoder.decode(stderr)}`);
     try {
-      await terminal.shows(TestTerminal.PROMPT.trim());
+      await terminal.ready();
     } catch (error) {
       await terminal[Symbol.asyncDispose]();
       throw error;
@@ -114,13 +119,24 @@ export class TestTerminal implements AsyncDisposable {
     return decoder.decode(stdout);
   }
 
-  /** Types a text and Enter, which leaves no bare prompt on the screen. */
+  /** Types a text and Enter, once the text is seen: until the shell is ready again, no bare prompt is the last row. */
   async type(text: string): Promise<void> {
     await this.#tmux("send-keys", "-l", text);
-    const echoed = async () =>
-      (await this.rows()).findLast((row) => row !== "") !== TestTerminal.PROMPT.trim();
-    await waitUntil(echoed, "what is typed is seen");
+    await waitUntil(async () => !endsWithPrompt(await this.rows()), "what is typed is seen");
     await this.keys("Enter");
+  }
+
+  /** Waits until the shell reads a command: its prompt is the last row. Gives the screen of that moment. */
+  async ready(): Promise<string[]> {
+    let rows: string[] = [];
+    try {
+      return await waitUntil(async () => {
+        rows = await this.rows();
+        return endsWithPrompt(rows) ? rows : null;
+      }, "the shell is ready");
+    } catch (error) {
+      throw new Error(`${error instanceof Error ? error.message : error}; it shows:\n${rows.join("\n")}`);
+    }
   }
 
   /** Presses keys by tmux's names for them: `Up`, `Enter`, `Escape`, `C-c`, `q`. */
