@@ -25,7 +25,7 @@ interface Waiter {
 export class Dispatcher {
   readonly #byType = new Groups<string, Waiter>();
   readonly #byWorker = new Groups<string, Waiter>();
-  /** Counts what was queued, so that a poll that found nothing knows whether something came meanwhile. */
+  /** Counts what changed, so that a poll that found nothing knows whether something came meanwhile. */
   #epoch = 0;
   #turn = 0;
   #lastTurns = new Map<string, number>();
@@ -39,8 +39,7 @@ export class Dispatcher {
   ) {}
 
   get waiting(): number {
-    const waiters = [...this.#byWorker.values()].flatMap((waiters) => [...waiters]);
-    return waiters.filter(({ isAsking }) => !isAsking).length;
+    return this.#byWorker.values().reduce((sum, waiters) => sum + waiters.size, 0);
   }
 
   /** The first task for a worker that is there or comes within `waitMs`. Takes none once `signal` is aborted. */
@@ -53,7 +52,7 @@ export class Dispatcher {
     const { promise, resolve } = Promise.withResolvers<HeldTask | undefined>();
     const waiter: Waiter = {
       workerId: worker.id,
-      types: worker.profile.types,
+      types: [],
       answer: (task) => {
         if (waiter.isOver) return;
         waiter.isOver = true;
@@ -66,11 +65,13 @@ export class Dispatcher {
     const leave = () => waiter.answer(undefined);
     let stopTimer = () => {};
     signal?.addEventListener("abort", leave);
-    this.#add(waiter);
     try {
       await this.#serve(waiter);
       if (this.#isClosed || waitMs <= 0) leave();
-      else if (!waiter.isOver) stopTimer = this.clock.wake(waitMs, leave);
+      if (!waiter.isOver) {
+        stopTimer = this.clock.wake(waitMs, leave);
+        this.#add(waiter);
+      }
       return await promise;
     } finally {
       leave();
@@ -101,9 +102,9 @@ export class Dispatcher {
 
   /** What a worker can do has changed: its waiting polls ask again. */
   changed(workerId: string): void {
+    this.#epoch++;
     for (const waiter of [...this.#byWorker.get(workerId) ?? []]) {
       this.#remove(waiter);
-      waiter.types = this.workers.get(workerId)?.profile.types ?? waiter.types;
       this.#add(waiter);
       if (!waiter.isAsking) this.#call(waiter);
     }
@@ -135,6 +136,7 @@ export class Dispatcher {
   }
 
   #add(waiter: Waiter): void {
+    waiter.types = this.workers.get(waiter.workerId)?.profile.types ?? waiter.types;
     for (const type of waiter.types) this.#byType.add(type, waiter);
     this.#byWorker.add(waiter.workerId, waiter);
   }

@@ -132,13 +132,14 @@ export class JobRunner {
 
   #handlerEnded({ change, blueprint, call, span, startedAt }: Run, end: HandlerEnd): void {
     change.rules = this.core.rules();
-    const before = { ...change.job, steps: change.job.steps + 1 };
+    const before = change.job;
+    change.job = { ...before, steps: before.steps + 1 };
     const noted = change.history.length;
     let error = "error" in end ? end.error : undefined;
     span?.end(error);
     if (!("error" in end)) {
       try {
-        change.job = { ...before, stateHistory: copyObject(call.stateHistory, "stateHistory") };
+        change.job.stateHistory = copyObject(call.stateHistory, "stateHistory");
         change.note("state_finished", { duration_ms: Math.round(change.rules.now - startedAt) });
         return handlerDone(change, blueprint, end.action);
       } catch (thrown) {
@@ -146,7 +147,7 @@ export class JobRunner {
         change.history.length = noted;
       }
     }
-    change.job = before;
+    change.job = { ...before, steps: before.steps + 1 };
     handlerFailed(change, error ?? "");
     this.core.log("warn", "handler_failed", { job_id: before.id, state: before.state, error });
   }
