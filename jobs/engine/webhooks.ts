@@ -5,6 +5,7 @@
  */
 
 import { createHmac } from "node:crypto";
+import { httpCall, NO_ANSWER } from "../model/http_call.ts";
 import type { Job } from "../model/job.ts";
 import { JobChange } from "../model/job_change.ts";
 import type { EngineCore } from "./core.ts";
@@ -76,25 +77,16 @@ async function deliver(
     error_message: job.error ?? null,
     state_history: job.stateHistory,
   });
-  const headers: Record<string, string> = { "content-type": "application/json" };
-  if (key !== undefined && key !== "") {
-    headers["x-avtomatika-signature"] = `sha256=${createHmac("sha256", key).update(body).digest("hex")}`;
-  }
-  try {
-    // A redirect could lead to a host that is not allowed.
-    const response = await fetch(url, {
-      method: "POST",
-      headers,
-      body,
-      redirect: "manual",
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    });
-    await response.body?.cancel();
-    return response.ok ? undefined : `answered ${response.status}`;
-  } catch (error) {
-    // fetch() reports every kind of failure (name, connection, time) as an error of its own kind.
-    return error instanceof Error && error.name === "TimeoutError"
-      ? "no answer in time"
-      : "cannot be reached";
-  }
+  const signature = key ? `sha256=${createHmac("sha256", key).update(body).digest("hex")}` : undefined;
+  const { status, text } = await httpCall(url, {
+    method: "POST",
+    headers: { "X-Avtomatika-Signature": signature },
+    body,
+    timeoutMs: TIMEOUT_MS,
+    signal,
+    skipsBody: true,
+  });
+  if (status === 0) return text === NO_ANSWER ? NO_ANSWER : "cannot be reached";
+  // A redirect is none: it could lead to a host that is not allowed.
+  return status >= 200 && status < 300 ? undefined : `answered ${status}`;
 }
