@@ -7,8 +7,8 @@
 import { basename, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { UserError } from "../../config/errors.ts";
-import { StateMachineBlueprint } from "../model/blueprint.ts";
 import { stripControl } from "../../terminal/text.ts";
+import { StateMachineBlueprint } from "../model/blueprint.ts";
 import type { TaskHandler } from "../worker/task.ts";
 
 const SCRIPTS = [".js", ".mjs"];
@@ -19,43 +19,48 @@ export async function loadBlueprints(path: string): Promise<StateMachineBlueprin
   const files = await scriptsOf(path);
   return (await Promise.all(files.map(async (file) => {
     const { default: main, ...named } = await loadModule(file);
-    const made: unknown = typeof main === "function" ? await call(file, main) : main;
+    const made: unknown = typeof main === "function"
+      ? await attempt(file, () => main({ StateMachineBlueprint }))
+      : main;
     const found = [made, ...Object.values(named)].flat().filter((value): value is StateMachineBlueprint =>
       value instanceof StateMachineBlueprint
     );
-    if (found.length === 0) {
-      throw new UserError(
-        `${file} exports no blueprint; write: export default ({ StateMachineBlueprint }) => { ...; return flow; };`,
-      );
-    }
-    return [...new Set(found)];
+    if (found.length > 0) return [...new Set(found)];
+    throw new UserError(
+      `${file} exports no blueprint; write: export default ({ StateMachineBlueprint }) => { ...; return flow; };`,
+    );
   }))).flat();
 }
 
-async function call(file: string, make: CallableFunction): Promise<unknown> {
-  try {
-    return await make({ StateMachineBlueprint });
-  } catch (error) {
-    throw unloadable(file, error);
-  }
+/** The tasks of a file: its exported functions by name, and those in an object that is its default export. */
+export async function loadTasks(path: string): Promise<[string, TaskHandler][]> {
+  const { default: main, ...named } = await loadModule(path);
+  const listed = typeof main === "object" && main !== null ? Object.entries(main) : [];
+  const tasks = [...Object.entries(named), ...listed].filter((entry): entry is [string, TaskHandler] =>
+    typeof entry[1] === "function"
+  );
+  if (tasks.length > 0) return tasks;
+  throw new UserError(
+    `${path} exports no function; write: export function echo_task(params) { return { status, data }; }`,
+  );
 }
 
 async function scriptsOf(path: string): Promise<string[]> {
-  let isFolder: boolean;
-  try {
-    isFolder = (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
-      throw new UserError(`There is no file ${path}; check the name.`);
-    }
-    throw error;
-  }
-  if (!isFolder) return [path];
+  if (!(await infoOf(path)).isDirectory) return [path];
   const usable = Deno.build.standalone ? SCRIPTS : [...SCRIPTS, ...TYPED_SCRIPTS];
   const names = (await Array.fromAsync(Deno.readDir(path))).map(({ name }) => name).sort();
   const files = names.filter((name) => usable.includes(extname(name)) && !/[._]test\.\w+$/.test(name));
   if (files.length > 0) return files.map((name) => join(path, name));
   throw new UserError(`There is no blueprint in ${path}: it has no ${usable.join(" or ")} file.`);
+}
+
+async function infoOf(path: string): Promise<Deno.FileInfo> {
+  try {
+    return await Deno.stat(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new UserError(`There is no file ${path}; check the name.`);
+  }
 }
 
 /** What a script exports. @throws UserError when it cannot be run here */
@@ -70,41 +75,21 @@ async function loadModule(path: string): Promise<Record<string, unknown>> {
         `Write it in JavaScript, or run the program from its source: deno run -A orchestrator.ts.`,
     );
   }
-  if (!(await Deno.stat(path).catch(() => undefined))?.isFile) {
-    throw new UserError(`There is no file ${path}; check the name.`);
-  }
+  await infoOf(path);
+  return await attempt(path, () => import(pathToFileURL(resolve(path)).href));
+}
+
+// Runs a script, or a function of it. The error has its first line, and where in the file it is.
+async function attempt<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
-    return await import(pathToFileURL(resolve(path)).href);
+    return await work();
   } catch (error) {
-    throw unloadable(path, error);
+    const [message = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
+    const at = new RegExp(`${RegExp.escape(basename(path))}:(\\d+):\\d+`);
+    const [, line] = error instanceof Error ? at.exec(`${error.message}\n${error.stack}`) ?? [] : [];
+    const place = line === undefined ? path : `${path}, line ${line}`;
+    throw new UserError(
+      `Cannot load ${place}: ${stripControl(message).replace(/ at file:\S+$/, "").replace(/\.$/, "")}.`,
+    );
   }
-}
-
-// The script's error: its first line, and where in the file it is.
-function unloadable(path: string, error: unknown): UserError {
-  const [message = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  const where = error instanceof Error
-    ? new RegExp(`${escaped(basename(path))}:(\\d+):(\\d+)`).exec(`${error.message}\n${error.stack}`)
-    : null;
-  const place = where === null ? path : `${path}, line ${where[1]}`;
-  return new UserError(
-    `Cannot load ${place}: ${stripControl(message).replace(/ at file:\S+$/, "").replace(/\.$/, "")}.`,
-  );
-}
-
-function escaped(text: string): string {
-  return text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
-}
-
-/** The tasks of a file: its exported functions by name, and those in an object that is its default export. */
-export async function loadTasks(path: string): Promise<[string, TaskHandler][]> {
-  const { default: main, ...named } = await loadModule(path);
-  const listed = typeof main === "object" && main !== null ? Object.entries(main) : [];
-  const tasks = [...Object.entries(named), ...listed].filter((entry): entry is [string, TaskHandler] =>
-    typeof entry[1] === "function"
-  );
-  if (tasks.length > 0) return tasks;
-  throw new UserError(
-    `${path} exports no function; write: export function echo_task(params) { return { status, data }; }`,
-  );
 }

@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { parseJson } from "../model/json.ts";
 import { ConnectionError, EngineHttp } from "./engine_http.ts";
-import { jittered, type RunState } from "./run_state.ts";
+import { jittered } from "./run_state.ts";
 import { HeldTasks } from "./held_tasks.ts";
 
 type State =
@@ -24,16 +24,10 @@ const LOAD_INTERVAL_MS = 1_000;
 const RELEASE_TIMEOUT_MS = 3_000;
 
 /** A worker's connection to one engine, for one run. */
-export class EngineConnection {
-  readonly engine: EngineHttp;
-  readonly tasks: HeldTasks;
+export class EngineConnection extends EngineHttp {
+  readonly tasks = new HeldTasks(this);
   #state: State = { kind: "unregistered" };
   #reporting: Promise<void> = Promise.resolve();
-
-  constructor(readonly run: RunState, { url, token }: { url: string; token: string }) {
-    this.engine = new EngineHttp(run, url, token);
-    this.tasks = new HeldTasks(this.engine);
-  }
 
   /** Registered at least once. */
   get isKnown(): boolean {
@@ -99,7 +93,7 @@ export class EngineConnection {
       last = { at: clock.now(), load: this.#load() };
       try {
         await this.heartbeat();
-        const started = { engine: this.engine.url, every_ms: settings.heartbeatMs };
+        const started = { engine: this.url, every_ms: settings.heartbeatMs };
         if (!hasStarted) log("info", "heartbeats_started", started);
         hasStarted = true;
       } catch (error) {
@@ -135,9 +129,9 @@ export class EngineConnection {
   }
 
   async #sendHeartbeat(): Promise<void> {
-    const { engine, run } = this;
+    const { run } = this;
     const open = run.open();
-    const answer = await engine.send("PATCH", engine.workerPath, {
+    const answer = await this.send("PATCH", this.workerPath, {
       body: JSON.stringify({
         load: run.running,
         status: run.running >= run.settings.maxTasks ? "busy" : "idle",
@@ -146,10 +140,10 @@ export class EngineConnection {
       }),
     });
     if (answer.status === 404) {
-      run.log("info", "worker_unknown", { engine: engine.url });
+      run.log("info", "worker_unknown", { engine: this.url });
       return await this.register();
     }
-    if (answer.status !== 200) throw engine.refusal("heartbeat", answer);
+    if (answer.status !== 200) throw this.refusal("heartbeat", answer);
     if (this.isUp) this.#state = { kind: "up", announced: open };
     const { data } = HeartbeatAnswer.safeParse(parseJson(answer.text));
     for (const taskId of data?.cancelled_tasks ?? []) this.tasks.cancel(taskId);
@@ -159,7 +153,7 @@ export class EngineConnection {
     status: "idle" | "draining",
     how: { timeoutMs?: number; signal?: AbortSignal | undefined },
   ): Promise<void> {
-    const { engine, tasks, run: { settings, types, running, hotCache } } = this;
+    const { tasks, run: { settings, types, running, hotCache } } = this;
     const body = JSON.stringify({
       worker_id: settings.id,
       worker_type: settings.type,
@@ -174,29 +168,29 @@ export class EngineConnection {
       hot_cache: [...hotCache],
       running_tasks: tasks.ids,
     });
-    const answer = await engine.send("POST", "/_worker/workers/register", { body, ...how });
-    if (answer.status !== 200) throw engine.refusal("registration", answer);
+    const answer = await this.send("POST", "/_worker/workers/register", { body, ...how });
+    if (answer.status !== 200) throw this.refusal("registration", answer);
   }
 
   // Opens a WebSocket, when that is switched on, and another one after it has closed.
   async #keepSocket(): Promise<void> {
-    const { run, engine: { url } } = this;
-    const { settings, clock, ended: { signal } } = run;
+    const { run, run: { settings, clock, ended: { signal } } } = this;
     while (settings.usesSocket) {
       await run.until(() => this.isUp, Infinity, signal);
       if (!signal.aborted) await this.#holdSocket(signal);
       if (signal.aborted) return;
-      run.log("info", "socket_closed", { engine: url });
+      run.log("info", "socket_closed", { engine: this.url });
       await clock.sleep(jittered(settings.errorDelayMs), signal);
     }
   }
 
   // Resolves when the socket has closed.
   #holdSocket(signal: AbortSignal): Promise<void> {
-    const { url, token } = this.engine;
-    const address = `${url.replace(/^http/i, "ws")}/_worker/ws/${encodeURIComponent(this.run.settings.id)}`;
-    const socket = new WebSocket(address, { headers: { "X-Worker-Token": token } });
-    this.engine.socket = socket;
+    const address = `${this.url.replace(/^http/i, "ws")}/_worker/ws/${
+      encodeURIComponent(this.run.settings.id)
+    }`;
+    const socket = new WebSocket(address, { headers: { "X-Worker-Token": this.token } });
+    this.socket = socket;
     const close = () => socket.close();
     signal.addEventListener("abort", close);
     socket.onmessage = ({ data }) => this.tasks.obey(parseJson(String(data)));

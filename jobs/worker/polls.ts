@@ -6,10 +6,9 @@
 import { parseJson } from "../model/json.ts";
 import { WireTask } from "../model/wire.ts";
 import type { EngineConnection } from "./connection.ts";
-import { type Answer, ConnectionError, type EngineHttp } from "./engine_http.ts";
+import { type Answer, ConnectionError } from "./engine_http.ts";
 import { Backoff, jittered, type RunState } from "./run_state.ts";
 import { WorkerError } from "./settings.ts";
-import type { HeldTasks } from "./held_tasks.ts";
 
 /** A worker that is full, or whose type is, for less than this does not bother the engine with it. */
 const SHORT_WAIT_MS = 250;
@@ -27,17 +26,13 @@ const PAUSE_MS = 1_000;
 /** Keeps a worker busy with the tasks of one engine. */
 export class Polls {
   readonly run: RunState;
-  readonly engine: EngineHttp;
-  readonly tasks: HeldTasks;
   readonly #backoff: Backoff;
   /** Until then one poll at a time will do. */
   #singleUntil = 0;
 
   /** @param isTurn Whether this engine is the one to poll now. */
-  constructor(readonly connection: EngineConnection, readonly isTurn: () => boolean) {
-    this.run = connection.run;
-    this.engine = connection.engine;
-    this.tasks = connection.tasks;
+  constructor(readonly engine: EngineConnection, readonly isTurn: () => boolean) {
+    this.run = engine.run;
     this.#backoff = new Backoff(FIRST_RETRY_MS, this.run.settings.errorDelayMs);
   }
 
@@ -47,18 +42,18 @@ export class Polls {
    * @throws WorkerError when it refuses the first registration
    */
   async work(stop: AbortSignal): Promise<void> {
-    const { connection, engine: { url }, run: { settings, log, clock } } = this;
+    const { engine, engine: { url }, run: { settings, log, clock } } = this;
     while (!stop.aborted) {
       try {
         log("debug", "registering", { engine: url });
-        await connection.register(stop);
+        await engine.register(stop);
         log("info", "registered", { engine: url, worker: settings.id });
         await this.#poll(stop);
       } catch (error) {
         if (!(error instanceof ConnectionError)) throw error;
-        connection.lose();
+        engine.lose();
         if (stop.aborted) return;
-        if (!connection.isKnown && error.isFinal) throw new WorkerError(`The engine at ${error.message}.`);
+        if (!engine.isKnown && error.isFinal) throw new WorkerError(`The engine at ${error.message}.`);
         const delayMs = error.answer?.retryMs ?? this.#backoff.nextMs();
         log("warn", "engine_unavailable", { error: error.message, retry_in_ms: Math.round(delayMs) });
         await clock.sleep(delayMs, stop);
@@ -133,20 +128,20 @@ export class Polls {
   // one that is full for a moment only is waited for instead, as each heartbeat costs more than a short task. When all
   // are full there is nothing to ask for.
   async #announceOpen(stop: AbortSignal): Promise<void> {
-    const { run, connection } = this;
+    const { run, engine } = this;
     const by = run.clock.now() + SHORT_WAIT_MS;
     const isOpen = () => run.open().length > 0;
-    while (connection.isOverstated && !stop.aborted) {
+    while (engine.isOverstated && !stop.aborted) {
       const leftMs = by - run.clock.now();
       if (!isOpen()) await this.#pollCommandsUntil(run.until(isOpen, Infinity, stop));
-      else if (leftMs <= 0) return await connection.heartbeat();
+      else if (leftMs <= 0) return await engine.heartbeat();
       else await run.changed.wait(leftMs, stop);
     }
   }
 
   // Takes in the answer to a poll. @returns whether a task began, and with it the slot was taken
   #receive({ text }: Answer): boolean {
-    const { run, tasks, engine: { url } } = this;
+    const { run, engine: { url, tasks } } = this;
     const value = parseJson(text);
     if (tasks.obey(value)) return false;
     const { data: task } = WireTask.safeParse(value);
@@ -168,7 +163,7 @@ export class Polls {
   }
 
   async #pollCommands(until: AbortSignal): Promise<void> {
-    const { engine, tasks, run: { settings, clock, log } } = this;
+    const { engine, run: { settings, clock, log } } = this;
     await clock.sleep(SHORT_WAIT_MS, until);
     while (!until.aborted && !engine.hasSocket) {
       const startedAt = clock.now();
@@ -178,7 +173,7 @@ export class Polls {
         log("debug", "command_poll_failed", { error: answer.problem });
         await clock.sleep(jittered(settings.errorDelayMs), until);
       } else if (
-        !(answer.status === 200 && tasks.obey(parseJson(answer.text))) &&
+        !(answer.status === 200 && engine.tasks.obey(parseJson(answer.text))) &&
         clock.now() - startedAt < SHORT_WAIT_MS
       ) {
         await clock.sleep(PAUSE_MS, until);

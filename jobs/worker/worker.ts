@@ -82,7 +82,7 @@ export class Worker {
     if (this.#connections.length > 0) throw new WorkerError("This worker runs already.");
     const { clock = systemClock, log = () => {}, graceMs = GRACE_MS } = this.options;
     const run = new RunState(this.settings, this.#types, clock, log);
-    this.#connections = this.settings.engines.map((engine) => new EngineConnection(run, engine));
+    this.#connections = this.settings.engines.map(({ url, token }) => new EngineConnection(run, url, token));
     const accompanying = this.#connections.map((connection) => connection.accompany());
     try {
       await this.#poll(signal);
