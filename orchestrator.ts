@@ -1,7 +1,7 @@
 #!/usr/bin/env -S deno run -A
 /**
  * Starts, watches and stops the services of an infrastructure folder: the entry of the program, and its face as a
- * library. Read from top to bottom it shows what a run is; `README.md` says which room holds what.
+ * library. Read from top to bottom it shows what a run is; `README.md` explains which room holds what.
  *
  *     definitions (config/) -> plan, states (supervisor/) -> processes (process/) -> events -> views (terminal/)
  *
@@ -74,7 +74,7 @@ export class Orchestrator {
     const known = options.services ?? await loadServices(home, options.config);
     const plan = planStart(known, names);
     const { environment, warnings } = readEnvironment(home);
-    for (const service of plan.services) serviceEnvironment(service, environment, home); // mistakes before any start
+    for (const service of plan.services) serviceEnvironment(service, environment, home); // errors before any start
 
     const supervisor = new Supervisor(plan.services, home, { terminal: drawsPanel(options) });
     const stop = () => void this.stop();

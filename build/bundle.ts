@@ -22,7 +22,7 @@ export async function deno(...args: string[]): Promise<boolean> {
  * Writes the program and all packages that it uses to `folder`, beginning with `orchestrator.js`.
  *
  * @param split whether what is loaded lazily becomes a file of its own
- * @returns whether it succeeded; Deno has said what is wrong otherwise
+ * @returns whether it succeeded; Deno has printed what is wrong otherwise
  */
 export async function bundle(folder: string, { split }: { split: boolean }): Promise<boolean> {
   const stubs = await Deno.makeTempDir({ prefix: "orchestrator-stubs-" });

@@ -1,6 +1,6 @@
 /**
  * The walls of the house: which room may import which, no circles, no file and no function that outgrows a screen or
- * two. `docs/decisions.md` says why the rooms are as they are.
+ * two. `docs/decisions.md` explains why the rooms are as they are.
  *
  * @module
  */

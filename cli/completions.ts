@@ -38,7 +38,7 @@ export async function run(given: Given, { commands }: Pick<Program, "commands">)
  * What the last of the words may be; nothing where that is up to the user, such as a file.
  *
  * @param words what is typed after the program's name; the last one may be empty
- * @param namesOf the names of services, where the options typed so far say they are
+ * @param namesOf gives the names of services, by the options typed so far
  */
 export async function choicesFor(
   commands: readonly Command<never>[],
@@ -123,7 +123,7 @@ function nextWords(commands: readonly Command<never>[], beginning: readonly stri
   return [...new Set(fitting.map((name) => name.slice(typed.length).replace(/ .*/, "")))];
 }
 
-/** The names of services where the options say they are. Shells hand a `~` on as it is typed. */
+/** The names of the services that the options lead to. Shells hand a `~` on as it is typed. */
 async function serviceNames(values: ReadonlyMap<string, string>): Promise<string[]> {
   const path = (name: string) => values.get(name)?.replace(/^~(?=\/|$)/, Deno.env.get("HOME") ?? "~");
   const infrastructure = path("infrastructure");

@@ -6,7 +6,7 @@ import { quick, Site } from "../testing/site.ts";
 
 const TWO = { services: [quick("db"), quick("web", { dependencies: ["db"] })] };
 
-Deno.test("status without an orchestrator says so and exits 3", async () => {
+Deno.test("status without an orchestrator reports that and exits 3", async () => {
   await using site = await Site.make(TWO);
   const { code, out } = await site.run("status");
   assertEquals(code, 3);
@@ -75,7 +75,7 @@ Deno.test("a start in the background that fails shows the crash card and exits 1
   await site.allGone();
 });
 
-Deno.test("a start in the background with a mistake reports it and exits 2", async () => {
+Deno.test("a start in the background with an error reports it and exits 2", async () => {
   await using site = await Site.make({ services: [quick("db")], env: "X=1\n" });
   const { code, err } = await site.run("-d", "--services", "dbb");
   assertEquals(code, 2);

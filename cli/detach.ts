@@ -25,7 +25,7 @@ const INTO_FILE = 'exec "$@" </dev/null >>"$0" 2>&1';
  * Starts this program again in a session of its own and waits until its services are ready.
  *
  * @returns the exit status: 0 when all are ready, 1 when one failed or it takes too long
- * @throws {UserError} for mistakes in the services file, when an orchestrator runs already, or its log folder can't be written
+ * @throws {UserError} for errors in the services file, when an orchestrator runs already, or its log folder can't be written
  */
 export async function detach(options: RunOptions, limitMs: number): Promise<number> {
   const home = findHome(options);
@@ -33,7 +33,7 @@ export async function detach(options: RunOptions, limitMs: number): Promise<numb
   const present = await findRun(home);
   if (present !== null) throw folder.alreadyRuns(present.orchestrator.pid);
   const outFile = prepareFile(home);
-  // Read here, so that a mistake is reported at once and the run finds the file checked: it needs no parser then.
+  // Read here, so that an error is reported at once and the run finds the file checked: it needs no parser then.
   try {
     makePrivateFolder(folder.path);
   } catch {
@@ -58,14 +58,10 @@ export async function detach(options: RunOptions, limitMs: number): Promise<numb
     if (record?.orchestrator.pid === child.pid) {
       try {
         using mirror = await Mirror.open(record.socket, 1_000);
-        const left = Math.max(1, lateAt - performance.now());
-        const outcome = await waitFor(mirror, { names: null, goal: "running", limitMs: left });
-        if (outcome.kind !== "exit") {
-          if (outcome.kind === "reached") {
-            print(await statusTable(await ask(record.socket, "/status")));
-          }
-          return await conclude(mirror, outcome);
-        }
+        const leftMs = Math.max(1, lateAt - performance.now());
+        const result = await waitFor(mirror, { names: null, goal: "running", limitMs: leftMs });
+        if (result.kind === "reached") print(await statusTable(await ask(record.socket, "/status")));
+        if (result.kind !== "exit") return await conclude(mirror, result);
       } catch (error) {
         if (!(error instanceof Unreachable)) throw error; // not yet, or no more
       }

@@ -200,7 +200,7 @@ for (const name of ["services.yaml", "services.yml", "services.json"]) {
   });
 }
 
-Deno.test("two runs at once write one file, and one of them says that it was there", async () => {
+Deno.test("two runs at once write one file, and one of them reports that it was there", async () => {
   await inFolder({ "main.py": "", "services.schema.json": "{}" }, async (infrastructure) => {
     const runs = await Promise.allSettled([
       initServices({ infrastructure }),
@@ -212,7 +212,7 @@ Deno.test("two runs at once write one file, and one of them says that it was the
   });
 });
 
-Deno.test("a folder with nothing to start says what was looked for", async () => {
+Deno.test("a folder with nothing to start reports what was looked for", async () => {
   await inFolder({ "readme.txt": "" }, async (infrastructure) => {
     const error = await assertRejects(() => initServices({ infrastructure }), UserError);
     const message =

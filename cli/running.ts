@@ -109,7 +109,7 @@ function formatMemory(bytes: number | null): string {
   return bytes === null ? "-" : `${(bytes / 1_048_576).toFixed(1)} MiB`;
 }
 
-/** An exit as short as a column wants it: a signal says nothing about who sent it, which may have been us. */
+/** An exit as short as a column wants it: a signal does not show who sent it, which may have been us. */
 function showExit(exit: Exit): string {
   return exit.kind === "exited" ? `status ${exit.code}` : exit.signal;
 }

@@ -102,7 +102,7 @@ Deno.test("an installation that failed is status 1", async () => {
   );
 });
 
-Deno.test("without Python and uv it says what to install", async () => {
+Deno.test("without Python and uv it names what to install", async () => {
   await using infrastructure = await folder();
   const error = await assertRejects(() => setup(infrastructure.path, {}), UserError);
   const message = "There is no Python on PATH; install python3 (3.9 or newer) or uv, then run setup again.";

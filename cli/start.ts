@@ -106,7 +106,7 @@ function listed(text: string | undefined): string[] {
   return names;
 }
 
-/** What the options say about logs on disk, or `null` when they say nothing. @throws {UserError} for a wrong value */
+/** The settings of logs on disk that the options give, or `null` without any. @throws {UserError} for a wrong value */
 function logOptions(given: Given): Partial<LogOptions> | null {
   const options: Partial<LogOptions> = {};
   const folder = given.one("log-dir");

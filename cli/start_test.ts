@@ -16,7 +16,7 @@ import { parseSize } from "./start.ts";
 
 // `--service NAME`: the process becomes the service, as `os.execvp` makes it.
 
-/** Has a service say which signals its process ignores, blocks and catches. */
+/** Has a service print which signals its process ignores, blocks and catches. */
 const PRINT_SIGNALS = "grep -E '^Sig(Ign|Blk|Cgt):' /proc/self/status";
 
 /** The signals of such a text, without those that the C library keeps to itself. */
@@ -90,10 +90,10 @@ Deno.test("no descriptor but the standard three is handed over", async () => {
 });
 
 Deno.test("the service gets its folder, .env over the process environment, PYTHONPATH and PYTHONUNBUFFERED", async () => {
-  const say =
+  const script =
     'pwd; echo "$FROM_FILE $FROM_BOTH $FROM_PROCESS $OWN"; echo "$PYTHONPATH $PYTHONUNBUFFERED"; echo "$A_PORT"';
   await using folder = await folderOf({
-    command: say,
+    command: script,
     working_dir: "services/a",
     environment: { OWN: "own ${FROM_FILE}" },
     port: 9_001,
@@ -259,7 +259,7 @@ for (
   });
 }
 
-Deno.test("without any Python the error says how to make a venv", async () => {
+Deno.test("without any Python the error shows how to make a venv", async () => {
   await using folder = await folderOf({ command: ["python", "-c", "1"] }, { PATH: "/nowhere" });
   const { code, err } = await runToEnd(folder, ["--service", "a"], {
     environment: { VIRTUAL_ENV: undefined },
