@@ -37,6 +37,8 @@ export class Outlet {
   /** A buffer that was written, for the next bytes: to make one takes as long as to fill it. */
   #spare: Uint8Array | null = null;
   #waiting = 0;
+  /** Bytes that the sink has taken so far. */
+  #taken = 0;
   #writing: Promise<void> | null = null;
   #room: PromiseWithResolvers<void> | null = null;
   #gone = false;
@@ -106,11 +108,11 @@ export class Outlet {
   async flush(patienceMs = 2_000): Promise<void> {
     this.#flushing.abort();
     while (this.#writing !== null) {
-      const before = this.#waiting;
+      const before = this.#taken;
       const pause = new AbortController();
       await Promise.race([this.#writing, systemClock.sleep(patienceMs, pause.signal)]);
       pause.abort();
-      if (this.#waiting === before) return;
+      if (this.#taken === before) return;
     }
   }
 
@@ -126,6 +128,7 @@ export class Outlet {
         while (bytes.length > 0) {
           const count = await this.sink.write(bytes);
           this.#waiting -= count;
+          this.#taken += count;
           bytes = bytes.subarray(count);
         }
       } catch (error) {

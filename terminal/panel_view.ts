@@ -46,6 +46,8 @@ export class PanelView implements Listener {
   #cancelDraw = () => {};
   #drawnAt = -Infinity;
   #resizedAt = -Infinity;
+  /** While the shell has the terminal, or is about to get it. */
+  #suspended: PromiseWithResolvers<void> | null = null;
   #closed = false;
 
   /**
@@ -64,7 +66,7 @@ export class PanelView implements Listener {
       SIGINT: () => this.#resume(),
       SIGWINCH: () => this.#resized(),
       SIGTSTP: () => void this.#suspend(),
-      SIGCONT: () => this.#seize(),
+      SIGCONT: () => this.#continue(),
     });
     if (Deno.stdin.isTerminal()) this.#listen();
   }
@@ -86,7 +88,7 @@ export class PanelView implements Listener {
   }
 
   backpressure(): Promise<void> | null {
-    return this.outlet.backpressure();
+    return this.#suspended?.promise ?? this.outlet.backpressure();
   }
 
   /** Shows a line of the orchestrator's own. */
@@ -125,8 +127,15 @@ export class PanelView implements Listener {
   }
 
   async #suspend(): Promise<void> {
-    await this.#release(); // the shell writes next
+    this.#suspended ??= Promise.withResolvers(); // the shell writes next
+    await this.#release();
     Deno.kill(Deno.pid, "SIGSTOP");
+  }
+
+  #continue(): void {
+    this.#suspended?.resolve();
+    this.#suspended = null;
+    this.#seize();
   }
 
   #resume(): void {

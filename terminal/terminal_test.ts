@@ -495,6 +495,22 @@ onTerminal("Ctrl+Z gives the terminal back, fg takes it again", async () => {
   await assertGivenBack(session, stty);
 });
 
+onTerminal("Ctrl+Z also stops a run whose services print without pause", async () => {
+  await using session = await Session.open([
+    { name: "flood", command: "exec yes 'a line of a flood that never ends'" },
+  ]);
+  const { terminal } = session;
+  const stty = await terminal.run("stty -a");
+  await session.start(1);
+  await terminal.keys("C-z");
+  await terminal.ready();
+  assertEquals(await terminal.run("stty -a"), stty);
+  await terminal.type("fg");
+  await session.untilRunning(1);
+  await terminal.keys("C-c");
+  await assertGivenBack(session, stty);
+});
+
 onTerminal(
   "when it is killed without warning, the guard gives the terminal back and stops the services",
   async () => {
