@@ -1,29 +1,47 @@
 /**
- * What makes a run known to others: it holds the folder's lock, writes down what it started, keeps the logs, and
- * answers on the control socket. `docs/control.md` lists what it answers.
+ * Makes a run known to others, and keeps it known: the folder's lock, the record of what was started, the logs, and the
+ * control socket. What someone removes of them is put back, since nobody could reach the run otherwise.
  *
  * @module
  */
 
+import { systemClock } from "../config/clock.ts";
 import { systemReason, UserError } from "../config/errors.ts";
+import { dirname } from "../config/settings.ts";
+import { bootId, ownIdentity, readProcess } from "../process/procfs.ts";
 import type { Event, Listener, RunResult } from "../supervisor/model.ts";
 import type { ControlApi } from "./api.ts";
-import { RunKeeper } from "./keeper.ts";
 import type { LogFiles } from "./log_files.ts";
-import { RunFolder, socketPath } from "./run_folder.ts";
+import type { RunRecord } from "./run_folder.ts";
+import { inodeOf, makePrivateFolder, RunFolder, socketPath } from "./run_folder.ts";
 import type { RunContext } from "./run_options.ts";
+import type { ControlServer } from "./server.ts";
 
-/** A run as others see it. */
+/** How long the record may lag behind what runs; meanwhile the mark in their environment shows what is ours. */
+const RECORD_MS = 20;
+/** How long the system may take to report the end of a folder. */
+const SETTLED_MS = 200;
+/** How often it is looked whether all is there, without a report: less than a client waits for a missing socket. */
+const LOOK_MS = 2_000;
+
+/** A run as others find it. */
 export class Control implements Listener {
   readonly #run: RunContext;
   readonly #folder: RunFolder;
   readonly #logs: LogFiles | null;
   readonly #startedAt = new Date().toISOString();
+  readonly #bootId = bootId();
   /** What is to be logged as soon as the run has its listeners. */
   readonly #warnings: string[] = [];
-  /** `null` when the folder can't be used. */
-  #keeper: RunKeeper | null = null;
+  /** Another one after someone removed the folder; `null` when the folder can't be used. */
+  #lock: Deno.FsFile | null = null;
+  /** The path of the socket; empty: there is none. */
+  #socket = "";
+  #groups = new Map<number, RunRecord["groups"][number]>();
+  #recordTimer: ReturnType<typeof setTimeout> | undefined;
   #api: ControlApi | null = null;
+  #server: ControlServer | null = null;
+  #watcher: Deno.FsWatcher | null = null;
   #closed = false;
 
   private constructor(run: RunContext, logs: LogFiles | null) {
@@ -48,25 +66,15 @@ export class Control implements Listener {
     }
     const control = new Control(run, files);
     try {
-      await control.#takeFolder();
+      control.#lock = await control.#folder.take();
+      control.#warnings.push(...await control.#folder.clearUp());
+      control.#socket = socketPath(infrastructure);
     } catch (error) {
       if (detached) throw new UserError(control.#describe(error));
-      if (error instanceof UserError && control.#keeper === null) throw error;
+      if (error instanceof UserError && control.#lock === null) throw error;
       control.#warnings.push(control.#unreachable(error));
     }
     return control;
-  }
-
-  async #takeFolder(): Promise<void> {
-    const { supervisor } = this.#run;
-    const lock = await this.#folder.take();
-    const facts = { startedAt: this.#startedAt, logs: this.#logs?.folder ?? null };
-    this.#keeper = new RunKeeper(this.#folder, lock, supervisor, facts, async (request) => {
-      const api = await this.#loadApi();
-      return await api.answer(request);
-    });
-    this.#warnings.push(...await this.#folder.clearUp());
-    this.#keeper.socket = socketPath(supervisor.home.infrastructure);
   }
 
   /** Listens to the run and answers for it. Called before its first service starts. */
@@ -74,14 +82,17 @@ export class Control implements Listener {
     const { supervisor } = this.#run;
     supervisor.listen(this);
     for (const message of this.#warnings) supervisor.log("warn", message);
-    this.#keeper?.write();
+    this.#writeRecord();
     // What nobody waits for comes when the first services are on their way.
     queueMicrotask(() => this.#serve());
   }
 
   event(event: Event): void {
     this.#logs?.event(event);
-    if (event.kind === "state") this.#keeper?.writeSoon();
+    if (event.kind === "state" && this.#recordTimer === undefined) {
+      // Not at once: the runtime's first timer takes longer than a service's start.
+      queueMicrotask(() => this.#recordTimer ??= setTimeout(() => this.#writeRecord(), RECORD_MS));
+    }
     this.#api?.event(event);
   }
 
@@ -96,13 +107,49 @@ export class Control implements Listener {
     }
   }
 
-  /** Reports the end of the run to everyone and lets go of the folder. */
+  /** Reports the end of the run to everyone and leaves the folder to the next one. */
   async close(result: RunResult | null, restarting: boolean): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#recordTimer);
+    this.#watcher?.[Symbol.dispose]();
     if (result !== null) this.#api?.exit(result, restarting);
-    await this.#keeper?.close();
+    await this.#server?.close();
     this.#logs?.close();
+    if (this.#lock === null) return;
+    this.#folder.forget();
+    this.#lock.close();
+  }
+
+  /** Writes down what runs now. */
+  #writeRecord(): void {
+    clearTimeout(this.#recordTimer);
+    this.#recordTimer = undefined;
+    if (this.#lock === null || this.#closed) return;
+    const { supervisor } = this.#run;
+    const groups = new Map<number, RunRecord["groups"][number]>();
+    for (const { name: service, state } of supervisor.snapshot().services) {
+      if (!("pid" in state) || state.pid === null) continue;
+      const { pid } = state;
+      const known = this.#groups.get(pid);
+      const startTicks = known?.startTicks ?? readProcess(pid)?.startTicks;
+      if (startTicks !== undefined) groups.set(pid, known ?? { service, pid, startTicks });
+    }
+    this.#groups = groups;
+    try {
+      this.#folder.write({
+        orchestrator: ownIdentity(),
+        bootId: this.#bootId,
+        run: supervisor.run,
+        startedAt: this.#startedAt,
+        socket: this.#socket,
+        logs: this.#logs?.folder ?? null,
+        groups: [...groups.values()],
+      });
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      // A full disk: the lock and the marks still show what is ours.
+    }
   }
 
   async #loadApi(): Promise<ControlApi> {
@@ -111,28 +158,95 @@ export class Control implements Listener {
   }
 
   async #serve(): Promise<void> {
-    const keeper = this.#keeper;
-    if (keeper === null || keeper.socket === "") return;
-    const { socket } = keeper;
+    if (this.#socket === "") return;
     const { supervisor, options, stop } = this.#run;
     try {
-      await this.#loadApi(); // now: a request much later must not depend on the files of the program
-      await keeper.listen();
+      await this.#listen();
     } catch (error) {
       if (options.detached) stop(); // nobody else could: it has no terminal either
       return supervisor.log("warn", this.#unreachable(error));
     }
     try {
-      await keeper.keep(() => supervisor.log("warn", `${socket} was removed and has been put back.`));
+      await this.#keep();
     } catch (error) {
       // No watch is to be had, or the folder is gone for good: the run does not depend on it.
       if (!this.#closed) supervisor.log("warn", this.#unreachable(error));
     }
   }
 
+  /** Listens on the socket, with all loaded that a request needs: the program's files may be others by then. */
+  async #listen(): Promise<void> {
+    const api = await this.#loadApi();
+    const { ControlServer } = await import("./server.ts");
+    if (this.#closed) return;
+    makePrivateFolder(dirname(this.#socket));
+    this.#server = new ControlServer(this.#socket, (request) => api.answer(request));
+  }
+
+  /** Puts back what is missing, until the close. @throws when nothing can be watched, or there is no place for it */
+  async #keep(): Promise<void> {
+    while (!this.#closed) {
+      try {
+        if (this.#isWhole()) await this.#damage();
+        if (this.#closed) return;
+        if (!this.#isWhole()) await this.#repair();
+      } catch (error) {
+        // Removed in the middle of it: another round puts it back, as long as there is a place for it.
+        const hasPlace = this.#folders().every((path) => inodeOf(dirname(path)) !== null);
+        if (!(error instanceof Deno.errors.NotFound) || !hasPlace) throw error;
+      }
+      // A folder is really gone once the lock in it is let go; what is reported of that would end a watch on the new one.
+      await systemClock.sleep(SETTLED_MS);
+    }
+  }
+
+  #folders(): string[] {
+    return [...new Set([this.#folder.path, dirname(this.#socket)])];
+  }
+
+  #isWhole(): boolean {
+    try {
+      const isReachable = this.#server?.isReachable ?? false;
+      return isReachable && this.#folder.isLockFile(this.#lock) && this.#folder.isWritten;
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      return false; // who repairs it meets the same error
+    }
+  }
+
+  /** Resolves when something is missing, or at the close. */
+  async #damage(): Promise<void> {
+    using watcher = Deno.watchFs(this.#folders(), { recursive: false });
+    this.#watcher = watcher;
+    if (!this.#isWhole()) return; // what went away before the watch began is not reported
+    // Nor does the runtime report each removal of a whole folder: it looks where the folder was.
+    const timer = setInterval(() => this.#isWhole() || watcher[Symbol.dispose](), LOOK_MS);
+    try {
+      for await (const event of watcher) if (event.kind !== "access" && !this.#isWhole()) return;
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  async #repair(): Promise<void> {
+    if (!this.#folder.isLockFile(this.#lock)) {
+      const lock = this.#folder.lock();
+      if (lock === null) throw new UserError(`${this.#folder.path} belongs to another orchestrator now.`);
+      this.#lock?.close();
+      this.#lock = lock;
+    }
+    this.#writeRecord();
+    if (this.#server?.isReachable) return;
+    // First the old one: its end takes away whatever has its path. Who follows there comes again.
+    await this.#server?.close(0);
+    this.#server = null;
+    await this.#listen();
+    this.#run.supervisor.log("warn", `${this.#socket} was removed and has been put back.`);
+  }
+
   /** The message that this run can't be talked to; it goes on. */
   #unreachable(error: unknown): string {
-    if (this.#keeper !== null) this.#keeper.socket = "";
+    this.#socket = "";
     const why = this.#describe(error);
     return `${why} This run goes on, but status, logs, stop and the like can't reach it.`;
   }

@@ -258,19 +258,14 @@ export async function conclude(mirror: Mirror, result: WaitResult): Promise<numb
 
 /** Shows why a service failed, as the last thing: its crash card. */
 async function reportFailure(mirror: Mirror, row: ServiceSnapshot): Promise<void> {
+  const status = await ask(mirror.socket, "/status").catch((error) => {
+    if (!(error instanceof Unreachable)) throw error;
+    return { stopping: true }; // it has closed already
+  });
   // Its failure may end the whole run: that is logged first.
-  if (await isStopping(mirror.socket)) {
+  if (status.stopping) {
     for await (const message of mirror.messages()) if (message.kind === "state") logProgress(message);
   }
   const card = crashCard(row, mirror.tail(row.name, Tail.KEPT_LINES), useColors());
   print(card.join("\n"), Deno.stderr);
-}
-
-async function isStopping(socket: string): Promise<boolean> {
-  try {
-    return (await ask(socket, "/status")).stopping;
-  } catch (error) {
-    if (error instanceof Unreachable) return true; // it has closed already
-    throw error;
-  }
 }

@@ -104,8 +104,8 @@ export class RunFolder {
   }
 
   /** Whether `file` is the lock file that others find. */
-  isLockFile(file: Deno.FsFile): boolean {
-    return inodeOf(`${this.path}/lock`) === file.statSync().ino;
+  isLockFile(file: Deno.FsFile | null): boolean {
+    return file !== null && inodeOf(`${this.path}/lock`) === file.statSync().ino;
   }
 
   /** What the present or last run wrote down, or `null`. A file that can't be understood counts as none. */
