@@ -57,20 +57,30 @@ Deno.test("all settings that cannot be used are named at once, without their val
 });
 
 for (
-  const [text, part] of [
-    ["ann = 5", "is not a table"],
-    ["[ann]\nplan = 'x'", 'needs a "token" text'],
-    ["[ann]\ntoken = 5", 'needs a "token" text'],
-    ["[ann]\ntoken = 't'\nmonthly_attempts = 'many'", '"monthly_attempts"'],
-    ["[ann]\ntoken = 't'\nmonthly_attempts = 1.5", '"monthly_attempts"'],
-    ["[ann]\ntoken = 't'\nparams = 5", '"params"'],
-    ["[ann]\ntoken = 'top-secret'\n[bob]\ntoken = 'top-secret'", 'same token as "ann"'],
-    ["[ann]\ntoken = 'top-secret", "not valid TOML"],
-  ]
+  const [text, message] of [
+    ["ann = 5", 'use clients.toml: client "ann" is not a table; write [ann]'],
+    ["[ann]\nplan = 'x'", 'use clients.toml: client "ann" needs a "token" text'],
+    ["[ann]\ntoken = 5", 'use clients.toml: client "ann" needs a "token" text'],
+    ["[ann]\ntoken = 't'\nplan = 5", 'use clients.toml: client "ann" has a "plan" that is not a text'],
+    [
+      "[ann]\ntoken = 't'\nmonthly_attempts = 'many'",
+      'use clients.toml: client "ann" has "monthly_attempts" that is not a whole number',
+    ],
+    [
+      "[ann]\ntoken = 't'\nmonthly_attempts = 1.5",
+      'use clients.toml: client "ann" has "monthly_attempts" that is not a whole number',
+    ],
+    ["[ann]\ntoken = 't'\nparams = 5", 'use clients.toml: client "ann" has "params" that is not a table'],
+    [
+      "[ann]\ntoken = 'top-secret'\n[bob]\ntoken = 'top-secret'",
+      'use clients.toml: client "bob" has the same token as "ann"; give each its own',
+    ],
+    ["[ann]\ntoken = 'top-secret", "read clients.toml: it is not valid TOML (line 2)"],
+  ] as const
 ) {
-  Deno.test(`a clients file: ${part}`, () => {
-    const error = assertThrows(() => readClients(text!, "clients.toml"), ConfigError, part);
-    assert(error.message.startsWith("Cannot ") && !error.message.includes("top-secret"), error.message);
+  Deno.test(`a clients file ${JSON.stringify(text)} is refused`, () => {
+    const error = assertThrows(() => readClients(text, "clients.toml"), ConfigError);
+    assertEquals(error.message, `Cannot ${message}.`);
   });
 }
 

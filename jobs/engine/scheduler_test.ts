@@ -106,26 +106,52 @@ for (
   });
 }
 
+const NOT_ONE =
+  "needs exactly one of cron, interval_seconds, daily_at, weekly_days (with time), monthly_dates (with time)";
 for (
-  const [text, part] of [
+  const [text, problem] of [
+    ["a = 5", "is not a table; write [a]"],
     ["[a]\ninterval_seconds = 5", 'needs a "blueprint"'],
-    ["a = 5", "is not a table"],
-    ["[a]\nblueprint = 'b'", "needs exactly one of"],
-    ["[a]\nblueprint = 'b'\ncron = '* * * * *'\ndaily_at = '1:00'", "needs exactly one of"],
-    ["[a]\nblueprint = 'b'\ndaily_at = '25:00'", 'has "daily_at" that is not a time'],
-    ["[a]\nblueprint = 'b'\nweekly_days = ['fun']\ntime = '1:00'", '"weekly_days"'],
-    ["[a]\nblueprint = 'b'\nweekly_days = ['mon']", 'has "time"'],
-    ["[a]\nblueprint = 'b'\nmonthly_dates = [0]\ntime = '1:00'", '"monthly_dates"'],
-    ["[a]\nblueprint = 'b'\ninterval_seconds = 0", "below 1"],
-    ["[a]\nblueprint = 'b'\ncron = 'often'", "cannot be read"],
-    ["[a]\nblueprint = 'b'\ninterval_seconds = 5\nmissed = 'twice'", '"missed"'],
-    ["[a", "not valid TOML"],
-  ]
+    ["[a]\nblueprint = 'b'", NOT_ONE],
+    ["[a]\nblueprint = 'b'\ncron = '* * * * *'\ndaily_at = '1:00'", NOT_ONE],
+    ["[a]\nblueprint = 'b'\ndaily_at = '25:00'", 'has "daily_at" that is not a time such as "09:30"'],
+    [
+      "[a]\nblueprint = 'b'\nweekly_days = ['fun', 'gun']\ntime = '1:00'",
+      'has "weekly_days" that are not a list such as ["mon", "thu"]',
+    ],
+    ["[a]\nblueprint = 'b'\nweekly_days = ['mon']", 'has "time" that is not a time such as "09:30"'],
+    [
+      "[a]\nblueprint = 'b'\nmonthly_dates = [0]\ntime = '1:00'",
+      'has "monthly_dates" that are not a list of 1 to 31',
+    ],
+    ["[a]\nblueprint = 'b'\ninterval_seconds = 0", 'has "interval_seconds" below 1'],
+    [
+      "[a]\nblueprint = 'b'\ncron = 'often'",
+      'has "cron" that cannot be read; write five fields such as "*/5 9-17 * * mon-fri"',
+    ],
+    [
+      "[a]\nblueprint = 'b'\ninterval_seconds = 5\nmissed = 'twice'",
+      'has "missed" that is neither "once" nor "skip"',
+    ],
+    ["[a]\nblueprint = 'b'\ninterval_seconds = 5\ninput_data = 5", 'has "input_data" that is not a table'],
+    ["[a]\nblueprint = 'b'\ninterval_seconds = 5\nclient = 5", 'has a "client" that is not a text'],
+  ] as const
 ) {
-  Deno.test(`a schedule that ${part} is refused`, () => {
-    assertThrows(() => readSchedules(text!, "s.toml", "UTC"), ConfigError, part);
+  Deno.test(`a schedule ${JSON.stringify(text)} is refused`, () => {
+    const error = assertThrows(() => readSchedules(text, "s.toml", "UTC"), ConfigError);
+    assertEquals(error.message, `Cannot use s.toml: schedule "a" ${problem}.`);
   });
 }
+
+Deno.test("schedules in a file that is not TOML, or in no known time zone, are refused", () => {
+  const broken = assertThrows(() => readSchedules("[a", "s.toml", "UTC"), ConfigError);
+  assertEquals(broken.message, "Cannot read s.toml: it is not valid TOML (line 1).");
+  const lost = assertThrows(() => readSchedules("", "s.toml", "Mars/Olympus"), ConfigError);
+  assertEquals(
+    lost.message,
+    'There is no time zone "Mars/Olympus"; set TZ to one such as Europe/Berlin.',
+  );
+});
 
 async function run(
   text: string,
