@@ -10,16 +10,19 @@ export interface Size {
   columns: number;
 }
 
+/** ASCII and most marks of states: one column a character, known without what measures others. */
+const PLAIN = /^[\x20-\x7e●◌↻○✖]*$/;
+
 let measure: ((text: string) => number) | null = null;
 
-/** Loads what measures wide characters; most runs show ASCII only and never need it. */
+/** Loads what measures wide characters, which takes as long as the rest of `status`; most runs never need it. */
 export async function loadMeasure(): Promise<void> {
   measure ??= (await import("string-width")).default;
 }
 
 /** Columns of a text in a terminal: until `loadMeasure` is done, its length. */
 export function displayWidth(text: string): number {
-  return measure === null || /^[\x20-\x7e]*$/.test(text) ? text.length : measure(text);
+  return measure === null || PLAIN.test(text) ? text.length : measure(text);
 }
 
 /** Made at first use: that takes as long as half a start. */
@@ -47,7 +50,7 @@ export async function tableText(
   cells: readonly (readonly string[])[],
   paint: (cell: string, row: number, column: number) => string = (cell) => cell,
 ): Promise<string> {
-  if (cells.some((line) => line.some((cell) => !/^[\x20-\x7e]*$/.test(cell)))) await loadMeasure();
+  if (!cells.flat().every((cell) => PLAIN.test(cell))) await loadMeasure();
   const widths =
     cells[0]?.map((_, column) => Math.max(...cells.map((line) => displayWidth(line[column] ?? "")))) ?? [];
   return cells.map((line, row) =>

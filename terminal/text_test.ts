@@ -1,7 +1,8 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertLess } from "@std/assert";
 import widthOf from "string-width";
-import { fit, formatUptime, loadMeasure, stripControl, tableText } from "./text.ts";
+import { STATUS } from "./palette.ts";
+import { displayWidth, fit, formatUptime, loadMeasure, stripControl, tableText } from "./text.ts";
 
 await loadMeasure();
 
@@ -128,4 +129,8 @@ Deno.test("columns are aligned as a terminal shows them, also where characters a
 Deno.test("a colour changes nothing of the columns", async () => {
   const paint = (cell: string, row: number, column: number) => row === 1 && column === 0 ? `<${cell}>` : cell;
   assertEquals(await tableText([["a", "b"], ["long", "c"]], paint), "a     b\n<long>  c");
+});
+
+Deno.test("the marks of states are as wide as they are measured", () => {
+  for (const { mark } of Object.values(STATUS)) assertEquals(displayWidth(mark), widthOf(mark), mark);
 });
