@@ -148,17 +148,8 @@ export class ControlApi {
       own: this.#logs.position(null),
       services: Object.fromEntries(services.map(({ name }) => [name, this.#logs!.position(name)])),
     };
-    const hello = {
-      kind: "hello",
-      time: Date.now(),
-      at,
-      version,
-      pid: Deno.pid,
-      stopping,
-      services,
-      logs,
-    } as const;
-    client.send(line(hello));
+    const { pid } = Deno;
+    client.send(line({ kind: "hello", time: Date.now(), at, version, pid, stopping, services, logs }));
     this.#followers.add(client);
     client.ended.then(() => this.#followers.delete(client));
   }

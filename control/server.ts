@@ -255,7 +255,7 @@ async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | 
   }
   const [first = "", ...fields] = decoder.decode(held.subarray(0, end)).split("\r\n");
   const [, method, target] = /^([A-Z]{1,10}) (\S+) HTTP\/1\.[01]$/.exec(first) ?? [];
-  const url = target === undefined ? null : parseTarget(target);
+  const url = URL.parse(target?.startsWith("/") ? `http://control${target}` : target ?? "");
   if (method === undefined || url === null) throw new RequestError(400, "This is not HTTP.");
   const headers = new Map(fields.map((field) => {
     const colon = field.indexOf(":");
@@ -277,10 +277,6 @@ async function readRequest(connection: Deno.UnixConn): Promise<ControlRequest | 
   }
   const body = parseBody(decoder.decode(held.subarray(0, length)));
   return { method, path: url.pathname, query: url.searchParams, body };
-}
-
-function parseTarget(target: string): URL | null {
-  return target.startsWith("/") ? URL.parse(`http://control${target}`) : URL.parse(target);
 }
 
 function parseBody(text: string): Record<string, unknown> {
