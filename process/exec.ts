@@ -1,5 +1,5 @@
 /**
- * Replaces this process by another program, as `execv` does, and knows how this one was started.
+ * How this process was started, and how it is replaced by another program, as `execv` does.
  *
  * @module
  */
@@ -13,14 +13,6 @@ const LIBC: Partial<Record<typeof Deno.build.os, string>> = {
   linux: "libc.so.6",
   darwin: "/usr/lib/libSystem.B.dylib",
 };
-
-/** C strings one after the other, and a null-terminated array of pointers to them. */
-function cStrings(words: readonly string[]): { pointers: BigUint64Array<ArrayBuffer>; keep: Uint8Array[] } {
-  const keep = words.map((word) => encoder.encode(`${word}\0`));
-  const pointers = new BigUint64Array(words.length + 1);
-  keep.forEach((bytes, index) => pointers[index] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
-  return { pointers, keep };
-}
 
 /** Whether this process can be replaced by another program. */
 export const canBeReplaced = LIBC[Deno.build.os] !== undefined;
@@ -47,9 +39,10 @@ export function replaceProcess(program: string, args: readonly string[]): never 
   for (const descriptor of ownDescriptors()) {
     if (descriptor > 2) libc.fcntl(descriptor, F_SETFD, FD_CLOEXEC);
   }
-  const { pointers, keep } = cStrings([program, ...args]);
-  libc.execv(encoder.encode(`${program}\0`), pointers);
-  throw new UserError(`Cannot start ${program}: the system refused (${keep.length} words).`);
+  const words = [program, ...args].map((word) => encoder.encode(`${word}\0`));
+  const addresses = words.map((word) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(word)));
+  libc.execv(encoder.encode(`${program}\0`), BigUint64Array.from([...addresses, 0n]));
+  throw new UserError(`Cannot start ${program}: the system refused (${words.length} words).`);
 }
 
 /** Replaces this process by a service. */

@@ -24,10 +24,10 @@ export interface Process extends Identity {
 /** Ticks a second, as every Linux counts them towards programs. */
 const TICKS = 100;
 
-/** The result of `look`, or `otherwise` where there is nothing to see. */
-function tryTo<T>(look: () => T, otherwise: T): T {
+/** The result of `attempt`, or `otherwise` where there is nothing to see. */
+function tryTo<T>(attempt: () => T, otherwise: T): T {
   try {
-    return look();
+    return attempt();
   } catch (error) {
     const { NotFound, PermissionDenied, NotCapable } = Deno.errors;
     // ESRCH, for a process that ended in between, has no class of its own.
