@@ -13,9 +13,9 @@ import { findRun } from "../control/client.ts";
 import { OWN } from "../control/log_files.ts";
 import type { LogChoice, LogLine } from "../control/log_reader.ts";
 import { readLogs, runLogs, sourcesIn } from "../control/log_reader.ts";
+import { namePrefix, prefixPaint } from "../terminal/messages.ts";
 import { print } from "../terminal/outlet.ts";
-import { namePrefix, prefixPaint, useColors } from "../terminal/palette.ts";
-import { stripControl } from "../terminal/text.ts";
+import { stripControl, useColors } from "../terminal/text.ts";
 import { homeOptions, namesOf } from "./options.ts";
 
 /** Lines shown first when following, by default. */

@@ -16,9 +16,9 @@ import type { RunRecord } from "../control/run_folder.ts";
 import type { RunOptions } from "../control/run_options.ts";
 import type { Exit } from "../process/child.ts";
 import { isSame } from "../process/procfs.ts";
+import { STATUS } from "../terminal/messages.ts";
 import { print } from "../terminal/outlet.ts";
-import { STATUS, useColors } from "../terminal/palette.ts";
-import { formatUptime, tableText } from "../terminal/text.ts";
+import { formatUptime, tableText, useColors } from "../terminal/text.ts";
 import { homeOptions, namesOf, waitLimitMs } from "./options.ts";
 
 /** Nothing runs here: the exit status of a command that needs a run. */

@@ -11,10 +11,10 @@ import { Tail } from "../process/lines.ts";
 import type { ServiceSnapshot } from "../supervisor/model.ts";
 import { crashCard, describeState, shownMessage } from "../terminal/messages.ts";
 import { print } from "../terminal/outlet.ts";
-import { useColors } from "../terminal/palette.ts";
 import { ask, lines, request, Unreachable } from "./client.ts";
 import type { Message, MessageOf } from "./protocol.ts";
 import { readMessage } from "./protocol.ts";
+import { useColors } from "../terminal/text.ts";
 
 /** The services of a run and their last lines, as of the last message that was read. */
 export class Mirror implements Disposable {

@@ -8,8 +8,7 @@
 import * as colors from "@std/fmt/colors";
 import type { ServiceSnapshot, Snapshot } from "../supervisor/model.ts";
 import { isAtRest } from "../supervisor/model.ts";
-import { describeState } from "./messages.ts";
-import { namePrefix, prefixPaint, STATUS } from "./palette.ts";
+import { describeState, namePrefix, prefixPaint, STATUS } from "./messages.ts";
 import type { Size } from "./text.ts";
 import { displayWidth, fit, formatUptime, oneLine } from "./text.ts";
 

@@ -6,8 +6,7 @@ import widthOf from "string-width";
 import type { History, ServiceSnapshot, ServiceState, Snapshot } from "../supervisor/model.ts";
 import type { Choices } from "./dashboard.ts";
 import { dashboard } from "./dashboard.ts";
-import { describeState } from "./messages.ts";
-import { STATUS } from "./palette.ts";
+import { describeState, STATUS } from "./messages.ts";
 import { loadMeasure, stripControl } from "./text.ts";
 
 await loadMeasure();

@@ -1,5 +1,5 @@
 /**
- * Events and states in words.
+ * Events and states in words and colours.
  *
  * @module
  */
@@ -9,10 +9,43 @@ import * as colors from "@std/fmt/colors";
 import { formatSpan } from "../config/duration.ts";
 import { Tail } from "../process/lines.ts";
 import type { Level } from "../config/levels.ts";
-import type { Event, RunResult, ServiceSnapshot, StateEvent } from "../supervisor/model.ts";
+import type { Event, RunResult, ServiceSnapshot, ServiceState, StateEvent } from "../supervisor/model.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
-import { useColors } from "./palette.ts";
-import { stripControl } from "./text.ts";
+import { displayWidth, stripControl, useColors } from "./text.ts";
+
+type Paint = (text: string) => string;
+
+/** How each state is shown; `docs/supervision.md` shows what moves a service between them. */
+export const STATUS: Record<ServiceState["kind"], { mark: string; label: string; paint: Paint }> = {
+  pending: { mark: "⏳", label: "PENDING", paint: colors.gray },
+  starting: { mark: "🔄", label: "STARTING", paint: colors.yellow },
+  running: { mark: "●", label: "RUNNING", paint: colors.green },
+  stopping: { mark: "◌", label: "STOPPING", paint: colors.yellow },
+  restarting: { mark: "↻", label: "RESTARTING", paint: colors.yellow },
+  stopped: { mark: "○", label: "STOPPED", paint: colors.gray },
+  crashed: { mark: "✖", label: "CRASHED", paint: colors.red },
+  failed: { mark: "✖", label: "FAILED", paint: colors.red },
+};
+
+/** The colours of services' prefixes, in turn. */
+const PREFIX_PAINTS: readonly Paint[] = [
+  colors.cyan,
+  colors.magenta,
+  colors.blue,
+  colors.green,
+  colors.yellow,
+];
+
+/** What stands before each line of a service: `[  db]`, as wide as the longest of `names`. */
+export function namePrefix(name: string, names: readonly string[]): string {
+  const widest = Math.max(...names.map(displayWidth));
+  return `[${" ".repeat(Math.max(0, widest - displayWidth(name)))}${name}]`;
+}
+
+/** The colour of a service's prefix by its place among all; the orchestrator's own is bold. */
+export function prefixPaint(name: string, names: readonly string[]): Paint {
+  return PREFIX_PAINTS[names.indexOf(name) % PREFIX_PAINTS.length] ?? colors.bold;
+}
 
 /** What a table shows of a state besides its name, or nothing. */
 export function describeState({ state, kind, maxRetries }: ServiceSnapshot, at: number): string {

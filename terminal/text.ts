@@ -25,6 +25,11 @@ export function displayWidth(text: string): number {
   return measure === null || PLAIN.test(text) ? text.length : measure(text);
 }
 
+/** Whether what is printed may have colours. */
+export function useColors(): boolean {
+  return Deno.stdout.isTerminal() && !Deno.noColor;
+}
+
 /** Made at first use: that takes as long as half a start. */
 let graphemes: Intl.Segmenter | undefined;
 

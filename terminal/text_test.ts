@@ -1,7 +1,7 @@
 // @ts-types="../config/std.d.ts"
 import { assert, assertEquals, assertLess } from "@std/assert";
 import widthOf from "string-width";
-import { STATUS } from "./palette.ts";
+import { STATUS } from "./messages.ts";
 import { displayWidth, fit, formatUptime, loadMeasure, stripControl, tableText } from "./text.ts";
 
 await loadMeasure();

@@ -11,12 +11,11 @@ import { systemClock } from "../config/clock.ts";
 import { readProcess } from "../process/procfs.ts";
 import type { Listener } from "../supervisor/model.ts";
 import type { Supervisor } from "../supervisor/supervisor.ts";
-import { describeState, shownMessage } from "./messages.ts";
+import { describeState, namePrefix, prefixPaint, shownMessage } from "./messages.ts";
 import { Outlet } from "./outlet.ts";
-import { namePrefix, prefixPaint, useColors } from "./palette.ts";
 import { PanelView } from "./panel_view.ts";
 import { prefixLines } from "./prefix.ts";
-import { loadMeasure, stripControl } from "./text.ts";
+import { loadMeasure, stripControl, useColors } from "./text.ts";
 
 /** What shows a run. */
 export interface View extends Listener {
