@@ -1,5 +1,5 @@
 /**
- * A temporary infrastructure folder with orchestrators in it, for the tests of this folder.
+ * A temporary infrastructure folder with orchestrators in it.
  *
  * @module
  */
