@@ -41,6 +41,8 @@ export class EngineCore {
   readonly dispatcher: Dispatcher;
   authenticator = new Authenticator([], [], undefined);
   readonly #stopping = new AbortController();
+  /** Aborted when the engine stops. */
+  readonly stopping = this.#stopping.signal;
   readonly #background = new Set<Promise<unknown>>();
 
   constructor(readonly storage: Storage, readonly config: Config, machine: Clock, readonly log: Log) {
@@ -54,11 +56,6 @@ export class EngineCore {
       this.checks.schedule(task.takenAt + task.timeoutMs);
       this.cache.taken(task);
     });
-  }
-
-  /** Aborted when the engine stops. */
-  get stopping(): AbortSignal {
-    return this.#stopping.signal;
   }
 
   stop(): void {
@@ -115,10 +112,8 @@ class JobCache {
       return;
     }
     if (this.#jobs.size >= MAX_CACHED_JOBS) {
-      for (const oldest of this.#jobs.keys()) {
-        this.#jobs.delete(oldest);
-        break;
-      }
+      const [oldest = ""] = this.#jobs.keys();
+      this.#jobs.delete(oldest);
     }
     this.#jobs.set(job.id, new WeakRef({ job }));
   }

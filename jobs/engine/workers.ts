@@ -47,9 +47,10 @@ export interface LiveWorker extends Omit<WorkerRecord, "info"> {
 
 /** Merges a message into what is known. Unknown fields, and those that belong to the engine, are left out. */
 function merged(known: WorkerInfo, message: Heartbeat): WorkerInfo {
-  const { available_skills, supported_skills, supported_tasks } = message;
+  const { available_skills, resources, supported_skills, supported_tasks } = message;
   const named = [supported_tasks, supported_skills, available_skills].flatMap((names) => names ?? []);
-  const gpu = message.resources?.gpu_info;
+  const reported = resources?.gpu_info;
+  const gpu = reported ? { model: reported.model ?? "", vram_gb: reported.vram_gb ?? 0 } : undefined;
   return {
     type: message.worker_type ?? known.type,
     skills: [...new Set([...known.skills, ...named])],
@@ -59,12 +60,8 @@ function merged(known: WorkerInfo, message: Heartbeat): WorkerInfo {
     maxTasks: message.max_concurrent_tasks ?? known.maxTasks,
     hotCache: message.hot_cache ?? known.hotCache,
     models: message.installed_models?.map(({ name, version }) => ({ name, version })) ?? known.models,
-    resources: message.resources ? JSON.parse(JSON.stringify(message.resources)) : known.resources,
-    gpu: message.resources === undefined || message.resources === null
-      ? known.gpu
-      : gpu
-      ? { model: gpu.model ?? "", vram_gb: gpu.vram_gb ?? 0 }
-      : undefined,
+    resources: resources ? JSON.parse(JSON.stringify(resources)) : known.resources,
+    gpu: resources ? gpu : known.gpu,
     hostname: message.hostname ?? known.hostname,
     ip: message.ip_address ?? known.ip,
     cost: message.cost_per_second ?? known.cost,
