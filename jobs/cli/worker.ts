@@ -35,12 +35,11 @@ async function runWorker(given: Given, service: Service): Promise<number> {
   const worker = new Worker({ environment, graceMs, log });
   for (const [name, handler] of tasks) worker.task(name, handler, { maxConcurrent: limits.get(name) });
   await using _health = serveHealth(environment, worker);
-  const { id, tasks: names, settings: { type, maxTasks } } = worker;
-  const engines = worker.settings.engines.map(({ url }) => url);
+  const { id, engines, workerType, maxConcurrentTasks, tasks: names } = worker;
   if (config.logFormat === "text") {
     out.line([
       "Worker starting",
-      `  Worker ID:       ${id} (${type}, ${maxTasks} at once)`,
+      `  Worker ID:       ${id} (${workerType}, ${maxConcurrentTasks} at once)`,
       `  Engine:          ${engines.join(", ")}`,
       `  Supported tasks: ${names.join(", ")}`,
       "",

@@ -44,12 +44,6 @@ export class EngineConnection extends EngineHttp {
     return this.#state.kind === "up" && this.#state.announced.some((name) => !this.run.isOpen(name));
   }
 
-  // Whether something can be done that the last heartbeat did not name.
-  get #isUnderstated(): boolean {
-    const state = this.#state;
-    return state.kind === "up" && this.run.open().some((name) => !state.announced.includes(name));
-  }
-
   /** Names the tasks that run here: what the engine believes here besides is given out again. */
   async register(signal?: AbortSignal): Promise<void> {
     await this.#sendRegistration("idle", { signal });
@@ -90,7 +84,7 @@ export class EngineConnection extends EngineHttp {
     let hasStarted = false;
     let last = { at: -Infinity, load: "" };
     while (await this.#isDue(last)) {
-      last = { at: clock.now(), load: this.#load() };
+      last = { at: clock.now(), load: this.#load };
       try {
         await this.heartbeat();
         const started = { engine: this.url, every_ms: settings.heartbeatMs };
@@ -108,13 +102,14 @@ export class EngineConnection extends EngineHttp {
   // Resolves true when it is time for the next heartbeat: on their interval, and soon after the load has changed; false
   // when the run has ended.
   async #isDue(last: { at: number; load: string }): Promise<boolean> {
-    const { settings, clock, changed, ended: { signal } } = this.run;
+    const { run, run: { settings, clock, changed, ended: { signal } } } = this;
     while (!signal.aborted) {
-      const waitMs = this.isUp ? last.at + settings.heartbeatMs - clock.now() : Infinity;
+      const state = this.#state;
+      const waitMs = state.kind === "up" ? last.at + settings.heartbeatMs - clock.now() : Infinity;
       if (waitMs <= 0) return true;
-      const isUnderstated = this.#isUnderstated;
-      if (this.isUp && (isUnderstated || this.#load() !== last.load)) {
-        // A task may wait for what can be done again.
+      // A task may wait for what can be done again.
+      const isUnderstated = state.kind === "up" && run.open().some((name) => !state.announced.includes(name));
+      if (isUnderstated || (this.isUp && this.#load !== last.load)) {
         const restMs = isUnderstated ? 0 : Math.min(waitMs, last.at + LOAD_INTERVAL_MS - clock.now());
         await clock.sleep(Math.max(settings.heartbeatDebounceMs, restMs), signal);
         return !signal.aborted;
@@ -124,7 +119,7 @@ export class EngineConnection extends EngineHttp {
     return false;
   }
 
-  #load(): string {
+  get #load(): string {
     return [this.run.running, ...this.run.hotCache].join();
   }
 
@@ -185,22 +180,17 @@ export class EngineConnection extends EngineHttp {
   }
 
   // Resolves when the socket has closed.
-  #holdSocket(signal: AbortSignal): Promise<void> {
-    const address = `${this.url.replace(/^http/i, "ws")}/_worker/ws/${
-      encodeURIComponent(this.run.settings.id)
-    }`;
-    const socket = new WebSocket(address, { headers: { "X-Worker-Token": this.token } });
+  async #holdSocket(signal: AbortSignal): Promise<void> {
+    const { url, token, tasks, run: { settings: { id } } } = this;
+    const address = `${url.replace(/^http/i, "ws")}/_worker/ws/${encodeURIComponent(id)}`;
+    const socket = new WebSocket(address, { headers: { "X-Worker-Token": token } });
     this.socket = socket;
     const close = () => socket.close();
     signal.addEventListener("abort", close);
-    socket.onmessage = ({ data }) => this.tasks.obey(parseJson(String(data)));
+    socket.onmessage = ({ data }) => tasks.obey(parseJson(String(data)));
     socket.onerror = (event) => event.preventDefault(); // `onclose` follows
-    return new Promise((resolve) => {
-      socket.onclose = () => {
-        signal.removeEventListener("abort", close);
-        resolve();
-      };
-    });
+    await new Promise((resolve) => socket.onclose = resolve);
+    signal.removeEventListener("abort", close);
   }
 }
 

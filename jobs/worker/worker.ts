@@ -28,19 +28,24 @@ const STOP_MS = 3_000;
 
 /** Runs tasks of an engine, or of several. */
 export class Worker {
-  readonly settings: Settings;
+  /** The name it registers under. Two live workers must not share one. */
+  readonly id: string;
+  /** Addresses of its engines, the preferred one first. */
+  readonly engines: readonly string[];
+  readonly workerType: string;
+  readonly maxConcurrentTasks: number;
+  readonly #settings: Settings;
   readonly #types = new Map<string, TaskType>();
   /** Those of the run; none while it does not run. */
   #connections: EngineConnection[] = [];
 
   /** @throws WorkerError when a setting cannot be used; the message names all of them. */
   constructor(readonly options: WorkerOptions = {}) {
-    this.settings = readSettings(options);
-  }
-
-  /** The name it registers under. Two live workers must not share one. */
-  get id(): string {
-    return this.settings.id;
+    this.#settings = readSettings(options);
+    this.id = this.#settings.id;
+    this.engines = this.#settings.engines.map(({ url }) => url);
+    this.workerType = this.#settings.type;
+    this.maxConcurrentTasks = this.#settings.maxTasks;
   }
 
   /** Names of the tasks it can do. */
@@ -81,8 +86,8 @@ export class Worker {
     }
     if (this.#connections.length > 0) throw new WorkerError("This worker runs already.");
     const { clock = systemClock, log = () => {}, graceMs = GRACE_MS } = this.options;
-    const run = new RunState(this.settings, this.#types, clock, log);
-    this.#connections = this.settings.engines.map(({ url, token }) => new EngineConnection(run, url, token));
+    const run = new RunState(this.#settings, this.#types, clock, log);
+    this.#connections = this.#settings.engines.map(({ url, token }) => new EngineConnection(run, url, token));
     const accompanying = this.#connections.map((connection) => connection.accompany());
     try {
       await this.#poll(signal);
@@ -101,7 +106,7 @@ export class Worker {
     const ends = await Promise.allSettled(this.#connections.map(async (connection) => {
       // In fail-over mode the first that is up is polled.
       const isTurn = () =>
-        this.settings.takesTurns || this.#connections.find(({ isUp }) => isUp) === connection;
+        this.#settings.takesTurns || this.#connections.find(({ isUp }) => isUp) === connection;
       try {
         await new Polls(connection, isTurn).work(stop.signal);
       } finally {
