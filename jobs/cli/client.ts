@@ -82,7 +82,7 @@ export class JobClient {
     return this.#ask(z.array(WorkerView), "GET", "/api/workers");
   }
 
-  /** Ends a job, decides for one that waits for a human, or runs one again; returns what the engine says to that. */
+  /** Ends a job, decides for one that waits for a human, or runs one again; returns what the engine answers. */
   change(id: string, what: "cancel" | "approve" | "retry", body?: JsonObject): Promise<{ status: string }> {
     return this.#ask(StatusAnswer, "POST", pathOf(id, `/${what}`), body && JSON.stringify(body));
   }
@@ -117,7 +117,7 @@ export class JobClient {
     }
   }
 
-  // Yields at once, and whenever the engine says that the job has changed.
+  // Yields at once, and whenever the engine reports that the job has changed.
   async *#changes(id: string, signal: AbortSignal): AsyncGenerator<void> {
     try {
       const call = { headers: this.#headers, redirect: "manual", signal } as const;
@@ -128,7 +128,7 @@ export class JobClient {
       for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
         const lines = (rest + chunk).split("\n");
         rest = lines.pop() ?? "";
-        // The id is in the summary that each event carries; what it says is read from the job itself.
+        // The id is in the summary that each event carries; what has changed is read from the job itself.
         if (lines.some((line) => line.startsWith("data:") && line.includes(id))) yield;
       }
     } catch (error) {

@@ -17,7 +17,7 @@ import type { JobView } from "../model/wire.ts";
 import { isEnded, JobClient } from "./client.ts";
 import { type Environment, stopSignals, withVariables } from "./environment.ts";
 
-/** Does what a command of a client says. @returns 0, or 1 when a job is waited for and does not end well or in time */
+/** Runs a command of a client. @returns 0, or 1 when a job is waited for and does not end well or in time */
 export function run(given: Given): Promise<number> {
   return withVariables(given, async (environment) => {
     const client = clientOf(environment);
@@ -41,16 +41,14 @@ function clientOf(
   );
 }
 
-/** What a command shows: the engine's answer with `--json`, otherwise a text. */
-interface Shown {
-  answer: unknown;
-  text: string;
-}
+/** Asks the engine once. Its answer is shown with `--json`, otherwise a text. */
+type Question = (
+  client: JobClient,
+  words: readonly string[],
+  given: Given,
+) => Promise<{ answer: unknown; text: string }>;
 
-/** The commands that ask the engine once. */
-const QUESTIONS: Readonly<
-  Record<string, (client: JobClient, words: readonly string[], given: Given) => Promise<Shown>>
-> = {
+const QUESTIONS: Readonly<Record<string, Question>> = {
   "job status": async (client, [id = ""]) => {
     const job = await client.job(id);
     return { answer: job, text: describe(job) };
@@ -122,7 +120,7 @@ const QUESTIONS: Readonly<
   },
 };
 
-/** What strangers have said, in columns under headings; `paint` may colour a cell. */
+/** Texts of strangers, in columns under headings; `paint` may colour a cell. */
 export function tableOf(
   heads: readonly string[],
   rows: readonly (readonly string[])[],
@@ -165,7 +163,7 @@ function describe(job: JobView): string {
   return [`Job ${paintName(job.id)} is ${paintStatus(job.status)}`, ...lines].join("\n");
 }
 
-/** How far a job's task is, and what the worker says to that. */
+/** How far a job's task is, and the message of its worker. */
 function progressOf({ progress: of }: JobView): string[] {
   const percent = of?.progress === undefined ? "" : `${Math.round(of.progress * 100)} %`;
   return [percent, of?.message ?? ""].filter((text) => text !== "");

@@ -185,7 +185,7 @@ for (
     [["workers"], "--json"],
   ] as [string[], ...string[]][]
 ) {
-  Deno.test(`${args.join(" ")} --help says what there is`, async () => {
+  Deno.test(`${args.join(" ")} --help shows what there is`, async () => {
     const { code, out, err } = await runToEnd(null, [...args, "--help"]);
     assertEquals([code, err], [0, ""]);
     for (const word of words) assertStringIncludes(out, word);
@@ -301,7 +301,7 @@ Deno.test("blueprints come from a folder, as plain exports, as lists and from fu
 });
 
 Deno.test({
-  name: "the compiled program says plainly that it runs no TypeScript",
+  name: "the compiled program reports plainly that it runs no TypeScript",
   ignore: !COMPILED, // there is no binary to test
   fn: async () => {
     await using folder = await Folder.make({ env: null, files: { "flow.ts": "" } });

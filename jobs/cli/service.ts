@@ -32,13 +32,7 @@ export function runService(given: Given, serve: (service: Service) => Promise<nu
     const out = new Outlet(Deno.stdout, GATHER_MS);
     const err = new Outlet(Deno.stderr, GATHER_MS);
     try {
-      return await serve({
-        environment,
-        config,
-        log: lineLog(config.logFormat, config.logLevel, out),
-        out,
-        err,
-      });
+      return await serve({ environment, config, log: lineLog(config, out), out, err });
     } finally {
       await out.flush();
       await err.flush();
@@ -50,8 +44,8 @@ export function runService(given: Given, serve: (service: Service) => Promise<nu
 const WRITTEN: Record<Level, string> = { debug: "DEBUG", info: "INFO", warn: "WARNING", error: "ERROR" };
 
 /** A log that writes lines of JSON, or of text for people, from a level on. Nothing waits for a reader that does not read. */
-function lineLog(format: "json" | "text", from: Level, outlet: Outlet): Log {
-  const least = LEVELS.indexOf(from);
+function lineLog({ logFormat, logLevel }: Config, outlet: Outlet): Log {
+  const least = LEVELS.indexOf(logLevel);
   // Many lines belong to the same millisecond, and writing it costs more than the rest of a line.
   let at = NaN;
   let time = "";
@@ -59,7 +53,7 @@ function lineLog(format: "json" | "text", from: Level, outlet: Outlet): Log {
     if (LEVELS.indexOf(level) < least) return;
     const now = Date.now();
     if (now !== at) time = new Date(at = now).toISOString();
-    if (format === "json") {
+    if (logFormat === "json") {
       const rest = JSON.stringify(fields).slice(1);
       const start = `{"time":"${time}","level":"${WRITTEN[level]}","event":${JSON.stringify(event)}`;
       return outlet.line(rest === "}" ? `${start}}` : `${start},${rest}`);

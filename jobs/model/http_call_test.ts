@@ -1,4 +1,4 @@
-// A request and what it says of its failures.
+// A request and how it fails.
 
 // @ts-types="../../config/std.d.ts"
 import { assertEquals } from "@std/assert";

@@ -1,5 +1,5 @@
 /**
- * For tests of workers: one that runs until the end of a scope, and an engine that answers what the test says.
+ * For tests of workers: one that runs until the end of a scope, and an engine that answers as the test wants.
  *
  * @module
  */
@@ -50,16 +50,16 @@ export class Running implements AsyncDisposable {
 }
 
 /** A request that the engine got. */
-export interface Heard {
+export interface Received {
   method: string;
   path: string;
   body: JsonObject;
   at: number;
 }
 
-/** Answers what the test says, and writes down what it was asked. */
-export function fakeEngine(answer: (heard: Heard, count: number) => Response | Promise<Response>) {
-  const heard: Heard[] = [];
+/** Answers as the test wants, and records its requests. */
+export function fakeEngine(answer: (received: Received, count: number) => Response | Promise<Response>) {
+  const received: Received[] = [];
   const gone = new AbortController();
   const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
     const text = await request.text();
@@ -69,16 +69,16 @@ export function fakeEngine(answer: (heard: Heard, count: number) => Response | P
       body: text === "" ? {} : JSON.parse(text),
       at: performance.now(),
     };
-    heard.push(entry);
+    received.push(entry);
     return await answer(
       entry,
-      heard.filter(({ path, method }) => path === entry.path && method === entry.method).length,
+      received.filter(({ path, method }) => path === entry.path && method === entry.method).length,
     );
   });
   return {
     url: `http://127.0.0.1:${server.addr.port}`,
-    heard,
-    of: (path: string) => heard.filter((entry) => entry.path === path),
+    received,
+    of: (path: string) => received.filter((entry) => entry.path === path),
     /** The body of the first request, or a later one, for a path. */
     bodyOf(path: string, index = 0): JsonObject {
       const { body } = this.of(path)[index] ?? {};

@@ -40,7 +40,7 @@ Deno.test("a heartbeat that is answered 404 is followed by a registration with t
   gate.resolve();
 });
 
-Deno.test("the registration and the heartbeat say what the protocol names", async () => {
+Deno.test("the registration and the heartbeat hold what the protocol names", async () => {
   const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }) =>
     path === POLL ? engine.wait() : ok()
   );
@@ -57,9 +57,9 @@ Deno.test("the registration and the heartbeat say what the protocol names", asyn
     },
   });
   await waitUntil(() => engine.of(BEAT).length === 1, "a heartbeat comes at once");
-  const { hostname, ip_address, ...said } = engine.bodyOf(REGISTER);
+  const { hostname, ip_address, ...sent } = engine.bodyOf(REGISTER);
   assert(typeof hostname === "string" && typeof ip_address === "string");
-  assertEquals(said, {
+  assertEquals(sent, {
     worker_id: running.worker.id,
     worker_type: "gpu",
     supported_tasks: ["work"],
@@ -137,7 +137,7 @@ for (
   });
 }
 
-Deno.test("an unknown task type is answered, as a failure that a repeat does not mend", async () => {
+Deno.test("an unknown task type is answered, as a failure that a repeat does not correct", async () => {
   const engine: ReturnType<typeof fakeEngine> = fakeEngine(({ path }, count) =>
     path === POLL ? (count === 1 ? task({ type: "other" }) : engine.wait()) : ok()
   );

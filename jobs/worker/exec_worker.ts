@@ -44,7 +44,7 @@ const PIPE_GRACE_MS = 1_000;
  * function returns: stopped on cancel and time-out, and swept of what the command left behind otherwise.
  *
  * The command gets TASK_ID, JOB_ID and TASK_TYPE in its environment. What it writes to stdout is read as
- * {@linkcode outcomeOf} says; another exit status than 0 is a failure that is tried again.
+ * {@linkcode outcomeOf} describes; another exit status than 0 is a failure that is tried again.
  */
 export function execTask(
   name: string,

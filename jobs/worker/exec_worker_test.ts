@@ -119,7 +119,7 @@ Deno.test("it knows its task, but none of the worker's tokens", async () => {
   assert(!text.includes("s3cret"), text);
 });
 
-Deno.test("stderr is heard line by line, without control codes", async () => {
+Deno.test("stderr is handed on line by line, without control codes", async () => {
   const lines: string[] = [];
   await run(String.raw`printf 'one\033[31mred\033[0m\ntwo\007\nlast' >&2`, {}, {
     onStderr: (line) => lines.push(line),

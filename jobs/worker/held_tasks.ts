@@ -108,14 +108,14 @@ export class HeldTasks {
   async #deliver({ task_id, job_id }: WireTask, outcome: TaskOutcome): Promise<void> {
     const { settings, log } = this.engine.run;
     const fields = { task_id, job_id };
-    const bodyOf = (result: TaskOutcome) => JSON.stringify({ ...fields, worker_id: settings.id, result });
-    let body: string;
-    try {
-      body = bodyOf(outcome);
-    } catch (error) { // BigInt, or a value that contains itself
-      body = bodyOf(failure("PERMANENT_ERROR", `The result cannot be written as JSON: ${reasonOf(error)}`));
-    }
-    let answer = await this.#sendResult(body, fields);
+    const bodyOf = (result: TaskOutcome): string => {
+      try {
+        return JSON.stringify({ ...fields, worker_id: settings.id, result });
+      } catch (error) { // BigInt, or a value that contains itself
+        return bodyOf(failure("PERMANENT_ERROR", `The result cannot be written as JSON: ${reasonOf(error)}`));
+      }
+    };
+    let answer = await this.#sendResult(bodyOf(outcome), fields);
     if (answer?.status === 400 || answer?.status === 413) {
       // A repeat would be refused as well; without a result the job would wait for its time-out.
       const message = `The engine refuses the result: ${answer.problem}`;

@@ -31,7 +31,7 @@ export interface WorkerOptions {
   clock?: Clock;
 }
 
-/** A worker that cannot work as it is set up; the message says what to change. */
+/** A worker that cannot work as it is set up; the message names what to change. */
 export class WorkerError extends UserError {
   override name = "WorkerError";
 }
@@ -77,7 +77,7 @@ export function readSettings(options: WorkerOptions) {
     takesTurns: variables.choice("MULTI_ORCHESTRATOR_MODE", "FAILOVER", ["FAILOVER", "ROUND_ROBIN"]) ===
       "ROUND_ROBIN",
     maxTasks: variables.whole("MAX_CONCURRENT_TASKS", 10, 1),
-    /** What a registration says of the machine, as it is sent. */
+    /** The machine in a registration, as it is sent. */
     machine: {
       installed_models: readJson("INSTALLED_MODELS", Models, `[{"name": "llama", "version": "3"}]`) ?? [],
       installed_software: readJson("INSTALLED_SOFTWARE", AnyObject, `{"ffmpeg": "6.1"}`),

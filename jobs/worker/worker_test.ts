@@ -234,7 +234,7 @@ for (
   });
 }
 
-Deno.test("a task that runs out of time is told, and its late result counts for nothing", async () => {
+Deno.test("a task that runs out of time is notified, and its late result counts for nothing", async () => {
   await using engine = await openTestEngine({ blueprints: [flow("slow", { timeoutSeconds: 0.2 })] });
   const stopped = Promise.withResolvers<unknown>();
   await using running = new Running(engine.url, {
@@ -255,7 +255,7 @@ Deno.test("a task that runs out of time is told, and its late result counts for 
   );
 });
 
-Deno.test("told to stop, it finishes what runs within the grace and takes nothing more", async () => {
+Deno.test("asked to stop, it finishes what runs within the grace and takes nothing more", async () => {
   await using engine = await engineOf("gate");
   const gate = Promise.withResolvers<void>();
   let began = 0;
@@ -270,7 +270,7 @@ Deno.test("told to stop, it finishes what runs within the grace and takes nothin
   running.stop.abort();
   await waitUntil(
     async () => (await engine.client("/api/workers")).json[0].status === "draining",
-    "it says so",
+    "it reports that",
   );
   const second = await engine.submit("/api/v1/jobs/gate");
   gate.resolve();
