@@ -77,16 +77,15 @@ export async function checkInfrastructure(home: Home, config?: string): Promise<
 
 /** A report as text: one finding a line, and a last line that sums up. */
 export function checkText({ findings, services }: CheckReport): string {
-  const plural = (level: Finding["level"]) => {
-    const count = findings.filter((finding) => finding.level === level).length;
-    return `${count} ${level}${count === 1 ? "" : "s"}`;
-  };
-  const lines = findings.map(({ level, about, text }) => `${level}: ${about}: ${text}`);
-  const checked = `${services} service${services === 1 ? "" : "s"} checked`;
-  const sum = findings.length === 0
-    ? `No errors; ${checked}.`
-    : `${plural("error")}, ${plural("warning")}; ${checked}.`;
-  return [...lines, sum].join("\n");
+  const plural = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+  const counted = (["error", "warning"] as const).map((level) =>
+    plural(findings.filter((finding) => finding.level === level).length, level)
+  );
+  const sum = findings.length === 0 ? "No errors" : counted.join(", ");
+  return [
+    ...findings.map(({ level, about, text }) => `${level}: ${about}: ${text}`),
+    `${sum}; ${plural(services, "service")} checked.`,
+  ].join("\n");
 }
 
 type Finder = Record<Finding["level"], (text: string) => void>;

@@ -114,20 +114,17 @@ function textFormat(services: readonly string[], { names }: LogChoice): (line: L
 /** Writes lines. @returns whether someone still reads */
 async function writeLines(lines: Iterable<LogLine>, format: (line: LogLine) => string): Promise<boolean> {
   let text = "";
-  for (const line of lines) {
-    text += `${format(line)}\n`;
-    if (text.length < 65_536) continue;
-    if (!await writeOut(text)) return false;
+  const flush = async () => {
+    let bytes = encoder.encode(text);
+    while (bytes.length > 0) bytes = bytes.subarray(await Deno.stdout.write(bytes));
     text = "";
-  }
-  return text === "" || await writeOut(text);
-}
-
-async function writeOut(text: string): Promise<boolean> {
+  };
   try {
-    for (let bytes = encoder.encode(text); bytes.length > 0;) {
-      bytes = bytes.subarray(await Deno.stdout.write(bytes));
+    for (const line of lines) {
+      text += `${format(line)}\n`;
+      if (text.length >= 65_536) await flush();
     }
+    await flush();
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return false; // `| head` has read enough
