@@ -40,7 +40,13 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     await run.line("bot is running");
     assertEquals(await run.stop(signal), 0);
     const stops = run.out.lines.filter((line) => /stopping|stopped/.test(line));
-    assertEquals(stops.slice(0, 2), ["[orchestrator] stopping bot", "[orchestrator] stopping web"]);
+    // One of the first two may have stopped before the other one is asked to, where the machine is busy.
+    assertEquals(stops.filter((line) => line.includes("stopping")), [
+      "[orchestrator] stopping bot",
+      "[orchestrator] stopping web",
+      "[orchestrator] stopping db",
+    ]);
+    assertEquals(stops.at(-2), "[orchestrator] stopping db");
     assertMatch(stops.at(-1)!, /^\[orchestrator\] db stopped \(ran for [\d.]+ m?s\)$/);
     assertEquals([ports.map(isPortFree), run.processes(), run.err.text], [[true, true], [], ""]);
   });
