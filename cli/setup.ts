@@ -46,16 +46,15 @@ export async function setupVenv(
   };
 
   if (!hasPython(venv)) {
-    const base = find("python3", environment) ?? find("python", environment);
-    if (uv === null && base === null) {
+    const maker = uv ?? find("python3", environment) ?? find("python", environment);
+    if (maker === null) {
       throw new UserError(
         "There is no Python on PATH; install python3 (3.9 or newer) or uv, then run setup again.",
       );
     }
     write(`Making ${venv}`);
     const wasThere = exists(venv, "isDirectory");
-    const made = uv !== null ? await run(uv, "venv", venv) : await run(base ?? "", "-m", "venv", venv);
-    if (!made) {
+    if (!await run(maker, ...(uv === null ? ["-m", "venv"] : ["venv"]), venv)) {
       // A half-made venv would pass for a whole one at the next run.
       if (!wasThere && exists(venv, "isDirectory")) await Deno.remove(venv, { recursive: true });
       write(`Could not make ${venv}; on Debian and Ubuntu, Python needs the package python3-venv for it.`);
@@ -67,10 +66,8 @@ export async function setupVenv(
     return 0;
   }
   write(`Installing ${requirements} into ${venv}`);
-  const installed = uv !== null
-    ? await run(uv, "pip", "install", "--python", python, "-r", requirements)
-    : await run(python, "-m", "pip", "install", "-r", requirements);
-  if (!installed) {
+  const install = uv === null ? ["-m", "pip", "install"] : ["pip", "install", "--python", python];
+  if (!await run(uv ?? python, ...install, "-r", requirements)) {
     write(`Could not install everything that ${requirements} names; the reason stands above.`);
     return 1;
   }
