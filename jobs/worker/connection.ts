@@ -1,13 +1,36 @@
 /**
- * One engine as a worker that is registered there: keeps it up to date by heartbeats, and listens for its commands.
+ * One engine as a worker sees it: requests to it, a registration that heartbeats keep true, and its commands.
  *
  * @module
  */
 import { z } from "zod";
-import { parseJson } from "../model/json.ts";
-import { ConnectionError, EngineHttp } from "./engine_http.ts";
-import { jittered } from "./run_state.ts";
-import { HeldTasks } from "./held_tasks.ts";
+import { type HttpAnswer, type HttpCall, httpCall } from "../model/http_call.ts";
+import { errorIn, parseJson } from "../model/json.ts";
+import { Command } from "../model/wire.ts";
+import { jittered, type RunState } from "./run_state.ts";
+import { TaskStopped } from "./task.ts";
+
+/** What an engine answered. */
+export interface Answer extends HttpAnswer {
+  /** From Retry-After. */
+  retryMs: number | undefined;
+  /** Why it is not the one that was hoped for, if it is not. */
+  problem: string;
+}
+
+/** An engine that cannot be worked with now. */
+export class ConnectionError extends Error {
+  override name = "ConnectionError";
+  constructor(message: string, readonly answer?: Answer) {
+    super(message);
+  }
+
+  /** Whether the engine has understood and will not change its mind. */
+  get isFinal(): boolean {
+    const status = this.answer?.status ?? 0;
+    return status >= 400 && status < 500 && status !== 429;
+  }
+}
 
 type State =
   | { kind: "unregistered" }
@@ -18,16 +41,25 @@ type State =
 
 const HeartbeatAnswer = z.looseObject({ cancelled_tasks: z.array(z.string()) });
 
+const LONGEST_RETRY_SECONDS = 300;
 const HEARTBEAT_RETRY_MS = 1_000;
 /** A change of load is reported at most this often: under load it would be a flood, and nobody needs it. */
 const LOAD_INTERVAL_MS = 1_000;
 const RELEASE_TIMEOUT_MS = 3_000;
 
 /** A worker's connection to one engine, for one run. */
-export class EngineConnection extends EngineHttp {
-  readonly tasks = new HeldTasks(this);
+export class EngineConnection {
+  /** What stops its tasks that have no delivered result, by their ids. */
+  readonly held = new Map<string, AbortController>();
+  /** The path of this worker there. */
+  readonly workerPath: string;
   #state: State = { kind: "unregistered" };
   #reporting: Promise<void> = Promise.resolve();
+  #socket: WebSocket | undefined;
+
+  constructor(readonly run: RunState, readonly url: string, readonly token: string) {
+    this.workerPath = `/_worker/workers/${encodeURIComponent(run.settings.id)}`;
+  }
 
   /** Registered at least once. */
   get isKnown(): boolean {
@@ -42,6 +74,63 @@ export class EngineConnection extends EngineHttp {
   /** Whether the engine may give out a task whose type has reached its own limit. */
   get isOverstated(): boolean {
     return this.#state.kind === "up" && this.#state.announced.some((name) => !this.run.isOpen(name));
+  }
+
+  async send(
+    method: HttpCall["method"],
+    path: string,
+    { body, timeoutMs = 30_000, signal = this.run.ended.signal }: Partial<HttpCall> = {},
+  ): Promise<Answer> {
+    const { client, clock } = this.run;
+    const headers = { "X-Worker-Token": this.token };
+    const call = { method, headers, body, timeoutMs, signal, client, clock };
+    const answer = await httpCall(this.url + path, call);
+    const seconds = Number(answer.headers.get("Retry-After") ?? NaN);
+    const retryMs = seconds >= 0 ? Math.min(seconds, LONGEST_RETRY_SECONDS) * 1000 : undefined;
+    return { ...answer, retryMs, problem: this.#problem(answer) };
+  }
+
+  /** Sends an event by the shortest way. A lost one is no error: the next one will do. */
+  async sendEvent(body: string): Promise<void> {
+    if (this.hasSocket) this.#socket?.send(body);
+    else await this.send("POST", "/_worker/events", { body });
+  }
+
+  get hasSocket(): boolean {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  #problem({ status, text }: HttpAnswer): string {
+    if (status === 0) return `cannot reach ${this.url}: ${text}`;
+    const error = status < 300 ? undefined : errorIn(text);
+    return error === undefined ? `status ${status}` : `${error} (${status})`;
+  }
+
+  /** The error of a request that was not granted. */
+  refusal(what: string, answer: Answer): ConnectionError {
+    const { status, problem } = answer;
+    const hint = status === 401 ? "; WORKER_TOKEN must be a token that this engine knows" : "";
+    return new ConnectionError(
+      status === 0 ? problem : `${this.url} refuses the ${what}: ${problem}${hint}`,
+      answer,
+    );
+  }
+
+  /** Cancels the task that a command names. @returns whether the value is a command */
+  obey(value: unknown): boolean {
+    const { data } = Command.safeParse(value);
+    if (data !== undefined) this.cancel(data.task_id);
+    return data !== undefined;
+  }
+
+  cancel(taskId: string): void {
+    this.held.get(taskId)?.abort(new TaskStopped("cancelled"));
+  }
+
+  /** Stops what still runs, without results. */
+  stopTasks(): void {
+    for (const control of this.held.values()) control.abort(new TaskStopped("shutdown"));
+    this.held.clear();
   }
 
   /** Names the tasks that run here: what the engine believes here besides is given out again. */
@@ -141,14 +230,14 @@ export class EngineConnection extends EngineHttp {
     if (answer.status !== 200) throw this.refusal("heartbeat", answer);
     if (this.isUp) this.#state = { kind: "up", announced: open };
     const { data } = HeartbeatAnswer.safeParse(parseJson(answer.text));
-    for (const taskId of data?.cancelled_tasks ?? []) this.tasks.cancel(taskId);
+    for (const taskId of data?.cancelled_tasks ?? []) this.cancel(taskId);
   }
 
   async #sendRegistration(
     status: "idle" | "draining",
     how: { timeoutMs?: number; signal?: AbortSignal | undefined },
   ): Promise<void> {
-    const { tasks, run: { settings, types, running, hotCache } } = this;
+    const { settings, types, running, hotCache } = this.run;
     const body = JSON.stringify({
       worker_id: settings.id,
       worker_type: settings.type,
@@ -161,7 +250,7 @@ export class EngineConnection extends EngineHttp {
       status,
       load: running,
       hot_cache: [...hotCache],
-      running_tasks: tasks.ids,
+      running_tasks: [...this.held.keys()],
     });
     const answer = await this.send("POST", "/_worker/workers/register", { body, ...how });
     if (answer.status !== 200) throw this.refusal("registration", answer);
@@ -181,13 +270,13 @@ export class EngineConnection extends EngineHttp {
 
   // Resolves when the socket has closed.
   async #holdSocket(signal: AbortSignal): Promise<void> {
-    const { url, token, tasks, run: { settings: { id } } } = this;
+    const { url, token, run: { settings: { id } } } = this;
     const address = `${url.replace(/^http/i, "ws")}/_worker/ws/${encodeURIComponent(id)}`;
     const socket = new WebSocket(address, { headers: { "X-Worker-Token": token } });
-    this.socket = socket;
+    this.#socket = socket;
     const close = () => socket.close();
     signal.addEventListener("abort", close);
-    socket.onmessage = ({ data }) => tasks.obey(parseJson(String(data)));
+    socket.onmessage = ({ data }) => this.obey(parseJson(String(data)));
     socket.onerror = (event) => event.preventDefault(); // `onclose` follows
     await new Promise((resolve) => socket.onclose = resolve);
     signal.removeEventListener("abort", close);

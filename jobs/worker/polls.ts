@@ -5,9 +5,9 @@
  */
 import { parseJson } from "../model/json.ts";
 import { WireTask } from "../model/wire.ts";
-import type { EngineConnection } from "./connection.ts";
-import { type Answer, ConnectionError } from "./engine_http.ts";
+import { type Answer, ConnectionError, type EngineConnection } from "./connection.ts";
 import { Backoff, jittered, type RunState } from "./run_state.ts";
+import { runTask } from "./run_task.ts";
 import { WorkerError } from "./settings.ts";
 
 /** A worker that is full, or whose type is, for less than this does not bother the engine with it. */
@@ -141,14 +141,14 @@ export class Polls {
 
   // Takes in the answer to a poll. @returns whether a task began, and with it the slot was taken
   #receive({ text }: Answer): boolean {
-    const { run, engine: { url, tasks } } = this;
+    const { run, engine, engine: { url } } = this;
     const value = parseJson(text);
-    if (tasks.obey(value)) return false;
+    if (engine.obey(value)) return false;
     const { data: task } = WireTask.safeParse(value);
     if (task === undefined) throw new ConnectionError(`${url} sent a task that cannot be read`);
     // Only with several engines: each had room for this type when its poll began. Not named as running, it goes back.
     if (!run.isOpen(task.type)) throw new ConnectionError(`${url} sent more than can be done now`);
-    tasks.run(task);
+    runTask(engine, task);
     return true;
   }
 
@@ -173,7 +173,7 @@ export class Polls {
         log("debug", "command_poll_failed", { error: answer.problem });
         await clock.sleep(jittered(settings.errorDelayMs), until);
       } else if (
-        !(answer.status === 200 && engine.tasks.obey(parseJson(answer.text))) &&
+        !(answer.status === 200 && engine.obey(parseJson(answer.text))) &&
         clock.now() - startedAt < SHORT_WAIT_MS
       ) {
         await clock.sleep(PAUSE_MS, until);

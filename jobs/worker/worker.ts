@@ -124,7 +124,7 @@ export class Worker {
     const isDone = () => run.running + run.undelivered === 0;
     if (!isDone()) run.log("info", "worker_stopping", { running: run.running, grace_ms: graceMs });
     if (await run.until(isDone, graceMs, force)) return;
-    for (const { tasks } of this.#connections) tasks.stop();
+    for (const connection of this.#connections) connection.stopTasks();
     await run.until(() => run.running === 0, STOP_MS, never);
     await release();
   }
