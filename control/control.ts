@@ -196,7 +196,7 @@ export class Control implements Listener {
         if (!(error instanceof Deno.errors.NotFound) || !hasPlace) throw error;
       }
       // A folder is really gone once the lock in it is let go; what is reported of that would end a watch on the new one.
-      await systemClock.sleep(SETTLED_MS);
+      if (!this.#closed) await systemClock.sleep(SETTLED_MS);
     }
   }
 
@@ -238,9 +238,11 @@ export class Control implements Listener {
     this.#writeRecord();
     if (this.#server?.isReachable) return;
     // First the old one: its end takes away whatever has its path. Who follows there comes again.
-    await this.#server?.close(0);
-    this.#server = null;
+    const old = this.#server;
+    this.#server = null; // the run may end meanwhile
+    await old?.close(0);
     await this.#listen();
+    if (this.#closed) return;
     this.#run.supervisor.log("warn", `${this.#socket} was removed and has been put back.`);
   }
 
