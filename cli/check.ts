@@ -12,14 +12,13 @@ import { findPython, portOf, prepareLaunch, referencesIn, serviceEnvironment } f
 import type { Environment, Home } from "../config/settings.ts";
 import { exists, findHome, readEnvironment } from "../config/settings.ts";
 import { isPortFree, portHolder } from "../process/ports.ts";
-import { print } from "../terminal/outlet.ts";
-import { homeOptions } from "./options.ts";
+import { homeOptions, show } from "./options.ts";
 import { isVenvOutdated } from "./setup.ts";
 
 /** Reports every error. @returns 0, or 2 when a start would fail */
 export async function run(given: Given): Promise<number> {
   const report = await checkInfrastructure(findHome(homeOptions(given)), given.one("config"));
-  print(given.has("json") ? JSON.stringify(report, null, 2) : checkText(report));
+  await show(given, report, () => checkText(report));
   return report.status;
 }
 

@@ -11,7 +11,7 @@ import { readEnvironment } from "../config/settings.ts";
 import { serviceNamed } from "../config/errors.ts";
 import { print } from "../terminal/outlet.ts";
 import { tableText } from "../terminal/text.ts";
-import { readServices } from "./options.ts";
+import { readServices, show } from "./options.ts";
 
 /** Shows the services as a table or as JSON. @throws {UserError} when they or their ports can't be read */
 export async function list(given: Given): Promise<number> {
@@ -24,18 +24,16 @@ export async function list(given: Given): Promise<number> {
     entry: entryPoint(service),
     dependencies: service.dependencies,
   }));
-  if (given.has("json")) {
-    print(JSON.stringify(rows, null, 2));
-    return 0;
-  }
-  const cells = rows.map(({ name, service, port, entry, dependencies }) => [
-    name,
-    service,
-    `${port ?? "-"}`,
-    entry,
-    dependencies.join(", ") || "-",
-  ]);
-  print(await tableText([["Alias", "Service", "Port", "Entry point", "Depends on"], ...cells]));
+  await show(given, rows, () => {
+    const cells = rows.map(({ name, service, port, entry, dependencies }) => [
+      name,
+      service,
+      `${port ?? "-"}`,
+      entry,
+      dependencies.join(", ") || "-",
+    ]);
+    return tableText([["Alias", "Service", "Port", "Entry point", "Depends on"], ...cells]);
+  });
   return 0;
 }
 

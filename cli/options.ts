@@ -11,6 +11,7 @@ import { loadServices } from "../config/file.ts";
 import type { Home } from "../config/settings.ts";
 import { findHome } from "../config/settings.ts";
 import type { RunOptions } from "../control/run_options.ts";
+import { print } from "../terminal/outlet.ts";
 
 /** What a command gets besides its arguments. */
 export interface Program {
@@ -44,4 +45,13 @@ export function waitLimitMs(given: Given): number {
 /** The names of services in the words of a command, also such as are joined by commas. */
 export function namesOf(given: Given): string[] {
   return [...new Set(given.words.flatMap((text) => text.split(",")).filter(Boolean))];
+}
+
+/** Prints what a command found: the value itself with `--json`, otherwise a text. */
+export async function show(
+  given: Given,
+  value: unknown,
+  text: () => string | Promise<string>,
+): Promise<void> {
+  print(given.has("json") ? JSON.stringify(value, null, 2) : await text());
 }

@@ -19,7 +19,7 @@ import { isSame } from "../process/procfs.ts";
 import { STATUS } from "../terminal/messages.ts";
 import { print } from "../terminal/outlet.ts";
 import { formatUptime, tableText, useColors } from "../terminal/text.ts";
-import { homeOptions, namesOf, waitLimitMs } from "./options.ts";
+import { homeOptions, namesOf, show, waitLimitMs } from "./options.ts";
 
 /** Nothing runs here: the exit status of a command that needs a run. */
 const NOTHING_RUNS = 3;
@@ -33,7 +33,7 @@ const NOTHING_RUNS = 3;
 export async function withRun(
   given: Given,
   talk: (socket: string, record: RunRecord) => Promise<number>,
-  absent: (home: Home) => number = reportAbsence,
+  absent: (home: Home) => number | Promise<number> = reportAbsence,
 ): Promise<number> {
   const home = findHome(homeOptions(given));
   const record = await findRun(home);
@@ -53,14 +53,10 @@ function absence(infrastructure: string): string {
 export function showStatus(given: Given): Promise<number> {
   return withRun(given, async (socket) => {
     const status = await ask(socket, "/status");
-    print(given.has("json") ? JSON.stringify(status, null, 2) : await statusTable(status));
+    await show(given, status, () => statusTable(status));
     return status.healthy ? 0 : 1;
-  }, ({ infrastructure }) => {
-    print(
-      given.has("json")
-        ? JSON.stringify({ running: false, infrastructure }, null, 2)
-        : absence(infrastructure),
-    );
+  }, async ({ infrastructure }) => {
+    await show(given, { running: false, infrastructure }, () => absence(infrastructure));
     return NOTHING_RUNS;
   });
 }
@@ -192,7 +188,7 @@ export function reload(given: Given): Promise<number> {
   return withRun(given, async (socket) => {
     const { changes } = await ask(socket, "/reload", { dryRun: given.has("dry-run") });
     const { describeChanges } = await import("../control/reload.ts");
-    print(given.has("json") ? JSON.stringify(changes, null, 2) : describeChanges(changes).join("\n"));
+    await show(given, changes, () => describeChanges(changes).join("\n"));
     return 0;
   });
 }
