@@ -14,9 +14,10 @@ import type { LiveWorker, Workers } from "./workers.ts";
 interface Waiter {
   workerId: string;
   types: readonly string[];
+  /** Aborted when its connection is gone. */
+  signal: AbortSignal | undefined;
   /** Answers the poll; undefined: nothing came. */
   answer: (task: HeldTask | undefined) => void;
-  /** It was answered, or its connection is gone. */
   isOver: boolean;
   isAsking: boolean;
 }
@@ -53,6 +54,7 @@ export class Dispatcher {
     const waiter: Waiter = {
       workerId: worker.id,
       types: [],
+      signal,
       answer: (task) => {
         if (waiter.isOver) return;
         waiter.isOver = true;
@@ -63,18 +65,15 @@ export class Dispatcher {
       isAsking: false,
     };
     const leave = () => waiter.answer(undefined);
-    let stopTimer = () => {};
+    await this.#serve(waiter);
+    if (this.#isClosed || waitMs <= 0 || signal?.aborted) leave();
+    if (waiter.isOver) return await promise;
+    const stopTimer = this.clock.wake(waitMs, leave);
     signal?.addEventListener("abort", leave);
+    this.#add(waiter);
     try {
-      await this.#serve(waiter);
-      if (this.#isClosed || waitMs <= 0) leave();
-      if (!waiter.isOver) {
-        stopTimer = this.clock.wake(waitMs, leave);
-        this.#add(waiter);
-      }
       return await promise;
     } finally {
-      leave();
       stopTimer();
       signal?.removeEventListener("abort", leave);
     }
@@ -162,7 +161,7 @@ export class Dispatcher {
         const task = await this.storage.take(worker.profile, this.clock.now());
         if (task === undefined) continue;
         this.onTaken(task);
-        if (waiter.isOver) return await this.returned(task);
+        if (waiter.isOver || waiter.signal?.aborted) return await this.returned(task);
         this.#lastTurns.set(waiter.workerId, ++this.#turn);
         return waiter.answer(task);
       }
