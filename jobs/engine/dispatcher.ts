@@ -65,7 +65,11 @@ export class Dispatcher {
       isAsking: false,
     };
     const leave = () => waiter.answer(undefined);
-    await this.#serve(waiter);
+    // What is queued between the storage's last answer and the wait calls nobody: the poll asks once more.
+    for (let epoch = -1; epoch !== this.#epoch && !waiter.isOver && !signal?.aborted;) {
+      epoch = this.#epoch;
+      await this.#serve(waiter);
+    }
     if (this.#isClosed || waitMs <= 0 || signal?.aborted) leave();
     if (waiter.isOver) return await promise;
     const stopTimer = this.clock.wake(waitMs, leave);
