@@ -143,7 +143,7 @@ export class PanelView implements Listener {
 
   #resized(): void {
     this.#resizedAt = systemClock.now();
-    this.#terminal.resized();
+    this.#terminal.frame();
     this.#draw();
   }
 

@@ -78,12 +78,17 @@ export class Terminal {
   draw(panel: readonly string[], size: Size): void {
     if (!this.#open) return;
     this.#wanted = { panel, size };
-    this.#frameSoon();
+    this.frame();
   }
 
-  /** The size may have changed: takes the panel away, wherever its rows are now. */
-  resized(): void {
-    this.#frameSoon();
+  /** Brings the screen to what is wanted. After a change of size that takes the panel away, wherever its rows are now. */
+  frame(): void {
+    if (this.#framing || !this.#open) return;
+    this.#framing = true;
+    this.outlet.writeNext(() => {
+      this.#framing = false;
+      return encoder.encode(this.#nextFrame());
+    });
   }
 
   /** The stream ends in this row. If it is the first, wrapped rows of the panel have emptied the screen. */
@@ -97,24 +102,14 @@ export class Terminal {
     if (!this.#open) return;
     this.#open = false;
     this.outlet.write(() => {
-      const frame = this.#frame();
+      const frame = this.#nextFrame();
       const { size, panel } = this.#shown;
       const below = panel.length > 0 ? `${CSI}r${CSI}${size.rows};1H` : `${ESC}7${CSI}r${ESC}8`;
       return encoder.encode(`${frame}${below}\r\n${CSI}0m${GIVE_BACK}`);
     });
   }
 
-  #frameSoon(): void {
-    if (this.#framing || !this.#open) return;
-    this.#framing = true;
-    this.outlet.writeNext(() => {
-      this.#framing = false;
-      return encoder.encode(this.#frame());
-    });
-  }
-
-  /** Brings the screen to what is wanted. */
-  #frame(): string {
+  #nextFrame(): string {
     const { size } = this;
     const before = this.#shown;
     const resized = !sameSize(size, before.size);
