@@ -18,17 +18,11 @@ export interface Answer extends HttpAnswer {
   problem: string;
 }
 
-/** An engine that cannot be worked with now. */
+/** An engine that cannot be worked with now. `isFinal`: it has understood, and will not change its mind. */
 export class ConnectionError extends Error {
   override name = "ConnectionError";
-  constructor(message: string, readonly answer?: Answer) {
+  constructor(message: string, readonly isFinal = false, readonly retryMs?: number) {
     super(message);
-  }
-
-  /** Whether the engine has understood and will not change its mind. */
-  get isFinal(): boolean {
-    const status = this.answer?.status ?? 0;
-    return status >= 400 && status < 500 && status !== 429;
   }
 }
 
@@ -107,13 +101,11 @@ export class EngineConnection {
   }
 
   /** The error of a request that was not granted. */
-  refusal(what: string, answer: Answer): ConnectionError {
-    const { status, problem } = answer;
+  refusal(what: string, { status, problem, retryMs }: Answer): ConnectionError {
+    if (status === 0) return new ConnectionError(problem);
     const hint = status === 401 ? "; WORKER_TOKEN must be a token that this engine knows" : "";
-    return new ConnectionError(
-      status === 0 ? problem : `${this.url} refuses the ${what}: ${problem}${hint}`,
-      answer,
-    );
+    const isFinal = status >= 400 && status < 500 && status !== 429;
+    return new ConnectionError(`${this.url} refuses the ${what}: ${problem}${hint}`, isFinal, retryMs);
   }
 
   /** Cancels the task that a command names. @returns whether the value is a command */
@@ -183,7 +175,7 @@ export class EngineConnection {
         if (!(error instanceof ConnectionError)) throw error;
         if (signal.aborted) return;
         log("warn", "heartbeat_failed", { error: error.message });
-        await clock.sleep(error.answer?.retryMs ?? HEARTBEAT_RETRY_MS, signal);
+        await clock.sleep(error.retryMs ?? HEARTBEAT_RETRY_MS, signal);
       }
     }
   }

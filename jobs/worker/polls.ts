@@ -54,7 +54,7 @@ export class Polls {
         engine.lose();
         if (stop.aborted) return;
         if (!engine.isKnown && error.isFinal) throw new WorkerError(`The engine at ${error.message}.`);
-        const delayMs = error.answer?.retryMs ?? this.#backoff.nextMs();
+        const delayMs = error.retryMs ?? this.#backoff.nextMs();
         log("warn", "engine_unavailable", { error: error.message, retry_in_ms: Math.round(delayMs) });
         await clock.sleep(delayMs, stop);
       }

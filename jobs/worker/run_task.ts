@@ -5,7 +5,7 @@
  */
 import { messageOf, reasonOf } from "../model/errors.ts";
 import type { WireTask } from "../model/wire.ts";
-import type { Answer, EngineConnection } from "./connection.ts";
+import type { EngineConnection } from "./connection.ts";
 import { Backoff } from "./run_state.ts";
 import { failure, type TaskHandler, type TaskOutcome, TaskStopped } from "./task.ts";
 
@@ -84,53 +84,40 @@ async function perform(
 // Delivers an outcome: again and again, until the engine has it or refuses it for good.
 async function deliver(
   engine: EngineConnection,
-  { task_id, job_id }: WireTask,
-  outcome: TaskOutcome,
+  task: WireTask,
+  result: TaskOutcome,
+  isReplaced = false,
 ): Promise<void> {
-  const { settings, log } = engine.run;
-  const fields = { task_id, job_id };
-  const bodyOf = (result: TaskOutcome): string => {
-    try {
-      return JSON.stringify({ ...fields, worker_id: settings.id, result });
-    } catch (error) { // BigInt, or a value that contains itself
-      return bodyOf(failure("PERMANENT_ERROR", `The result cannot be written as JSON: ${reasonOf(error)}`));
-    }
-  };
-  let answer = await sendResult(engine, bodyOf(outcome), fields);
-  if (answer?.status === 400 || answer?.status === 413) {
-    // A repeat would be refused as well; without a result the job would wait for its time-out.
-    const message = `The engine refuses the result: ${answer.problem}`;
-    answer = await sendResult(engine, bodyOf(failure("PERMANENT_ERROR", message)), fields);
-  }
-  if (answer === undefined) return;
-  if (answer.status !== 200) log("warn", "result_refused", { ...fields, error: answer.problem });
-  else if (answer.text.includes('"ignored"')) {
-    log("warn", "result_ignored", { ...fields, answer: answer.text });
-  }
-}
-
-// Resolves with an answer that a repeat would not change; undefined: given up.
-async function sendResult(
-  engine: EngineConnection,
-  body: string,
-  fields: Record<string, unknown>,
-): Promise<Answer | undefined> {
   const { clock, log, settings, ended: { signal } } = engine.run;
+  const fields = { task_id: task.task_id, job_id: task.job_id };
   const backoff = new Backoff(settings.resultDelayMs, LONGEST_RESULT_DELAY_MS);
+  let body: string;
+  try {
+    body = JSON.stringify({ ...fields, worker_id: settings.id, result });
+  } catch (error) { // BigInt, or a value that contains itself
+    const message = `The result cannot be written as JSON: ${reasonOf(error)}`;
+    return await deliver(engine, task, failure("PERMANENT_ERROR", message));
+  }
   for (let tries = 0; !signal.aborted; tries++) {
     const call = { body, timeoutMs: RESULT_TIMEOUT_MS };
     const answer = await engine.send("POST", "/_worker/tasks/result", call);
-    const { status, problem: error, retryMs = backoff.nextMs() } = answer;
-    // An engine that is away, has another token for a moment or is busy may take it later.
-    if (status > 0 && status < 500 && ![401, 403, 408, 429].includes(status)) return answer;
-    if (tries >= settings.resultRetries) {
-      log("error", "result_dropped", { ...fields, error });
-      return undefined;
+    const { status, text, problem: error, retryMs = backoff.nextMs() } = answer;
+    if (status === 200) {
+      if (text.includes('"ignored"')) log("warn", "result_ignored", { ...fields, answer: text });
+      return;
     }
+    if ((status === 400 || status === 413) && !isReplaced) {
+      // A repeat would be refused as well; without a result the job would wait for its time-out.
+      const refused = failure("PERMANENT_ERROR", `The engine refuses the result: ${error}`);
+      return await deliver(engine, task, refused, true);
+    }
+    // An engine that is away, has another token for a moment or is busy may take it later.
+    const isFinal = status > 0 && status < 500 && ![401, 403, 408, 429].includes(status);
+    if (isFinal) return log("warn", "result_refused", { ...fields, error });
+    if (tries >= settings.resultRetries) return log("error", "result_dropped", { ...fields, error });
     log("warn", "result_delayed", { ...fields, error });
     await clock.sleep(retryMs, signal);
   }
-  return undefined;
 }
 
 // Sends one at a time; while one is on its way only the newest is kept.
