@@ -264,8 +264,11 @@ Deno.test("the engine keeps its jobs in jobs.sqlite, and variables, .env and fla
     "--storage",
     "memory",
   ], options);
-  assertEquals(again.code, 2);
-  assertStringIncludes(again.err, `Cannot listen on 127.0.0.1:${other}: the port is taken`);
+  assertEquals([again.code, again.err], [
+    2,
+    `orchestrator: Cannot listen on 127.0.0.1:${other}: the port is taken; ` +
+    "stop what listens there or give another --port.\n",
+  ]);
 });
 
 Deno.test("blueprints come from a folder, as plain exports, as lists and from functions", async () => {
@@ -306,8 +309,11 @@ Deno.test({
   fn: async () => {
     await using folder = await Folder.make({ env: null, files: { "flow.ts": "" } });
     const { code, err } = await runToEnd(null, ["engine", "--blueprints", "flow.ts"], { cwd: folder.path });
-    assertEquals(code, 2);
-    assertStringIncludes(err, "this program is compiled and runs JavaScript (.js, .mjs) only");
+    assertEquals([code, err], [
+      2,
+      "orchestrator: Cannot load flow.ts: this program is compiled and runs JavaScript (.js, .mjs) only. " +
+      "Write it in JavaScript, or run the program from its source: deno run -A orchestrator.ts.\n",
+    ]);
   },
 });
 
@@ -446,7 +452,10 @@ Deno.test("job status, list, history, cancel and retry, for people and as JSON",
   assertEquals((await json("job", "status", id)).initial_data, { n: 1 });
   assertEquals(await json("job", "cancel", id), { status: "cancellation_request_accepted" });
   const again = await run("job", "cancel", id);
-  assertEquals(again.code, 2);
+  assertEquals([again.code, again.err], [
+    2,
+    "orchestrator: Job is not in a state that can be cancelled (must be waiting for a worker).\n",
+  ]);
 
   const failed = await engine.submit("/api/v1/jobs/work");
   const task = await engine.take("w1", 20);
@@ -493,7 +502,10 @@ Deno.test("job submit: unknown blueprints, those without an endpoint, repeated k
     2,
     'orchestrator: The engine has no blueprint "wrok"; it has work, ask.\n',
   ]);
-  assertStringIncludes((await run("job", "submit", "inner")).err, "takes no submissions");
+  assertEquals(
+    (await run("job", "submit", "inner")).err,
+    'orchestrator: The blueprint "inner" takes no submissions: it has no endpoint.\n',
+  );
   const first = await run("job", "submit", "work", '{"n":1}', "--idempotency-key", "k");
   const second = await run("job", "submit", "work", '{"n":1}', "--idempotency-key", "k");
   assertEquals(first.out, second.out);
@@ -508,7 +520,10 @@ Deno.test("job submit: unknown blueprints, those without an endpoint, repeated k
 Deno.test("workers lists them", async () => {
   await using engine = await openTestEngine({ blueprints: blueprints() });
   const { run, json } = client(engine);
-  assertStringIncludes((await run("workers")).out, "No worker is known");
+  assertEquals(
+    (await run("workers")).out,
+    "No worker is known; start one with: orchestrator worker --tasks FILE\n",
+  );
   await engine.register("w1", ["work", "more"]);
   assertMatch((await run("workers")).out, /^WORKER +TYPE .*\nw1 +test +idle +0 of 10 +work,more +\d{4}-/);
   assertEquals((await json("workers"))[0].worker_id, "w1");
