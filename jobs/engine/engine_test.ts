@@ -601,6 +601,31 @@ Deno.test("a poll that says so hears of a cancelled task", async () => {
   assertEquals((await poll).json, command);
 });
 
+Deno.test("a task that is given out in the moment of a command is not lost", async () => {
+  const flow = taskFlow();
+  await using test = await openTestEngine({ blueprints: [flow] });
+  await test.register("w", ["echo"]);
+  const { clientRequests, core } = test.engine;
+  const client = { name: "default", plan: "unknown", params: {}, tokenDigest: "" };
+  const poll = async (waitSeconds: number) => {
+    const url = `${test.url}/_worker/workers/w/tasks/next?commands=1&wait=${waitSeconds}`;
+    const headers = { "x-worker-token": "worker-token" };
+    return await (await test.engine.handle(new Request(url, { headers }))).text();
+  };
+  // The command may fall into any step between the task's queueing and the poll's answer.
+  for (let steps = 0; steps < 40; steps++) {
+    const waiting = poll(5);
+    while (core.dispatcher.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    const submitted = clientRequests.submit(client, flow, {});
+    for (let step = 0; step < steps; step++) await Promise.resolve();
+    core.cancels.announce("w", "other-task", "other-job");
+    const answer = await waiting;
+    await submitted;
+    const task = answer.includes("cancel_task") ? await poll(0.1) : answer;
+    assert(task.includes('"type":"echo"'), `a command after ${steps} steps`);
+  }
+});
+
 Deno.test("cancel stops a handler that is being awaited, and its action does nothing any more", async () => {
   const begun = Promise.withResolvers<void>();
   const aborted = Promise.withResolvers<void>();

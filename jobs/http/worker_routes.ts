@@ -12,6 +12,7 @@ import { HttpError, messageOf } from "../model/errors.ts";
 import type { JsonObject, JsonValue } from "../model/job.ts";
 import type { TaskResult } from "../model/job_change.ts";
 import { isObject, parseBody } from "../model/json.ts";
+import type { HeldTask } from "../model/store.ts";
 import * as wire from "../model/wire.ts";
 import { workerView } from "./overview_routes.ts";
 import { check, readText, secondsOf } from "./request.ts";
@@ -276,29 +277,30 @@ async function poll(
     const task = await workerRequests.poll(workerId, signal, 0);
     if (task !== undefined) return textResponse(task.payload);
   }
-  const none = () => new Response(null, { status: 204 });
   const nextTask = async (gone: AbortSignal) => {
     const task = await workerRequests.poll(workerId, gone, waitMs);
-    if (task !== undefined) return textResponse(task.payload);
-    if (!gone.aborted) count(`poll ${workerId}`);
-    return none();
+    if (task === undefined && !gone.aborted) count(`poll ${workerId}`);
+    return task;
   };
-  if (query.get("commands") !== "1") return await nextTask(signal);
-  // Whichever comes first: a task, or a command.
-  const answered = new AbortController();
-  const over = AbortSignal.any([signal, answered.signal]);
-  const command = Promise.withResolvers<Response>();
-  const unsubscribe = core.cancels.on(
-    workerId,
-    (cancelled) => command.resolve(textResponse(cancelCommand(cancelled))),
-  );
+  const answer = (task: HeldTask | undefined) =>
+    task === undefined ? new Response(null, { status: 204 }) : textResponse(task.payload);
+  if (query.get("commands") !== "1") return answer(await nextTask(signal));
+  // A command ends the wait.
+  const commanded = new AbortController();
+  const over = AbortSignal.any([signal, commanded.signal]);
+  let command: CancelCommand | undefined;
+  const unsubscribe = core.cancels.on(workerId, (cancelled) => {
+    command ??= cancelled;
+    commanded.abort();
+  });
   try {
-    const task = commandsOnly
-      ? core.clock.sleep(waitMs, AbortSignal.any([over, core.stopping])).then(none)
-      : nextTask(over);
-    return await Promise.race([task, command.promise]);
+    if (commandsOnly) await core.clock.sleep(waitMs, AbortSignal.any([over, core.stopping]));
+    const task = commandsOnly ? undefined : await nextTask(over);
+    if (command === undefined) return answer(task);
+    // Only one of both can be the answer: a task that was given out in the same moment goes back to its queue.
+    if (task !== undefined) await core.dispatcher.returned(task);
+    return textResponse(cancelCommand(command));
   } finally {
-    answered.abort();
     unsubscribe();
   }
 }
