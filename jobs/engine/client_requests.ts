@@ -91,15 +91,17 @@ export class ClientRequests {
       const tree = await this.#openTree(jobId);
       if (tree.length === 0) return await storage.read(jobId) === undefined ? "unknown" : "ended";
       for (const { change, tasks } of tree) cancelled(change, tasks);
+      // Before it is saved: a poll that gets the command listens no more.
+      const isListening = ({ workerId }: Task) =>
+        workerId !== undefined && (cancels.isListenedTo(workerId) || cancels.isListenedTo(""));
+      const isSent = tree.some(({ tasks }) => tasks.some(isListening));
       const changes = tree.map(({ change }) => change);
       if ((await this.runner.save(changes, LEASE_MS)).kind !== "done") continue;
       for (const change of changes) {
         this.runner.running.get(change.job.id)?.run.call.abort("The job was cancelled.");
         if (isRunnable(change.job)) this.runner.continue(change);
       }
-      const isListening = ({ workerId }: Task) =>
-        workerId !== undefined && (cancels.isListenedTo(workerId) || cancels.isListenedTo(""));
-      return tree.some(({ tasks }) => tasks.some(isListening)) ? "sent" : "accepted";
+      return isSent ? "sent" : "accepted";
     }
     throw new Error(`Job ${jobId} is changed too often; try again.`);
   }
