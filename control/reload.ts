@@ -8,7 +8,10 @@ import type { Service } from "../config/definition.ts";
 import { loadServices } from "../config/file.ts";
 import type { Launch } from "../config/launch.ts";
 import { portOf, prepareLaunch } from "../config/launch.ts";
+import type { ServiceSnapshot } from "../supervisor/model.ts";
+import { isAtRest } from "../supervisor/model.ts";
 import { planStart, withDependents } from "../supervisor/plan.ts";
+import type { Supervisor } from "../supervisor/supervisor.ts";
 import type { Change } from "./protocol.ts";
 import type { RunContext } from "./run_options.ts";
 
@@ -124,20 +127,24 @@ export class Definitions {
    */
   restart(names: readonly string[], more: { dependents: boolean; dependencies: boolean }): string[] {
     const { supervisor } = this.#run;
+    supervisor.refuseWhenStopping();
     const { services } = supervisor;
+    const before = rowsOf(supervisor);
     supervisor.setDesired(names, "running"); // what they need has to run, or they would wait for it
     const chosen = new Set(names);
     if (more.dependencies) {
       for (const { name } of planStart(services, names).services) chosen.add(name);
     }
-    const rows = new Map(supervisor.snapshot().services.map((row) => [row.name, row]));
+    const rows = rowsOf(supervisor);
     if (more.dependents) {
       for (const name of withDependents(services, [...chosen])) {
         if (rows.get(name)?.state.kind !== "stopped") chosen.add(name);
       }
     }
     for (const name of chosen) {
-      if (rows.get(name)?.kind !== "external") supervisor.setDesired([name], "restarted");
+      const [old, row] = [before.get(name), rows.get(name)];
+      const isBegun = old !== undefined && isAtRest(old.state) && row?.state !== old.state; // it had ended
+      if (row?.kind !== "external" && !isBegun) supervisor.setDesired([name], "restarted");
     }
     return [...chosen];
   }
@@ -175,4 +182,8 @@ export class Definitions {
     const asked = this.#asked.filter((name) => known.some((service) => service.name === name));
     return this.#asked.length > 0 && asked.length === 0 ? [] : planStart(known, asked).services;
   }
+}
+
+function rowsOf(supervisor: Supervisor): ReadonlyMap<string, ServiceSnapshot> {
+  return new Map(supervisor.snapshot().services.map((row) => [row.name, row]));
 }

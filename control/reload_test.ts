@@ -139,6 +139,18 @@ Deno.test("reload: a restart with what a service needs leaves external services 
   assertEquals(run.states("db"), ["starting", "running", "stopping", "pending", "starting", "running"]);
 });
 
+Deno.test("restart: a service that has ended is started once", async () => {
+  await using folder = await Folder.make();
+  const once = { command: "exit 3", restartPolicy: "never", critical: false } as const;
+  await using run = new Inside(folder, { db: UP, once });
+  await run.is("once", "failed");
+  const before = run.states("once");
+  definitionsOf(run).restart(["once"], { dependents: false, dependencies: false });
+  await run.is("db", "running");
+  await run.was("once", "failed", 2);
+  assertEquals(run.states("once").slice(before.length), ["pending", ...before]);
+});
+
 const WEB = { ...UP, dependencies: ["db"] as const };
 const CITY = defineServices({ db: UP, web: WEB, late: { ...UP, autostart: false }, other: UP });
 
@@ -174,7 +186,7 @@ Deno.test("start and reload are refused while everything is being stopped, befor
   const message = "Everything is being stopped; wait for it, then start the orchestrator again.";
   const more = { dependents: false, dependencies: false };
   assertEquals(assertThrows(() => definitions.start(["unknown"]), UserError).message, message);
-  assertEquals(assertThrows(() => definitions.restart(["db"], more), UserError).message, message);
+  assertEquals(assertThrows(() => definitions.restart(["unknown"], more), UserError).message, message);
   assertEquals((await assertRejects(() => definitions.reload(true), UserError)).message, message);
 });
 
