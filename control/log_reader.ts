@@ -7,7 +7,7 @@
  * @module
  */
 
-import { UserError } from "../config/errors.ts";
+import { systemReason, UserError } from "../config/errors.ts";
 import { LEVELS } from "../config/levels.ts";
 import { ifThere } from "../config/settings.ts";
 import { isSame } from "../process/procfs.ts";
@@ -57,9 +57,19 @@ export type LogPart =
 /** Places in logs, by their files; `null` in one that does not exist yet. */
 type Positions = Map<string, Position | null>;
 
+/** What is there, or `null`. @throws {UserError} when it can't be read */
+function read<T>(path: string, open: () => T): T | null {
+  try {
+    return ifThere(open);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new UserError(`Cannot read ${path}: ${systemReason(error)}.`);
+  }
+}
+
 /** The logs that a folder holds. */
 export function sourcesIn(folder: string): LogSource[] {
-  const entries = ifThere(() => [...Deno.readDirSync(folder)]) ?? [];
+  const entries = read(folder, () => [...Deno.readDirSync(folder)]) ?? [];
   const files = entries.filter(({ name, isFile }) => isFile && name.endsWith(".log")).map(({ name }) => name);
   return files.sort().map((file) => ({ name: file.replace(/^-/, "").slice(0, -".log".length), file }));
 }
@@ -229,15 +239,19 @@ class RotatedLog {
     this.#source = source;
     if (to === null) return;
     const found: { file: Deno.FsFile; info: Deno.FileInfo }[] = [];
+    using opened = new DisposableStack(); // for one that can't be
     for (let number = 0;; number++) {
-      const file = ifThere(() => Deno.openSync(number === 0 ? path : `${path}.${number}`, { read: true }));
+      const name = number === 0 ? path : `${path}.${number}`;
+      const file = read(name, () => Deno.openSync(name, { read: true }));
       if (file === null && number > 0) break; // the current one may be missing for a moment
       if (file === null) continue;
+      opened.use(file);
       const info = file.statSync();
       // The same one again: it was rotated between our two looks.
       if (found.some((other) => other.info.ino === info.ino)) file.close();
       else found.unshift({ file, info });
     }
+    opened.move();
     const first = found.findIndex(({ info }) => info.ino === from?.ino);
     const last = found.findIndex(({ info }) => info.ino === to?.ino);
     found.forEach(({ file, info: { ino, mtime } }, index) => {

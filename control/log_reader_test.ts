@@ -1,7 +1,8 @@
 // @ts-types="../config/std.d.ts"
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { UserError } from "../config/errors.ts";
 import { TESTDATA, waitUntil } from "../testing/run.ts";
-import { merge } from "./log_reader.ts";
+import { merge, readLogs, sourcesIn } from "./log_reader.ts";
 import { quick, Site } from "../testing/site.ts";
 
 /** Prints numbered lines, a hundred a second at first, until SIGTERM. */
@@ -29,6 +30,18 @@ Deno.test("lines of several logs come in time order, each log in its own", () =>
     text
   );
   assertEquals(merged, ["a0", "b0", "b1", "c0", "c1", "c2", "a1", "a2", "b2"]);
+});
+
+Deno.test("a log that can't be read is an error that names it", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "orchestrator-logs-" });
+  await Deno.writeTextFile(`${folder}/db.log`, "");
+  await Deno.symlink("db.log.1", `${folder}/db.log.1`);
+  const all = { names: null, sinceMs: -Infinity, pattern: null, lines: Infinity };
+  assertEquals(
+    assertThrows(() => [...readLogs(folder, sourcesIn(folder), all)], UserError).message,
+    `Cannot read ${folder}/db.log.1: Too many levels of symbolic links.`,
+  );
+  await Deno.remove(folder, { recursive: true });
 });
 
 /** Shell texts: ends a turn, and waits for the end of one. */

@@ -5,7 +5,7 @@
  */
 
 import { encoder } from "../config/bytes.ts";
-import { UserError } from "../config/errors.ts";
+import { systemReason, UserError } from "../config/errors.ts";
 import type { Launch } from "../config/launch.ts";
 import { ownArguments, ownDescriptors } from "./procfs.ts";
 
@@ -45,13 +45,18 @@ export function replaceProcess(program: string, args: readonly string[]): never 
   throw new UserError(`Cannot start ${program}: the system refused (${words.length} words).`);
 }
 
-/** Replaces this process by a service. */
+/** Replaces this process by a service. @throws {UserError} when the system refuses */
 export function becomeService(launch: Launch): never {
+  try {
+    Deno.chdir(launch.cwd);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new UserError(`Cannot enter the working folder: ${systemReason(error)}.`);
+  }
   for (const name of Object.keys(Deno.env.toObject())) {
     if (!Object.hasOwn(launch.environment, name)) Deno.env.delete(name);
   }
   for (const [name, value] of Object.entries(launch.environment)) Deno.env.set(name, value);
-  Deno.chdir(launch.cwd);
   replaceProcess(launch.program, launch.args);
 }
 
