@@ -65,7 +65,7 @@ class Connection implements Disposable {
     return new Connection(conn);
   }
 
-  /** Sends one request and reads its answer, whose length must be told. */
+  /** Sends one request and reads its answer, whose length must be given. */
   async ask(request: Uint8Array): Promise<Answer> {
     for (let sent = 0; sent < request.length;) {
       sent += await this.conn.write(sent === 0 ? request : request.subarray(sent));
@@ -126,9 +126,9 @@ function sleep(ms: number): Promise<void> {
 
 // ------------------------------------------------------------------------------------------------------------------
 // 2. The roles
-// Each runs in a process of its own, is told what to do by lines on stdin, and answers with lines on stdout.
+// Each runs in a process of its own, gets its orders as lines on stdin, and answers with lines on stdout.
 
-/** What a role is told. */
+/** What a role is ordered to do. */
 type Order =
   | { do: "flood"; url: string; requests: number }
   | { do: "submit"; url: string; jobs: number }
@@ -260,10 +260,10 @@ async function worker(): Promise<void> {
   let connections: Connection[] = [];
   let count = 0;
   let at = 0;
-  let told = 0;
+  let reported = 0;
   // Counting aloud would take more time than the work.
   const timer = setInterval(() => {
-    if (count !== told) say({ kind: "results", count: told = count, at });
+    if (count !== reported) say({ kind: "results", count: reported = count, at });
   }, 10);
   const place = async (connection: Connection, id: string) => {
     const poll = request("GET", `/_worker/workers/${id}/tasks/next`, AS_WORKER);
@@ -301,7 +301,7 @@ async function worker(): Promise<void> {
         })
       );
       resting = () => isResting = true;
-      count = told = 0;
+      count = reported = 0;
       say({ kind: "ready" });
     } else if (order.do === "rest") {
       resting();
@@ -351,7 +351,7 @@ async function within<T>(what: string, limitMs: number, work: Promise<T>): Promi
 
 /** A role in its own process. */
 class Role {
-  /** Results that it has counted since it was told to work, and the moment of the last one. */
+  /** Results that it has counted since it was ordered to work, and the moment of the last one. */
   results = { count: 0, at: 0 };
   /** Called when `results` has changed. */
   counted: () => void = () => {};

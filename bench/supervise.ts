@@ -1,6 +1,6 @@
 /**
  * Measures this orchestrator beside its peers on the same trivial children, in one run. `README.md` beside this file
- * says what each figure means and how the peers are told to do the same.
+ * explains each figure and how the peers get the same orders.
  *
  *     deno task bench                          everything
  *     deno task bench start idle --rounds 3    only these; see MEASURES for the names
@@ -22,7 +22,7 @@ const TEMP = Deno.makeTempDirSync({ prefix: "bench-" });
 const MARK = "SUPERVISE_BENCH";
 const encoder = new TextEncoder();
 
-/** How long a runner may take to do what it is told until it is killed and its figure is missing. */
+/** How long a runner may take to do its part until it is killed and its figure is missing. */
 const START_LIMIT_MS = 60_000;
 const STOP_LIMIT_MS = 15_000;
 const LINES_LIMIT_MS = 180_000;
@@ -194,7 +194,7 @@ function sizeOf(path: string): number {
 
 // ------------------------------------------------------------------------------------------------------------------
 // 2. Runners
-// Programs that run several commands side by side, each told in its own words to do the same.
+// Programs that run several commands side by side, each given the same orders in its own words.
 
 /** What a runner shall run. */
 interface Job {
@@ -216,7 +216,7 @@ interface Runner {
 
 const PEERS = { concurrently: "10.0.7", foreman: "3.0.1" };
 
-/** Does nothing but spawn the same children in the same way, and end them when it is told to. */
+/** Does nothing but spawn the same children in the same way, and end them when it is asked to. */
 const MINIMAL = `
 const { services } = JSON.parse(Deno.readTextFileSync(Deno.args[0]));
 const children = services.map(({ command: [program, ...args] }) =>

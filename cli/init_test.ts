@@ -167,7 +167,7 @@ Deno.test("folders with any name make a file that is valid", async () => {
   });
 });
 
-Deno.test("the first line tells editors where the schema is: the program's, or a copy beside the file", async () => {
+Deno.test("the first line shows editors where the schema is: the program's, or a copy beside the file", async () => {
   await inFolder({ "main.py": "" }, async (infrastructure) => {
     const { text, guesses } = await initServices({ infrastructure });
     assertMatch(text, /^# yaml-language-server: \$schema=services\.schema\.json\n/);

@@ -16,7 +16,7 @@ const TABLE: readonly Command[] = [
     options: [
       { name: "services", letter: "s", value: "NAMES", example: "db,web", does: "these" },
       { name: "detach", letter: "d", does: "in the background" },
-      { name: "in-background", hidden: true, does: "said by the program itself" },
+      { name: "in-background", hidden: true, does: "passed by the program itself" },
     ],
   },
   { ...SHARED, name: "status", aliases: ["ps"], options: [{ name: "json", does: "as JSON" }] },

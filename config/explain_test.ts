@@ -5,7 +5,7 @@ import { parseDotenv } from "./dotenv.ts";
 import { explainEnvironment } from "./explain.ts";
 import { maskValue } from "./secrets.ts";
 
-Deno.test("each variable tells where its value comes from and what it hides, without a secret", () => {
+Deno.test("each variable is shown with where its value comes from and what it hides, without a secret", () => {
   const [service] = defineServices({
     web: {
       command: ["x"],

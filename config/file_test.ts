@@ -305,11 +305,11 @@ for (
     [
       "health: {log: '[', interval: 1}",
       '4:14 services[0].health.log: "[" is not allowed; use a regular expression as JavaScript knows them',
-      "4:24 services[0].health.interval: only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command",
+      "4:24 services[0].health.interval: only for liveness, and a log probe only shows readiness; remove this, or use http, tcp or command",
     ],
     [
       "health: {log: a, interval: 1}",
-      "4:22 services[0].health.interval: only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command",
+      "4:22 services[0].health.interval: only for liveness, and a log probe only shows readiness; remove this, or use http, tcp or command",
     ],
     [
       "health: {command: []}",
@@ -650,7 +650,7 @@ Deno.test("docs/services.md has a row for every field, with its default", async 
 });
 
 for (const example of ["tasks", "node"]) {
-  Deno.test(`examples/${example} is a valid services file that tells editors where the schema is`, async () => {
+  Deno.test(`examples/${example} is a valid services file with the address of the schema for editors`, async () => {
     const folder = `${import.meta.dirname}/../examples/${example}`;
     assert((await readServicesFile(`${folder}/services.yaml`)).length > 0);
     const text = await Deno.readTextFile(`${folder}/services.yaml`);

@@ -130,7 +130,8 @@ function healthRules({ kind, raw: { health } }: Draft): Rule[] {
   const [first, ...others] = PROBES.filter(has);
   const second = `a second probe beside ${first}; keep one of them`;
   const unread = "not allowed for an external service, whose output nobody reads; use http, tcp or command";
-  const once = "only for liveness, and a log probe tells readiness; remove this, or use http, tcp or command";
+  const once =
+    "only for liveness, and a log probe only shows readiness; remove this, or use http, tcp or command";
   return [
     [first === undefined, "health", `no probe is named; use one of ${orList(PROBES)}`],
     ...others.map((other) => [true, `health.${other}`, second] as const),

@@ -7,7 +7,7 @@
 const MASK = "***";
 
 /**
- * A value fit to be shown: all of it masked where the name tells of a secret (`*_TOKEN`, `API_KEY`, `DB_PASS`...),
+ * A value fit to be shown: all of it masked where the name suggests a secret (`*_TOKEN`, `API_KEY`, `DB_PASS`...),
  * and in any other value the passwords of URLs, of `name=value` and JSON pairs, and bearer tokens. An empty value
  * stays empty. In doubt it masks more.
  *

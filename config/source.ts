@@ -145,7 +145,7 @@ export class SourceFile {
     return values;
   }
 
-  /** Adds what a map has not said itself. */
+  /** Adds what a map has not set itself. */
   #merge(source: Record<string, unknown>, values: Record<string, unknown>, places: Map<PropertyKey, number>) {
     for (const [name, value] of Object.entries(source)) {
       if (places.has(name)) continue;

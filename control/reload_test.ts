@@ -177,7 +177,7 @@ for (
   });
 }
 
-Deno.test("start and reload are refused while everything is being stopped, before anything else is said", async () => {
+Deno.test("start and reload are refused while everything is being stopped, before anything else is checked", async () => {
   await using folder = await Folder.make();
   await using run = new Inside(folder, { db: UP });
   await run.is("db", "running");

@@ -31,7 +31,7 @@ function freePort(): number {
 }
 
 Deno.test({
-  name: "npm start leaves its server behind when npm alone is told to stop, and nothing when its group is",
+  name: "npm start leaves its server behind when npm alone gets the signal, and nothing when its group is",
   ignore: Deno.build.os === "windows" || !installed("npm"), // nothing to show without npm or process groups
   async fn() {
     const port = freePort();

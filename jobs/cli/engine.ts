@@ -71,7 +71,7 @@ async function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /**
- * Keeps the log free of a warning of the runtime's. That a poll's connection is lost only `request.signal` tells; without
+ * Keeps the log free of a warning of the runtime's. Only `request.signal` shows that a poll's connection is lost; without
  * the flag `no-legacy-abort` of `deno.json`, in a bundle, it is aborted after each answer, too, when nothing listens any
  * more. Who has read it is warned of that, once.
  */

@@ -540,7 +540,7 @@ Deno.test("round_robin goes round", async () => {
   assertEquals(served.slice(3), served.slice(0, 3));
 });
 
-Deno.test("max_cost keeps dear workers away, and unknown ones unless told so", async () => {
+Deno.test("max_cost keeps expensive workers away, and unknown ones unless allowed", async () => {
   for (const [more, passes] of [[{}, false], [{ unknownCostPasses: true }, true]] as const) {
     await using test = await openTestEngine({ blueprints: [taskFlow({ task: { maxCost: 1, ...more } })] });
     await test.register("dear", ["echo"], { cost_per_second: 2 });
@@ -1359,7 +1359,7 @@ Deno.test("a poll from before a worker's start ends, also when it registered wit
   assert(performance.now() - began < 25_000);
 });
 
-Deno.test("a worker's history tells its registrations and its latest heartbeats", async () => {
+Deno.test("a worker's history holds its registrations and its latest heartbeats", async () => {
   await using test = await openTestEngine({ blueprints: [taskFlow()] });
   const history = async () =>
     (await test.client("/api/v1/workers/w/history")).json.map((

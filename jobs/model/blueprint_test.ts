@@ -44,7 +44,7 @@ const FAULTS: [string, StateMachineBlueprint, string[]][] = [
     ['never reaches "y"; lead to it, or give it "unreachable: true".'],
   ],
   [
-    "has a state that is said to be unreachable",
+    "has a state that is declared unreachable",
     made().handlerFor("a", { isStart: true, to: ["finished"] }, stay).handlerFor("y", {
       isEnd: true,
       unreachable: true,

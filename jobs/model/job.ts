@@ -79,7 +79,7 @@ export interface Verdict {
   error?: string | undefined;
 }
 
-/** What all jobs have. Moments are wall-clock milliseconds unless said otherwise. */
+/** What all jobs have. Moments are wall-clock milliseconds unless noted otherwise. */
 export interface JobFacts {
   id: string;
   /** Counts the stored versions, from 1. */

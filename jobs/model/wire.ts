@@ -75,7 +75,7 @@ export const WireTask = z.object({
 });
 export type WireTask = z.infer<typeof WireTask>;
 
-/** A command to a worker, over its WebSocket or an answer to a poll that said `commands=1`. Both keys mean the same. */
+/** A command to a worker, over its WebSocket or an answer to a poll with `commands=1`. Both keys mean the same. */
 export const Command = z.object({
   command: z.literal("cancel_task"),
   type: z.literal("cancel_task"),

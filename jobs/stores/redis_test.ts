@@ -70,7 +70,7 @@ async function patiently<T>(act: () => Promise<T>): Promise<T> {
   }
 }
 
-// Speaks on for a server until it is told to keep an answer to itself.
+// Speaks on for a server until it is asked to hold an answer back.
 class Eavesdropper implements AsyncDisposable {
   #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   #connections = new Set<Deno.Conn>();

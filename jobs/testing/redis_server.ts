@@ -65,8 +65,8 @@ export class RedisServer implements AsyncDisposable {
       await connection.write(new TextEncoder().encode("INFO\r\n"));
       const answer = new Uint8Array(1 << 14);
       const size = await connection.read(answer);
-      const said = new TextDecoder().decode(answer.subarray(0, size ?? 0));
-      return said.includes(`process_id:${pid}\r`) && said.includes("loading:0\r");
+      const text = new TextDecoder().decode(answer.subarray(0, size ?? 0));
+      return text.includes(`process_id:${pid}\r`) && text.includes("loading:0\r");
     } catch (error) {
       if (error instanceof Deno.errors.ConnectionRefused) return false; // it does not listen yet
       throw error;

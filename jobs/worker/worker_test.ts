@@ -247,7 +247,7 @@ Deno.test("a task that runs out of time is notified, and its late result counts 
   const job = await engine.until(id, ended);
   assertEquals([job.status, job.error_message], ["failed", "Worker task timed out."]);
   const reason = await stopped.promise;
-  // The worker counts the time itself, and the engine tells it as well: either may be first.
+  // The worker counts the time itself, and the engine sends it as well: either may be first.
   assert(reason instanceof TaskStopped && reason.why !== "shutdown");
   await waitUntil(
     () => running.lines.some((line) => /"status":"(timeout|cancelled)"/.test(line)),
