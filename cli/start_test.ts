@@ -225,7 +225,7 @@ for (
       "a program that is none",
       { command: ["./data.txt"] },
       ["--service", "a"],
-      "Cannot start DIR/data.txt: the system refused (1 words).",
+      "Cannot start DIR/data.txt with 0 arguments: the system refused; check that it is a program.",
     ],
     [
       "an external service",

@@ -42,7 +42,10 @@ export function replaceProcess(program: string, args: readonly string[]): never 
   const words = [program, ...args].map((word) => encoder.encode(`${word}\0`));
   const addresses = words.map((word) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(word)));
   libc.execv(encoder.encode(`${program}\0`), BigUint64Array.from([...addresses, 0n]));
-  throw new UserError(`Cannot start ${program}: the system refused (${words.length} words).`);
+  const count = words.length - 1; // asked for here, so that the addresses are good until now
+  throw new UserError(
+    `Cannot start ${program} with ${count} arguments: the system refused; check that it is a program.`,
+  );
 }
 
 /** Replaces this process by a service. @throws {UserError} when the system refuses */
