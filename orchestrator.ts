@@ -16,12 +16,16 @@ import { loadServices } from "./config/file.ts";
 import { serviceEnvironment } from "./config/launch.ts";
 import { findHome, readEnvironment } from "./config/settings.ts";
 import { VERSION } from "./config/version.ts";
+import { Control } from "./control/control.ts";
 import type { RunOptions } from "./control/run_options.ts";
 import { canBeReplaced, ownCommand, replaceProcess } from "./process/exec.ts";
 import { handleSignals } from "./process/signals.ts";
 import { EventFeed } from "./supervisor/events.ts";
 import type { Event, RunResult, Snapshot } from "./supervisor/model.ts";
-import type { Supervisor } from "./supervisor/supervisor.ts";
+import { planStart } from "./supervisor/plan.ts";
+import { Supervisor } from "./supervisor/supervisor.ts";
+import { finalMessages } from "./terminal/messages.ts";
+import { drawsPanel, openView, reportStopping } from "./terminal/view.ts";
 
 export { runSingleService, UserError, VERSION };
 export type { Event, RunOptions, Snapshot };
@@ -62,13 +66,6 @@ export class Orchestrator {
   }
 
   async #run(): Promise<RunResult> {
-    // Loaded here, because commands that only talk to a run need none of it.
-    const { Control } = await import("./control/control.ts");
-    const { planStart } = await import("./supervisor/plan.ts");
-    const { Supervisor } = await import("./supervisor/supervisor.ts");
-    const { finalMessages } = await import("./terminal/messages.ts");
-    const { drawsPanel, openView } = await import("./terminal/view.ts");
-
     const { names, options } = this;
     const home = findHome(options);
     const known = options.services ?? await loadServices(home, options.config);
@@ -121,7 +118,6 @@ export class Orchestrator {
     this.#stopAsked = true;
     if (this.#supervisor === null) return;
     this.#supervisor.close();
-    const { reportStopping } = await import("./terminal/view.ts");
     await reportStopping(this.#supervisor);
   }
 

@@ -121,12 +121,12 @@ async function loadedBy(entry: string): Promise<string[]> {
   return [...loaded].map((specifier) => specifier.replace(`file://${ROOT}/`, "")).sort();
 }
 
-Deno.test("a command that only talks to a run loads nothing that a run is made of", async () => {
+Deno.test("each start loads what a run needs, and neither clients, jobs nor what reads a changed file", async () => {
   const loaded = await loadedBy("orchestrator.ts");
-  assertEquals(loaded.filter((path) => /^(control|supervisor|terminal|jobs)\//.test(path)), [
+  assertEquals(loaded.filter((path) => /^(control|jobs)\/|yaml|zod/.test(path)), [
+    "control/control.ts",
+    "control/run_folder.ts",
     "jobs/cli/table.ts",
-    "supervisor/events.ts",
-    "terminal/outlet.ts",
   ]);
 });
 

@@ -21,8 +21,8 @@ import type { ControlServer } from "./server.ts";
 const RECORD_MS = 20;
 /** How long the system may take to report the end of a folder. */
 const SETTLED_MS = 200;
-/** How often it is looked whether all is there, without a report: less than a client waits for a missing socket. */
-const LOOK_MS = 2_000;
+/** How often it is looked whether all is there, without a report: seldom, since a run at rest shall cost nothing. */
+const LOOK_MS = 10_000;
 
 /** A run as others find it. */
 export class Control implements Listener {
