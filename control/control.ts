@@ -22,7 +22,7 @@ const RECORD_MS = 20;
 /** How long the system may take to report the end of a folder. */
 const SETTLED_MS = 200;
 /** How often it is looked whether all is there, without a report: seldom, since a run at rest shall cost nothing. */
-const LOOK_MS = 10_000;
+const LOOK_MS = 30_000;
 
 /** A run as others find it. */
 export class Control implements Listener {
