@@ -8,7 +8,7 @@ import type { Given } from "../config/command.ts";
 import { UserError } from "../config/errors.ts";
 import { findProgram } from "../config/launch.ts";
 import type { Environment } from "../config/settings.ts";
-import { exists, findHome, readEnvironment } from "../config/settings.ts";
+import { exists, findHome, ifThere, readEnvironment } from "../config/settings.ts";
 import { print } from "../terminal/outlet.ts";
 import { homeOptions } from "./options.ts";
 
@@ -90,10 +90,5 @@ export function isVenvOutdated(infrastructure: string, venv: string): boolean {
 }
 
 function modifiedAt(path: string): number | null {
-  try {
-    return Deno.statSync(path).mtime?.getTime() ?? null;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
-    throw error;
-  }
+  return ifThere(() => Deno.statSync(path))?.mtime?.getTime() ?? null;
 }
